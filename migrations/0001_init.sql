@@ -60,10 +60,11 @@ CREATE TABLE deployments (
     PRIMARY KEY (app_id, version)
 );
 
--- What plugins remember. `version` is fresh for each write and never comes back.
+-- What plugins remember. `version` is fresh for each write and never comes back. `key` is UTF-8 in
+-- BYTEA: both databases then compare keys byte by byte, whatever collation they were set up with.
 CREATE TABLE kv (
     app_id TEXT NOT NULL,
-    key TEXT NOT NULL,
+    key BYTEA NOT NULL,
     value BYTEA NOT NULL,
     version BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
