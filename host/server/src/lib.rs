@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The wxhost service: accounts, plugins, the callback lane, the admin API.
+//!
+//! A guided tour, in reading order:
+//!
+//! 1. [`app`] opens everything and serves it; [`config`] is what the operator sets.
+//! 2. [`http`] is the whole URL map. [`http::callback`] is where WeChat's servers call.
+//! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
+//!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its effects
+//!    once ([`db::commit`]), record the call ([`records`]).
+//! 4. [`accounts`] and [`plugins`]: who is served, and by which code.
+//! 5. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
+//! 6. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
+//!
+//! `wxhost-wechat` knows the protocol, `wxhost-runtime` the sandbox; neither knows of the other.
+
+pub mod app;
+pub mod config;
+
+pub mod callback;
+pub mod http;
+pub mod inbox;
+
+pub mod accounts;
+pub mod capabilities;
+pub mod plugins;
+
+pub mod db;
+pub mod seal;
+pub mod store;
+
+pub mod clock;
+pub mod random;
+pub mod records;
+pub mod tasks;
+pub mod telemetry;
+
+pub use app::{App, StartError};
+pub use config::Config;

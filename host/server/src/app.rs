@@ -1,0 +1,386 @@
+//! A host from start to end: open what it stands on, serve, stop without losing anything.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
+
+use crate::accounts::Accounts;
+use crate::callback::{Lane, LaneParts, LaneSettings};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::db::Database;
+use crate::http::admin::AdminState;
+use crate::http::callback::CallbackState;
+use crate::http::health::HealthState;
+use crate::http::router;
+use crate::plugins::Plugins;
+use crate::records;
+use crate::seal::{self, MasterKey, MasterKeys};
+use crate::store::{MemoryCache, Redis, Store};
+use crate::telemetry::Metrics;
+use crate::tasks;
+
+/// How long stopping may take before connections are dropped: longer than a callback waits.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Name of the key file that is made in the data directory where no master key is given.
+const KEY_FILE: &str = "master.key";
+
+/// Why a host could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The settings can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The master key can't be had.
+    #[error("master key: {0}")]
+    MasterKey(String),
+    /// The database can't be opened.
+    #[error("database: {0}")]
+    Database(String),
+    /// The Redis URL doesn't parse.
+    #[error("redis: {0}")]
+    Redis(String),
+    /// Plugins can't be run here.
+    #[error("plugin runtime: {0}")]
+    Runtime(String),
+    /// An address can't be listened on, or a directory not be made.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which one.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running host.
+#[derive(Debug)]
+pub struct App {
+    addr: SocketAddr,
+    admin_addr: SocketAddr,
+    lane: Arc<Lane>,
+    runtime: Arc<Runtime>,
+    db: Database,
+    /// Stops the listeners.
+    closing: CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+    /// Stops the loops, after the last callback was answered.
+    stop: CancellationToken,
+    loops: TaskTracker,
+}
+
+/// What the parts of a host share.
+struct Parts {
+    config: Config,
+    db: Database,
+    store: Store,
+    keys: Arc<MasterKeys>,
+    runtime: Arc<Runtime>,
+    accounts: Arc<Accounts>,
+    plugins: Arc<Plugins>,
+    metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Starts a host.
+    ///
+    /// # Errors
+    /// Dangerous settings, a database that can't be opened, an address in use. A Redis that is away
+    /// stops no start.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        for warning in config.check()? {
+            tracing::warn!("{warning}");
+        }
+        let parts = Parts::open(config).await?;
+        let (records, writer) = records::channel(parts.db.clone(), Arc::clone(&parts.metrics));
+        let lane = Arc::new(Lane::new(parts.lane_parts(records)));
+        let stop = CancellationToken::new();
+        let loops = TaskTracker::new();
+        loops.spawn(writer.run(stop.clone()));
+        parts.spawn_loops(&loops, &lane, &stop);
+        let closing = CancellationToken::new();
+        let (public, operator) = parts.routers(&lane);
+        let mut servers = Vec::new();
+        let (addr, admin_addr) = match parts.config.admin_listen {
+            None => {
+                let both = public.merge(operator);
+                let addr = serve(parts.config.listen, both, &closing, &mut servers).await?;
+                (addr, addr)
+            }
+            Some(inner) => (
+                serve(parts.config.listen, public, &closing, &mut servers).await?,
+                serve(inner, operator, &closing, &mut servers).await?,
+            ),
+        };
+        tracing::info!(%addr, %admin_addr, "wxhost is ready");
+        Ok(Self {
+            addr,
+            admin_addr,
+            lane,
+            runtime: parts.runtime,
+            db: parts.db,
+            closing,
+            servers,
+            stop,
+            loops,
+        })
+    }
+
+    /// Where callbacks are served.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where the admin API is served.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Stops: no new connections, callbacks under way are answered, runs end, records are written.
+    pub async fn shutdown(self) {
+        self.closing.cancel();
+        let answered = async {
+            for server in self.servers {
+                // A server that panicked has said so already.
+                let _ = server.await;
+            }
+            self.lane.drain().await;
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, answered).await.is_err() {
+            tracing::warn!("callbacks were still under way after {STOP_TIMEOUT:?}");
+        }
+        self.stop.cancel();
+        self.loops.close();
+        self.loops.wait().await;
+        self.runtime.shutdown();
+        self.db.close().await;
+    }
+}
+
+impl Parts {
+    async fn open(config: Config) -> Result<Self, StartError> {
+        make_directory(&config.data_dir)?;
+        let keys = Arc::new(master_keys(&config)?);
+        let db = Database::open(config.database_url().expose_secret())
+            .await
+            .map_err(|error| StartError::Database(whole(&error)))?;
+        let resealed = seal::reseal(&db, &keys)
+            .await
+            .map_err(|error| StartError::MasterKey(whole(&error)))?;
+        if resealed > 0 {
+            tracing::info!(boxes = resealed, "secrets were sealed anew under the present master key");
+        }
+        let store = match &config.redis_url {
+            None => Store::Memory(Arc::new(MemoryCache::new())),
+            Some(url) => {
+                let redis = Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
+                Store::Redis(Arc::new(redis))
+            }
+        };
+        let runtime = Runtime::new(runtime_settings(&config, &keys))
+            .map_err(|error| StartError::Runtime(whole(&error)))?;
+        let accounts = Accounts::load(db.clone(), Arc::clone(&keys))
+            .await
+            .map_err(|error| StartError::Database(whole(&error)))?;
+        let accounts = Arc::new(accounts);
+        let plugins = Arc::new(Plugins::new(db.clone(), Arc::clone(&runtime), Arc::clone(&keys)));
+        Ok(Self {
+            config,
+            db,
+            store,
+            keys,
+            runtime,
+            accounts,
+            plugins,
+            metrics: Arc::new(Metrics::new()),
+        })
+    }
+
+    fn lane_parts(&self, records: records::Records) -> LaneParts {
+        LaneParts {
+            accounts: Arc::clone(&self.accounts),
+            runtime: Arc::clone(&self.runtime),
+            plugins: Arc::clone(&self.plugins),
+            db: self.db.clone(),
+            store: self.store.clone(),
+            keys: Arc::clone(&self.keys),
+            records,
+            metrics: Arc::clone(&self.metrics),
+            clock: Clock,
+            settings: LaneSettings {
+                answer_wait: Duration::from_millis(self.config.answer_wait_ms),
+                deliveries: self.config.deliveries,
+                call_deadline: Duration::from_millis(self.config.call_deadline_ms),
+            },
+        }
+    }
+
+    fn spawn_loops(&self, loops: &TaskTracker, lane: &Arc<Lane>, stop: &CancellationToken) {
+        let accounts = Arc::clone(&self.accounts);
+        loops.spawn(tasks::refresh_accounts(accounts, stop.clone()));
+        loops.spawn(tasks::take_up_pending(Arc::clone(lane), stop.clone()));
+        let kept = Duration::from_secs(u64::from(self.config.calls_kept_days) * 24 * 3600);
+        loops.spawn(tasks::forget_old(self.db.clone(), Clock, kept, stop.clone()));
+        if let Some(redis) = self.store.shared() {
+            let (redis, lane) = (Arc::clone(redis), Arc::clone(lane));
+            let accounts = Arc::clone(&self.accounts);
+            loops.spawn(tasks::listen_to_hosts(redis, lane, accounts, stop.clone()));
+        }
+    }
+
+    fn routers(&self, lane: &Arc<Lane>) -> (Router, Router) {
+        let public = router::public(CallbackState {
+            accounts: Arc::clone(&self.accounts),
+            lane: Arc::clone(lane),
+            metrics: Arc::clone(&self.metrics),
+            clock: Clock,
+        });
+        let health = HealthState {
+            db: self.db.clone(),
+            store: self.store.clone(),
+            accounts: Arc::clone(&self.accounts),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let admin = AdminState {
+            db: self.db.clone(),
+            store: self.store.clone(),
+            keys: Arc::clone(&self.keys),
+            accounts: Arc::clone(&self.accounts),
+            plugins: Arc::clone(&self.plugins),
+            clock: Clock,
+            token: self.config.admin_token.clone().unwrap_or_default(),
+        };
+        (public, router::operator(admin, health))
+    }
+}
+
+/// Serves a router until `closing`; returns the address that was bound.
+async fn serve(
+    listen: SocketAddr,
+    router: Router,
+    closing: &CancellationToken,
+    servers: &mut Vec<JoinHandle<()>>,
+) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Io {
+        what: format!("listen on {listen}"),
+        source,
+    };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    // An answer is one small write: waiting to fill a packet would only delay it.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let closed = closing.clone().cancelled_owned();
+    servers.push(tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(closed);
+        if let Err(error) = served.await {
+            tracing::error!(error = %error, "the HTTP server ended");
+        }
+    }));
+    Ok(addr)
+}
+
+fn runtime_settings(config: &Config, keys: &MasterKeys) -> RuntimeSettings {
+    let mut settings = RuntimeSettings::new(config.data_dir.join("native"), keys.derive("native-code"));
+    settings.max_concurrent_calls = config.max_concurrent_calls;
+    settings.queue_length = config.max_queued_calls;
+    settings.queue_wait = Duration::from_millis(config.queue_wait_ms);
+    settings.loaded_bytes = config.loaded_plugins_mib as usize * 1024 * 1024;
+    settings.compiler = match &config.compiler {
+        Some(program) => Compiler::Child {
+            program: program.clone(),
+            args: vec!["compile-plugin".into()],
+        },
+        None => Compiler::InProcess,
+    };
+    settings
+}
+
+/// The master key from the settings or its file; made at the first start of an embedded host.
+fn master_keys(config: &Config) -> Result<MasterKeys, StartError> {
+    let parse = |text: &SecretString| {
+        MasterKey::parse(text.expose_secret().trim())
+            .map_err(|error| StartError::MasterKey(error.to_string()))
+    };
+    let current = match &config.master_key {
+        Some(text) => parse(text)?,
+        None => parse(&key_file(config)?)?,
+    };
+    let previous = config.previous_master_key.as_ref().map(parse).transpose()?;
+    Ok(MasterKeys::new(current, previous))
+}
+
+fn key_file(config: &Config) -> Result<SecretString, StartError> {
+    let default = config.data_dir.join(KEY_FILE);
+    let path: &Path = config.master_key_file.as_deref().unwrap_or(&default);
+    let failed = |source| StartError::Io {
+        what: format!("master key file {}", path.display()),
+        source,
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.into()),
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && config.master_key_file.is_none() =>
+        {
+            let text = new_key_file(path).map_err(failed)?;
+            tracing::warn!(file = %path.display(), "a master key was made; keep a copy: without it every stored secret is lost");
+            Ok(text)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn new_key_file(path: &Path) -> std::io::Result<SecretString> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut bytes = [0; 32];
+    crate::random::fill(&mut bytes);
+    let text = hex::encode(bytes);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    Ok(text.into())
+}
+
+fn make_directory(path: &PathBuf) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::Io {
+            what: format!("data directory {}", path.display()),
+            source,
+        })
+}
+
+/// An error with all its causes, each said once.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,198 @@
+//! Driving a run: claimed among the hosts, executed once, settled for every delivery that waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Arrival, Delivery, Lane, nonce_kept};
+use crate::inbox::{Answer, Run, Settled};
+use crate::random;
+use crate::store::redis::{Claim, ClaimRequest, LEASE, Redis};
+use crate::store::{StoreAway, keys};
+
+/// How often a claim is renewed while the plugin runs.
+const RENEWAL: Duration = Duration::from_millis(1_500);
+/// How often an event that runs elsewhere is looked at, should the bell not ring.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
+const _: () = assert!(RENEWAL.as_millis() * 2 < LEASE.as_millis(), "one renewal may be lost");
+
+/// Wakes who waits for events that other hosts run.
+#[derive(Debug, Default)]
+pub struct SettledBell {
+    waiting: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+impl SettledBell {
+    /// An event (by its key in Redis) was settled somewhere.
+    pub fn ring(&self, event_key: &str) {
+        if let Some(waiting) = self.waiting.lock().get(event_key) {
+            waiting.notify_waiters();
+        }
+    }
+
+    fn listen(&self, event_key: &str) -> Arc<Notify> {
+        let mut waiting = self.waiting.lock();
+        Arc::clone(waiting.entry(event_key.to_owned()).or_default())
+    }
+
+    fn leave(&self, event_key: &str) {
+        self.waiting.lock().remove(event_key);
+    }
+}
+
+/// Who runs an event, as far as other hosts are concerned.
+enum Turn {
+    /// This host, and the claim is in Redis under this owner.
+    Ours(String),
+    /// This host; Redis is away or not used.
+    Alone,
+    /// Nobody any more.
+    Settled(Settled),
+}
+
+impl Lane {
+    /// Starts the run of a new event in a task of its own: the connection may go, the run stays.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        event_id: String,
+        delivery: Delivery,
+    ) -> Arc<Arrival> {
+        if self.parts.store.shared().is_none() {
+            let arrival = self.arrival(event_id, delivery);
+            let (lane, run, arriving) = (Arc::clone(self), Arc::clone(run), Arc::clone(&arrival));
+            self.runs.spawn(async move {
+                let settled = lane.execute(&run, &arriving).await;
+                lane.settle(&run, settled);
+            });
+            return arrival;
+        }
+        let (timestamp, nonce) = (delivery.timestamp.clone(), delivery.nonce.clone());
+        let body_hash = delivery.body_hash;
+        let arrival = self.arrival(event_id, delivery);
+        let (lane, run, arriving) = (Arc::clone(self), Arc::clone(run), Arc::clone(&arrival));
+        self.runs.spawn(async move {
+            let Some(redis) = lane.parts.store.shared() else {
+                return;
+            };
+            let owner = random::unique_name();
+            let request = ClaimRequest {
+                app_id: arriving.account.app_id.as_str(),
+                event_id: &arriving.event_id,
+                owner: &owner,
+                timestamp: &timestamp,
+                nonce: &nonce,
+                body_hash,
+                nonce_kept: nonce_kept(&arriving.account),
+                counts: true,
+            };
+            let turn = lane.take_turn(redis, &run, request).await;
+            lane.take_part(redis, &run, &arriving, turn).await;
+        });
+        arrival
+    }
+
+    async fn take_part(&self, redis: &Redis, run: &Arc<Run>, arrival: &Arc<Arrival>, turn: Turn) {
+        let owner = match turn {
+            Turn::Settled(settled) => return self.settle(run, settled),
+            Turn::Alone => {
+                let settled = self.execute(run, arrival).await;
+                return self.settle(run, settled);
+            }
+            Turn::Ours(owner) => owner,
+        };
+        let settled = tokio::select! {
+            settled = self.execute(run, arrival) => settled,
+            never = renew(redis, arrival, &owner) => match never {},
+        };
+        self.settle(run, settled.clone());
+        let (app_id, event_id) = (arrival.account.app_id.as_str(), &arrival.event_id);
+        // A Redis that went away meanwhile forgets the claim by itself.
+        let _: Result<(), StoreAway> = match settled {
+            Settled::Answered(answer) => {
+                redis.answer(app_id, event_id, &owner, answer.as_str()).await
+            }
+            Settled::Unavailable | Settled::Replayed => {
+                redis.abandon(app_id, event_id, &owner).await
+            }
+        };
+    }
+
+    /// Ends a run for everybody who waits for it. What was not answered may be tried again.
+    fn settle(&self, run: &Arc<Run>, settled: Settled) {
+        let answered = matches!(settled, Settled::Answered(_));
+        run.settle(settled);
+        if !answered {
+            self.table.forget(run);
+        }
+    }
+
+    /// Claims the event, or waits for the host that has it.
+    async fn take_turn(&self, redis: &Redis, run: &Run, mut request: ClaimRequest<'_>) -> Turn {
+        loop {
+            let Ok((claim, deliveries)) = redis.claim(request).await else {
+                return Turn::Alone;
+            };
+            run.raise_deliveries(deliveries);
+            request.counts = false;
+            match claim {
+                Claim::Claimed => return Turn::Ours(request.owner.to_owned()),
+                Claim::Answered(answer) => {
+                    return Turn::Settled(Settled::Answered(Answer::reply(&answer)));
+                }
+                Claim::Replayed => return Turn::Settled(Settled::Replayed),
+                Claim::Running => {
+                    let event_key = keys::event(request.app_id, request.event_id);
+                    let answer = self.wait_for_other_host(redis, &event_key, request).await;
+                    self.bell.leave(&event_key);
+                    if let Some(answer) = answer {
+                        return Turn::Settled(Settled::Answered(answer));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer of the host that runs the event; None when it has given the event up (or died).
+    async fn wait_for_other_host(
+        &self,
+        redis: &Redis,
+        event_key: &str,
+        request: ClaimRequest<'_>,
+    ) -> Option<Answer> {
+        let bell = self.bell.listen(event_key);
+        loop {
+            let ring = bell.notified();
+            tokio::pin!(ring);
+            // From here on no ring is missed.
+            ring.as_mut().enable();
+            match redis.look(request.app_id, request.event_id).await {
+                Ok(Some(Claim::Answered(answer))) => return Some(Answer::reply(&answer)),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(StoreAway) => return None,
+            }
+            // The period heals a ring that was lost.
+            let _ = tokio::time::timeout(LOOK_AGAIN, ring).await;
+        }
+    }
+}
+
+/// Keeps a claim until it is dropped.
+async fn renew(redis: &Redis, arrival: &Arrival, owner: &str) -> std::convert::Infallible {
+    let app_id = arrival.account.app_id.as_str();
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        if let Ok(false) = redis.renew(app_id, &arrival.event_id, owner).await {
+            // Emptied, or taken over: the database still lets only one commit through.
+            tracing::warn!(
+                account.app_id = app_id,
+                event.id = arrival.event_id,
+                "a claim was lost while its plugin ran"
+            );
+        }
+    }
+}

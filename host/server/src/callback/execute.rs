@@ -1,0 +1,305 @@
+//! Executing an event: run the handler, commit its effects, write the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wxhost_runtime::{Call, CallReport, Effect, Handler, Outcome, Plugin};
+
+use super::{Arrival, Lane, answer, event};
+use crate::accounts::Deployment;
+use crate::capabilities::CallCapabilities;
+use crate::db::DbError;
+use crate::db::call_log::CallRecord;
+use crate::db::commit::{self, Commit, Committed, Expectation, LateMessage, ReadSet, Write};
+use crate::inbox::{Answer, Run, Settled};
+use crate::random;
+use crate::telemetry::{CallLabels, Word};
+
+/// Runs of one event when what it reads keeps changing under it. Repeated runs queue up behind each
+/// other on this host, so only other hosts and first runs can still come between.
+const MAX_RUNS: u32 = 24;
+/// Age of a run from which on it may have been acknowledged without an answer: below a delivery's own
+/// time nobody gives up waiting.
+const MAY_BE_LATE: f64 = 0.8;
+
+/// How a call ended, for its record.
+#[derive(Debug, Default)]
+struct Ended {
+    outcome: std::borrow::Cow<'static, str>,
+    error: Option<String>,
+    log: Option<String>,
+    runs: u32,
+}
+
+/// What a handler's outcome comes to.
+struct Decided {
+    answer: Answer,
+    late: Option<LateMessage>,
+    writes: Vec<Write>,
+    outcome: std::borrow::Cow<'static, str>,
+    error: Option<String>,
+}
+
+/// What to do after a run.
+enum Step {
+    Settled(Settled),
+    /// What was read has changed: run again, behind others that wait for the same key.
+    Again { key: String },
+}
+
+impl Lane {
+    /// Executes an event and hands in its record.
+    pub(super) async fn execute(&self, run: &Run, arrival: &Arc<Arrival>) -> Settled {
+        let mut ended = Ended::default();
+        let settled = match &arrival.account.deployment {
+            None => {
+                ended.outcome = "no-plugin".into();
+                Settled::Answered(Answer::nothing())
+            }
+            Some(deployment) => {
+                let deployment = Arc::clone(deployment);
+                self.run_plugin(run, arrival, deployment, &mut ended).await
+            }
+        };
+        self.record(run, arrival, ended);
+        settled
+    }
+
+    async fn run_plugin(
+        &self,
+        run: &Run,
+        arrival: &Arc<Arrival>,
+        deployment: Arc<Deployment>,
+        ended: &mut Ended,
+    ) -> Settled {
+        let plugin = match self.parts.plugins.load(&deployment).await {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                tracing::error!(
+                    account.app_id = %arrival.account.app_id,
+                    plugin.digest = %deployment.digest,
+                    trace_id = arrival.trace_id,
+                    error = %error,
+                    "a plugin could not be loaded"
+                );
+                ended.outcome = "unavailable".into();
+                ended.error = Some(error.to_string());
+                return Settled::Unavailable;
+            }
+        };
+        if !plugin.handles(Handler::Callback) {
+            ended.outcome = "no-handler".into();
+            return Settled::Answered(Answer::nothing());
+        }
+        let event = event::from_message(&arrival.message, &arrival.event_id);
+        let deadline = tokio::time::Instant::from_std(run.started())
+            + self.parts.settings.call_deadline;
+        let mut queue_place = None;
+        loop {
+            ended.runs += 1;
+            let capabilities = Arc::new(CallCapabilities::new(
+                Arc::clone(&arrival.account),
+                Arc::clone(&deployment),
+                self.parts.db.clone(),
+                self.parts.store.clone(),
+                self.parts.clock,
+            ));
+            let call = Call {
+                tenant: Arc::clone(&arrival.account.tenant.permits),
+                capabilities: Arc::clone(&capabilities) as _,
+                limits: deployment.limits,
+                deadline,
+            };
+            let report = self.parts.runtime.call_callback(&plugin, call, &event).await;
+            match self.conclude(run, arrival, &plugin, &capabilities, report, ended).await {
+                Step::Settled(settled) => return settled,
+                Step::Again { key } if ended.runs < MAX_RUNS => {
+                    self.parts.metrics.reruns.inc();
+                    // Dropped first: the next key may share the lock.
+                    drop(queue_place.take());
+                    queue_place = Some(self.rerun_place(arrival, &key).await);
+                }
+                Step::Again { key } => {
+                    ended.outcome = "conflict".into();
+                    ended.error = Some(format!("{key:?} was changed by other events in each of {MAX_RUNS} runs"));
+                    return Settled::Unavailable;
+                }
+            }
+        }
+    }
+
+    /// What comes of one run of the handler.
+    async fn conclude(
+        &self,
+        run: &Run,
+        arrival: &Arrival,
+        plugin: &Plugin,
+        capabilities: &CallCapabilities,
+        report: CallReport,
+        ended: &mut Ended,
+    ) -> Step {
+        ended.log = report.log.to_text();
+        let failed = report.result.is_err();
+        let decided = decide(arrival, report.result);
+        if failed {
+            tracing::info!(
+                account.app_id = %arrival.account.app_id,
+                plugin.digest = %plugin.digest(),
+                event.id = arrival.event_id,
+                trace_id = arrival.trace_id,
+                outcome = %decided.outcome,
+                "a plugin failed"
+            );
+        }
+        ended.outcome = decided.outcome.clone();
+        ended.error.clone_from(&decided.error);
+        if failed && capabilities.database_was_away() {
+            ended.outcome = "unavailable".into();
+            return Step::Settled(Settled::Unavailable);
+        }
+        let may_be_late = run.is_late()
+            || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
+        if decided.writes.is_empty() && !may_be_late {
+            return Step::Settled(Settled::Answered(decided.answer));
+        }
+        self.commit(arrival, capabilities.take_reads(), decided, ended).await
+    }
+
+    async fn commit(
+        &self,
+        arrival: &Arrival,
+        reads: ReadSet,
+        decided: Decided,
+        ended: &mut Ended,
+    ) -> Step {
+        // What is not written need not be checked: an answer alone is as true as when it was read.
+        let reads = if decided.writes.is_empty() { ReadSet::default() } else { reads };
+        let request = Commit {
+            app_id: arrival.account.app_id.as_str(),
+            event_id: &arrival.event_id,
+            reads: &reads,
+            writes: &decided.writes,
+            version: random::version(),
+            answer: decided.answer.as_str(),
+            late: decided.late.as_ref(),
+            now_ms: self.parts.clock.now_ms(),
+        };
+        match commit::commit(&self.parts.db, &request).await {
+            Ok(Committed::Done { late: false }) => Step::Settled(Settled::Answered(decided.answer)),
+            Ok(Committed::Done { late: true }) => {
+                if decided.late.is_some() {
+                    ended.outcome = "late".into();
+                }
+                Step::Settled(Settled::Answered(Answer::nothing()))
+            }
+            Ok(Committed::Before { answer }) => {
+                Step::Settled(Settled::Answered(Answer::reply(&answer)))
+            }
+            Ok(Committed::Conflict { key }) => Step::Again { key },
+            Err(error) => {
+                self.report_lost_commit(arrival, &error);
+                ended.outcome = "unavailable".into();
+                ended.error = Some("the effects could not be committed: the database is away".to_owned());
+                Step::Settled(Settled::Unavailable)
+            }
+        }
+    }
+
+    fn report_lost_commit(&self, arrival: &Arrival, error: &DbError) {
+        tracing::warn!(
+            account.app_id = %arrival.account.app_id,
+            event.id = arrival.event_id,
+            trace_id = arrival.trace_id,
+            error = %error,
+            "effects could not be committed; WeChat is left to deliver the event again"
+        );
+    }
+
+    /// Waits for one's turn to run again: runs that met on a key go one after the other.
+    async fn rerun_place(&self, arrival: &Arrival, key: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one((arrival.account.app_id.as_str(), key));
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = hash as usize % self.rerun_locks.len();
+        self.rerun_locks[index].lock().await
+    }
+
+    fn record(&self, run: &Run, arrival: &Arrival, ended: Ended) {
+        let outcome = Word(ended.outcome.clone());
+        self.parts.metrics.calls.get_or_create(&CallLabels { outcome }).inc();
+        let deployment = arrival.account.deployment.as_ref();
+        self.parts.records.add(CallRecord {
+            id: random::unique_name(),
+            app_id: arrival.account.app_id.as_str().to_owned(),
+            event_id: arrival.event_id.clone(),
+            event_kind: arrival.message.content.kind(),
+            digest: deployment.map(|d| d.digest.to_string()).unwrap_or_default(),
+            version: deployment.map(|d| d.version).unwrap_or_default(),
+            outcome: ended.outcome.into_owned(),
+            error: ended.error,
+            log: ended.log,
+            duration_us: micros(run.age()),
+            runs: i64::from(ended.runs),
+            trace_id: arrival.trace_id.clone(),
+            created_at: arrival.created_at,
+        });
+    }
+}
+
+/// What the handler's result means for the user and the tenant.
+fn decide(arrival: &Arrival, result: Result<Outcome, wxhost_runtime::Failure>) -> Decided {
+    let failure = match result {
+        Ok(outcome) => match answer::of_outcome(arrival, outcome.reply) {
+            Ok((answer, late)) => {
+                let shown = if answer.is_nothing() { "no-reply" } else { "replied" };
+                return Decided {
+                    answer,
+                    late,
+                    writes: outcome.effects.into_iter().map(write_of).collect(),
+                    outcome: shown.into(),
+                    error: None,
+                };
+            }
+            Err(error) => ("invalid-reply".into(), error.to_string()),
+        },
+        Err(failure) => (failure.code.to_word(), failure.to_string()),
+    };
+    let (answer, late) = answer::fallback(arrival);
+    Decided {
+        answer,
+        late,
+        writes: Vec::new(),
+        outcome: failure.0,
+        error: Some(failure.1),
+    }
+}
+
+fn write_of(effect: Effect) -> Write {
+    match effect {
+        Effect::KvPut(put) => Write {
+            key: put.key,
+            value: Some(put.value),
+            expect: expectation_of(put.expect),
+        },
+        Effect::KvDelete(delete) => Write {
+            key: delete.key,
+            value: None,
+            expect: expectation_of(delete.expect),
+        },
+    }
+}
+
+fn expectation_of(expect: wxhost_runtime::Expectation) -> Expectation {
+    match expect {
+        wxhost_runtime::Expectation::Any => Expectation::Any,
+        wxhost_runtime::Expectation::Absent => Expectation::Absent,
+        // A version that can't be ours fits nothing.
+        wxhost_runtime::Expectation::Unchanged(version) => {
+            Expectation::Unchanged(i64::try_from(version).unwrap_or(-1))
+        }
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

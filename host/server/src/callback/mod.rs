@@ -1,0 +1,275 @@
+//! The callback lane: from an opened delivery to what WeChat is told.
+//!
+//! A delivery is admitted to its event's run ([`crate::inbox`]); the run is driven once
+//! ([`drive`]), by the first delivery's host; every delivery waits for it within WeChat's five
+//! seconds. When the last delivery would run out of time, the event is kept in the database and
+//! acknowledged, and the answer goes to the outbox.
+
+mod answer;
+mod drive;
+mod event;
+mod execute;
+mod pending;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+use wxhost_runtime::Runtime;
+use wxhost_wechat::envelope::{CallbackQuery, Format, Opened};
+use wxhost_wechat::message::Message;
+
+use crate::accounts::{Account, Accounts};
+use crate::clock::Clock;
+use crate::db::Database;
+use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
+use crate::plugins::Plugins;
+use crate::records::Records;
+use crate::seal::MasterKeys;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+pub use drive::SettledBell;
+
+/// How much longer than its own time a delivery is held that is not the last one: WeChat hangs up
+/// first and delivers again.
+const HOLD: Duration = Duration::from_secs(2);
+/// Locks for runs that are repeated after a conflict.
+const RERUN_LOCKS: usize = 256;
+
+/// What the lane works with.
+#[derive(Debug)]
+pub struct LaneParts {
+    /// The accounts, for events that are taken up again.
+    pub accounts: Arc<Accounts>,
+    /// Where plugins run.
+    pub runtime: Arc<Runtime>,
+    /// Where plugins come from.
+    pub plugins: Arc<Plugins>,
+    /// What must last.
+    pub db: Database,
+    /// What may be lost.
+    pub store: Store,
+    /// Seals the events that are kept.
+    pub keys: Arc<MasterKeys>,
+    /// Takes the call records.
+    pub records: Records,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// How the lane behaves.
+    pub settings: LaneSettings,
+}
+
+/// How the lane behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneSettings {
+    /// How long a delivery waits for its answer.
+    pub answer_wait: Duration,
+    /// Deliveries that WeChat makes of one event.
+    pub deliveries: u32,
+    /// How long a call of a plugin may take in all.
+    pub call_deadline: Duration,
+}
+
+/// The callback lane of a host.
+#[derive(Debug)]
+pub struct Lane {
+    parts: LaneParts,
+    table: Table,
+    nonces: Nonces,
+    rerun_locks: Vec<Mutex<()>>,
+    hasher: std::hash::RandomState,
+    bell: Arc<SettledBell>,
+    /// Runs under way; they outlive the connections that began them.
+    runs: TaskTracker,
+}
+
+/// An authentic delivery of a callback.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The account that it is for.
+    pub account: Arc<Account>,
+    /// The message.
+    pub message: Message,
+    /// The body in clear.
+    pub clear: Vec<u8>,
+    /// How the body was written, and the reply will be.
+    pub format: Format,
+    /// `timestamp` of the query.
+    pub timestamp: String,
+    /// `nonce` of the query.
+    pub nonce: String,
+    /// Hash of the body as it came.
+    pub body_hash: u64,
+    /// Trace that the delivery belongs to.
+    pub trace_id: String,
+}
+
+/// What a delivery is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reception {
+    /// This, to be sealed as the account asks.
+    Answered(Answer),
+    /// Nothing yet: the event still runs, and WeChat will deliver it again.
+    StillRunning,
+    /// What the event needs can't be reached: WeChat is to deliver it again.
+    Unavailable,
+    /// The nonce came before with another body.
+    Replayed,
+}
+
+/// What a run needs to know of the delivery that began it.
+#[derive(Debug)]
+struct Arrival {
+    account: Arc<Account>,
+    message: Message,
+    clear: Vec<u8>,
+    format: Format,
+    event_id: String,
+    trace_id: String,
+    /// Unix milliseconds of the first delivery.
+    created_at: i64,
+}
+
+impl Lane {
+    /// A lane that has seen nothing.
+    pub fn new(parts: LaneParts) -> Self {
+        Self {
+            parts,
+            table: Table::new(),
+            nonces: Nonces::new(),
+            rerun_locks: (0..RERUN_LOCKS).map(|_| Mutex::default()).collect(),
+            hasher: std::hash::RandomState::new(),
+            bell: Arc::default(),
+            runs: TaskTracker::new(),
+        }
+    }
+
+    /// Rings when another host has settled an event.
+    pub fn bell(&self) -> &Arc<SettledBell> {
+        &self.bell
+    }
+
+    /// Waits until the runs under way have ended. No delivery may come in any more.
+    pub async fn drain(&self) {
+        self.runs.close();
+        self.runs.wait().await;
+    }
+
+    /// Answers a delivery.
+    pub async fn receive(self: &Arc<Self>, delivery: Delivery) -> Reception {
+        let now = Instant::now();
+        let app_id = delivery.account.app_id.as_str();
+        let first_use = self.nonces.admit(
+            app_id,
+            &delivery.timestamp,
+            &delivery.nonce,
+            delivery.body_hash,
+            nonce_kept(&delivery.account),
+            now,
+        );
+        if !first_use {
+            return Reception::Replayed;
+        }
+        let event_id = delivery.message.event_id();
+        let account = Arc::clone(&delivery.account);
+        let (run, kept) = match self.table.admit(app_id, &event_id, now) {
+            Admission::New(run) => {
+                run.count_delivery();
+                let kept = self.begin(&run, event_id, delivery);
+                (run, kept)
+            }
+            Admission::Known(run) => {
+                self.parts.metrics.joined.inc();
+                self.join(&run, app_id, &event_id).await;
+                (run, self.arrival(event_id, delivery))
+            }
+        };
+        self.wait(&run, &kept, &account).await
+    }
+
+    fn arrival(&self, event_id: String, delivery: Delivery) -> Arc<Arrival> {
+        Arc::new(Arrival {
+            account: delivery.account,
+            message: delivery.message,
+            clear: delivery.clear,
+            format: delivery.format,
+            event_id,
+            trace_id: delivery.trace_id,
+            created_at: self.parts.clock.now_ms(),
+        })
+    }
+
+    /// Counts a further delivery, here and where other hosts see it.
+    async fn join(&self, run: &Run, app_id: &str, event_id: &str) {
+        run.count_delivery();
+        if run.settled().is_some() {
+            return;
+        }
+        if let Some(redis) = self.parts.store.shared() {
+            // Without Redis the own count must do.
+            if let Ok(deliveries) = redis.count_delivery(app_id, event_id).await {
+                run.raise_deliveries(deliveries);
+            }
+        }
+    }
+
+    /// Waits for the run as long as this delivery may.
+    async fn wait(&self, run: &Arc<Run>, arrival: &Arc<Arrival>, account: &Account) -> Reception {
+        let LaneSettings {
+            answer_wait,
+            deliveries,
+            ..
+        } = self.parts.settings;
+        if let Ok(settled) = tokio::time::timeout(answer_wait, run.wait()).await {
+            return Reception::from(settled);
+        }
+        if run.deliveries() >= deliveries {
+            return self.acknowledge_unfinished(run, arrival, account).await;
+        }
+        match tokio::time::timeout(HOLD, run.wait()).await {
+            Ok(settled) => Reception::from(settled),
+            Err(_) => Reception::StillRunning,
+        }
+    }
+}
+
+impl From<&Settled> for Reception {
+    fn from(settled: &Settled) -> Self {
+        match settled {
+            Settled::Answered(answer) => Self::Answered(answer.clone()),
+            Settled::Unavailable => Self::Unavailable,
+            Settled::Replayed => Self::Replayed,
+        }
+    }
+}
+
+impl Delivery {
+    /// The delivery of an opened body.
+    pub fn new(
+        account: Arc<Account>,
+        query: &CallbackQuery,
+        opened: Opened,
+        body: &[u8],
+        trace_id: String,
+    ) -> Self {
+        Self {
+            account,
+            message: opened.message,
+            clear: opened.clear,
+            format: opened.format,
+            timestamp: query.timestamp.clone().unwrap_or_default(),
+            nonce: query.nonce.clone().unwrap_or_default(),
+            body_hash: body_hash(body),
+            trace_id,
+        }
+    }
+}
+
+/// A nonce can be used again while its timestamp is inside the window: at most twice its width.
+fn nonce_kept(account: &Account) -> Duration {
+    Duration::from_secs(2 * u64::from(account.receiver.window_seconds()))
+}

@@ -1,0 +1,282 @@
+//! `GET|POST /callback/{app_id}`: where WeChat's servers call.
+//!
+//! What is not authentic is refused before anything runs, and all refusals look alike from outside but
+//! for their code. A failure of a plugin is never a failure here: WeChat gets `success`.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use wxhost_wechat::body::MAX_BODY_BYTES;
+use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
+
+use crate::accounts::{Account, Accounts};
+use crate::callback::{Delivery, Lane, Reception};
+use crate::clock::Clock;
+use crate::random;
+use crate::telemetry::{CallbackLabels, Metrics, Word};
+
+/// What the callback routes work with.
+#[derive(Debug, Clone)]
+pub struct CallbackState {
+    /// The accounts that are called.
+    pub accounts: Arc<Accounts>,
+    /// What answers.
+    pub lane: Arc<Lane>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// How a callback ended here.
+struct Ending {
+    status: StatusCode,
+    code: &'static str,
+    body: String,
+    format: Option<Format>,
+}
+
+impl Ending {
+    fn refused(status: StatusCode, code: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            body: code.to_owned(),
+            format: None,
+        }
+    }
+
+    fn success() -> Self {
+        Self {
+            status: StatusCode::OK,
+            code: "ok",
+            body: "success".to_owned(),
+            format: None,
+        }
+    }
+}
+
+impl From<OpenError> for Ending {
+    fn from(error: OpenError) -> Self {
+        let status = match error.class() {
+            Refusal::Forbidden => StatusCode::FORBIDDEN,
+            Refusal::Malformed => StatusCode::BAD_REQUEST,
+            Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Self::refused(status, error.code())
+    }
+}
+
+/// URL verification: WeChat asks when the address is saved.
+pub async fn verify(
+    State(state): State<CallbackState>,
+    Path(app_id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let ending = verify_url(&state, &app_id, query.as_deref().unwrap_or_default());
+    respond(&state, &app_id, ending)
+}
+
+/// A message or an event.
+pub async fn receive(
+    State(state): State<CallbackState>,
+    Path(app_id): Path<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let _under_way = UnderWay::begin(&state.metrics);
+    let started = std::time::Instant::now();
+    let (parts, body) = request.into_parts();
+    let query = query.unwrap_or_default();
+    let ending = match answer(&state, &app_id, &query, &parts.headers, body).await {
+        Ok(ending) | Err(ending) => ending,
+    };
+    state
+        .metrics
+        .callback_seconds
+        .observe(started.elapsed().as_secs_f64());
+    respond(&state, &app_id, ending)
+}
+
+fn verify_url(state: &CallbackState, app_id: &str, query: &str) -> Ending {
+    let Ok(query) = CallbackQuery::parse(query) else {
+        return Ending::refused(StatusCode::BAD_REQUEST, "bad-query");
+    };
+    let now = state.clock.now_seconds();
+    let account = state.accounts.get(app_id).filter(|account| account.is_active());
+    let receiver = match &account {
+        Some(account) => &account.receiver,
+        None => state.accounts.decoy(),
+    };
+    match envelope::verify_url(receiver, &query, now) {
+        _ if account.is_none() => unknown_account(),
+        Ok(echostr) => Ending {
+            body: echostr.to_owned(),
+            ..Ending::success()
+        },
+        // On a GET, what is missing is a malformed question rather than a forgery.
+        Err(error @ OpenError::MissingParameter { .. }) => {
+            Ending::refused(StatusCode::BAD_REQUEST, error.code())
+        }
+        Err(error) => error.into(),
+    }
+}
+
+async fn answer(
+    state: &CallbackState,
+    app_id: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Ending, Ending> {
+    let body = to_bytes(body, MAX_BODY_BYTES)
+        .await
+        .map_err(|_| Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"))?;
+    let query = CallbackQuery::parse(query)
+        .map_err(|_| Ending::refused(StatusCode::FORBIDDEN, "bad-query"))?;
+    let now = state.clock.now_seconds();
+    let Some(account) = state.accounts.get(app_id).filter(|account| account.is_active()) else {
+        // As much work as for an account with a wrong signature, so that the time tells nothing.
+        let _ = envelope::open(state.accounts.decoy(), &query, &body, now);
+        return Err(unknown_account());
+    };
+    let opened = envelope::open(&account.receiver, &query, &body, now)?;
+    let (format, sealing) = (opened.format, opened.sealing);
+    let delivery = Delivery::new(
+        Arc::clone(&account),
+        &query,
+        opened,
+        &body,
+        trace_id(headers),
+    );
+    let reception = state.lane.receive(delivery).await;
+    Ok(match reception {
+        Reception::Answered(answer) if answer.is_nothing() => Ending::success(),
+        Reception::Answered(answer) => reply(&account, &query, format, sealing, answer.as_str(), now),
+        Reception::StillRunning => {
+            Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "still-running")
+        }
+        Reception::Unavailable => Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        Reception::Replayed => Ending::refused(StatusCode::FORBIDDEN, "replayed-nonce"),
+    })
+}
+
+fn reply(
+    account: &Account,
+    query: &CallbackQuery,
+    format: Format,
+    sealing: Option<KeySlot>,
+    answer: &str,
+    now: i64,
+) -> Ending {
+    let body = match sealing {
+        None => answer.to_owned(),
+        Some(slot) => {
+            let nonce = query.nonce.as_deref().unwrap_or_default();
+            let timestamp = now.to_string();
+            let random = random::sixteen();
+            envelope::seal(
+                &account.receiver,
+                slot,
+                format,
+                answer,
+                &timestamp,
+                nonce,
+                random,
+            )
+        }
+    };
+    Ending {
+        body,
+        format: Some(format),
+        ..Ending::success()
+    }
+}
+
+fn unknown_account() -> Ending {
+    Ending::refused(StatusCode::NOT_FOUND, "unknown-account")
+}
+
+/// Counts, logs once, answers.
+fn respond(state: &CallbackState, app_id: &str, ending: Ending) -> Response {
+    let labels = CallbackLabels {
+        status: ending.status.as_u16(),
+        code: Word(ending.code.into()),
+    };
+    state.metrics.callbacks.get_or_create(&labels).inc();
+    if ending.status != StatusCode::OK {
+        // The id is the caller's text: cut, and printed with escapes.
+        let app_id: String = app_id.chars().take(64).collect();
+        tracing::info!(
+            account.app_id = ?app_id,
+            status = ending.status.as_u16(),
+            code = ending.code,
+            "a callback was refused"
+        );
+    }
+    let content_type = match ending.format {
+        None => "text/plain; charset=utf-8",
+        Some(Format::Xml) => "text/xml; charset=utf-8",
+        Some(Format::Json) => "application/json",
+    };
+    (
+        ending.status,
+        [(header::CONTENT_TYPE, content_type)],
+        ending.body,
+    )
+        .into_response()
+}
+
+/// The trace of a W3C `traceparent` header (a proxy in front may set one), else a new one.
+fn trace_id(headers: &HeaderMap) -> String {
+    let given = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split('-').nth(1))
+        .filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match given {
+        Some(id) => id.to_ascii_lowercase(),
+        None => random::unique_name(),
+    }
+}
+
+/// Counts a callback as under way until it is dropped, also when its connection goes first.
+struct UnderWay<'a>(&'a Metrics);
+
+impl<'a> UnderWay<'a> {
+    fn begin(metrics: &'a Metrics) -> Self {
+        metrics.under_way.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxys_trace_is_followed_and_nonsense_is_not() {
+        let check = |value: &str, followed: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", value.parse().expect("a header"));
+            assert_eq!(
+                trace_id(&headers) == "4bf92f3577b34da6a3ce929d0e0e4736",
+                followed,
+                "{value}"
+            );
+        };
+        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true);
+        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", true);
+        check("00-4bf92f3577b34da6-00f067aa0ba902b7-01", false);
+        check("00-4bf92f3577b34da6a3ce929d0e0e473'-00f067aa0ba902b7-01", false);
+    }
+}

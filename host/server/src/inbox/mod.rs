@@ -1,0 +1,14 @@
+//! Events that were seen: what is under way is joined, what was answered is answered alike.
+//!
+//! WeChat delivers a callback again when it was not answered in time: the same event, a fresh
+//! signature. [`Table`] knows the events of this host and [`Nonces`] the nonces that came with them;
+//! other hosts' events are in Redis (`store::redis`). Neither makes effects happen once: the
+//! database's `inbox` table does (`db::commit`).
+
+mod nonces;
+mod run;
+mod table;
+
+pub use nonces::{Nonces, body_hash};
+pub use run::{Answer, Run, Settled};
+pub use table::{Admission, Table};

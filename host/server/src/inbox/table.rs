@@ -1,0 +1,212 @@
+//! The events that this host knows, bounded in number and age.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Run;
+
+/// How long an event is remembered after it was first seen. WeChat's three deliveries lie within 15 s.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// How many events are remembered. An event with a short reply takes about 400 bytes.
+const MAX_EVENTS: usize = 1 << 20;
+/// Locks that the events are spread over.
+const SHARDS: usize = 64;
+
+/// The events that this host knows.
+#[derive(Debug)]
+pub struct Table {
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard>>,
+    most_per_shard: usize,
+}
+
+/// What a delivery finds.
+#[derive(Debug)]
+pub enum Admission {
+    /// The event is new: whoever got this must see to it that the run is settled.
+    New(Arc<Run>),
+    /// The event is under way or settled.
+    Known(Arc<Run>),
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    runs: HashMap<Arc<str>, Arc<Run>>,
+    /// In the order in which they were first seen.
+    order: VecDeque<Arc<Run>>,
+}
+
+impl Table {
+    /// A table of the usual size.
+    pub fn new() -> Self {
+        Self::with_capacity(MAX_EVENTS)
+    }
+
+    fn with_capacity(events: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            most_per_shard: (events / SHARDS).max(1),
+        }
+    }
+
+    /// The run of an event; a new one if the event was not seen (or is forgotten).
+    pub fn admit(&self, app_id: &str, event_id: &str, now: Instant) -> Admission {
+        let key = key(app_id, event_id);
+        let mut shard = self.shard(&key).lock();
+        if let Some(run) = shard.runs.get(&*key) {
+            return Admission::Known(Arc::clone(run));
+        }
+        shard.forget_old(now, self.most_per_shard);
+        let key: Arc<str> = Arc::from(key);
+        let run = Arc::new(Run::new(Arc::clone(&key), now));
+        shard.runs.insert(key, Arc::clone(&run));
+        shard.order.push_back(Arc::clone(&run));
+        Admission::New(run)
+    }
+
+    /// Forgets a run, so that the next delivery of its event starts anew.
+    pub fn forget(&self, run: &Arc<Run>) {
+        let mut shard = self.shard(run.key()).lock();
+        if shard
+            .runs
+            .get(run.key())
+            .is_some_and(|known| Arc::ptr_eq(known, run))
+        {
+            shard.runs.remove(run.key());
+        }
+    }
+
+    fn shard(&self, key: &str) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(key);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of the hash will do"
+        )]
+        let index = hash as usize % SHARDS;
+        &self.shards[index]
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shard {
+    /// Makes room. An event under way is kept whatever its age, so that its retries still join it.
+    fn forget_old(&mut self, now: Instant, most: usize) {
+        while let Some(oldest) = self.order.front() {
+            let too_old = now.duration_since(oldest.started()) > REMEMBERED;
+            if !too_old && self.runs.len() < most {
+                return;
+            }
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            let current = self
+                .runs
+                .get(oldest.key())
+                .is_some_and(|run| Arc::ptr_eq(run, &oldest));
+            if current && oldest.settled().is_none() {
+                self.order.push_back(oldest);
+                return;
+            }
+            if current {
+                self.runs.remove(oldest.key());
+            }
+        }
+    }
+}
+
+fn key(app_id: &str, event_id: &str) -> String {
+    let mut key = String::with_capacity(app_id.len() + 1 + event_id.len());
+    key.push_str(app_id);
+    key.push('/');
+    key.push_str(event_id);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::{Answer, Settled};
+
+    fn new(table: &Table, event_id: &str, now: Instant) -> Arc<Run> {
+        match table.admit("wx1", event_id, now) {
+            Admission::New(run) => run,
+            Admission::Known(_) => panic!("{event_id} is known"),
+        }
+    }
+
+    fn known(table: &Table, event_id: &str, now: Instant) -> Arc<Run> {
+        match table.admit("wx1", event_id, now) {
+            Admission::Known(run) => run,
+            Admission::New(_) => panic!("{event_id} is new"),
+        }
+    }
+
+    #[test]
+    fn a_second_delivery_finds_the_first_ones_run_and_answer() {
+        let table = Table::new();
+        let now = Instant::now();
+        let first = new(&table, "m:1", now);
+        first.settle(Settled::Answered(Answer::reply("hi")));
+        first.settle(Settled::Unavailable);
+        let second = known(&table, "m:1", now);
+        assert_eq!(
+            second.settled(),
+            Some(&Settled::Answered(Answer::reply("hi")))
+        );
+    }
+
+    #[test]
+    fn another_account_with_the_same_message_id_is_another_event() {
+        let table = Table::new();
+        let now = Instant::now();
+        let _ = new(&table, "m:1", now);
+        assert!(matches!(table.admit("wx2", "m:1", now), Admission::New(_)));
+    }
+
+    #[test]
+    fn a_forgotten_run_starts_anew_and_is_not_mistaken_for_the_old_one() {
+        let table = Table::new();
+        let now = Instant::now();
+        let old = new(&table, "m:1", now);
+        table.forget(&old);
+        let fresh = new(&table, "m:1", now);
+        table.forget(&old);
+        assert!(Arc::ptr_eq(&fresh, &known(&table, "m:1", now)));
+    }
+
+    #[test]
+    fn a_flood_of_events_forgets_the_oldest_but_never_one_under_way() {
+        let table = Table::with_capacity(SHARDS * 4);
+        let now = Instant::now();
+        let under_way = new(&table, "m:under-way", now);
+        for id in 0..10_000 {
+            new(&table, &format!("m:{id}"), now).settle(Settled::Answered(Answer::nothing()));
+        }
+        let held: usize = table.shards.iter().map(|shard| shard.lock().runs.len()).sum();
+        assert!(held <= SHARDS * 5, "{held} events are held");
+        assert!(Arc::ptr_eq(&under_way, &known(&table, "m:under-way", now)));
+    }
+
+    #[test]
+    fn an_answered_event_is_forgotten_in_time() {
+        let table = Table::with_capacity(SHARDS);
+        let now = Instant::now();
+        new(&table, "m:1", now).settle(Settled::Answered(Answer::nothing()));
+        let later = now + REMEMBERED + Duration::from_secs(1);
+        // Room is made when an event of the same shard comes.
+        for id in 0..1_000 {
+            new(&table, &format!("n:{id}"), later).settle(Settled::Answered(Answer::nothing()));
+        }
+        let _ = new(&table, "m:1", later);
+    }
+}

@@ -1,0 +1,345 @@
+//! Redis as the store that hosts share: who runs which event, what was answered, the plugins' cache.
+//!
+//! Every step on an event is one Lua script, so two hosts never both believe that they run it. A
+//! claim is a lease: its owner renews it while the plugin runs ([`Redis::renew`]); the lease of a host
+//! that died runs out, and the next delivery takes the event over.
+//!
+//! A Redis that does not answer costs one time-out; after that, calls fail at once for
+//! [`REST_AFTER_FAILURE`], so that callbacks go on at full speed without it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands, Client, RedisResult, Script};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{StoreAway, keys};
+
+/// How long a claim lasts without being renewed.
+pub const LEASE: Duration = Duration::from_secs(5);
+/// How long an answer is kept. WeChat's three deliveries lie within 15 s.
+pub const ANSWER_KEPT: Duration = Duration::from_secs(60);
+/// How long Redis is left alone after it failed to answer.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long an answer of Redis is waited for; a callback has 4.5 s in all.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Claims an event, unless it is under way or answered; refuses a nonce that came with another body.
+const CLAIM: &str = r"
+local body = redis.call('GET', KEYS[2])
+if body and body ~= ARGV[2] then return {'replayed', '', 0} end
+if not body then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4]) end
+local event = redis.call('HMGET', KEYS[1], 'state', 'answer')
+local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', ARGV[5])
+if event[1] == 'answered' then return {'answered', event[2], deliveries} end
+if event[1] == 'running' then
+  redis.call('HSET', KEYS[1], 'watched', '1')
+  return {'running', '', deliveries}
+end
+redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {'claimed', '', deliveries}
+";
+
+/// Counts a delivery of an event that is under way.
+const COUNT: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+return redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
+";
+
+/// Prolongs the claim of its owner.
+const RENEW: &str = r"
+if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+";
+
+/// Stores the owner's answer and wakes who waits for it.
+const ANSWER: &str = r"
+local event = redis.call('HMGET', KEYS[1], 'state', 'owner', 'watched')
+if event[1] == 'answered' then return 0 end
+if event[1] == 'running' and event[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'answered', 'answer', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if event[3] then redis.call('PUBLISH', ARGV[4], KEYS[1]) end
+return 1
+";
+
+/// Gives the owner's claim up, so that the next delivery may run the event.
+const ABANDON: &str = r"
+local event = redis.call('HMGET', KEYS[1], 'owner', 'watched')
+if event[1] ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], 'state', 'owner')
+if event[2] then redis.call('PUBLISH', ARGV[2], KEYS[1]) end
+return 1
+";
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The caller runs the event.
+    Claimed,
+    /// Another host runs it.
+    Running,
+    /// It was answered so.
+    Answered(String),
+    /// The nonce came before, with another body.
+    Replayed,
+}
+
+/// A claim to make.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// The event.
+    pub event_id: &'a str,
+    /// Who claims: unique for each run.
+    pub owner: &'a str,
+    /// `timestamp` of the delivery.
+    pub timestamp: &'a str,
+    /// `nonce` of the delivery.
+    pub nonce: &'a str,
+    /// Hash of the body.
+    pub body_hash: u64,
+    /// How long a nonce is remembered.
+    pub nonce_kept: Duration,
+    /// Whether this is a delivery that was not counted yet.
+    pub counts: bool,
+}
+
+/// A connection to Redis that heals by itself.
+pub struct Redis {
+    client: Client,
+    manager: ConnectionManager,
+    claim: Script,
+    count: Script,
+    renew: Script,
+    answer: Script,
+    abandon: Script,
+    started: Instant,
+    /// Milliseconds after `started` until which Redis is left alone.
+    resting_until_ms: AtomicU64,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Prepares a connection; it is made when first used, so a Redis that is away stops no start.
+    ///
+    /// # Errors
+    /// The URL doesn't parse.
+    pub fn open(url: &SecretString) -> RedisResult<Self> {
+        let client = Client::open(url.expose_secret())?;
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(RESPONSE_TIMEOUT))
+            .set_number_of_retries(0);
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        Ok(Self {
+            client,
+            manager,
+            claim: Script::new(CLAIM),
+            count: Script::new(COUNT),
+            renew: Script::new(RENEW),
+            answer: Script::new(ANSWER),
+            abandon: Script::new(ABANDON),
+            started: Instant::now(),
+            resting_until_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// The client, for connections of one's own (subscriptions).
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Claims an event. Returns what became of it and how many deliveries there were.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn claim(&self, request: ClaimRequest<'_>) -> Result<(Claim, u32), StoreAway> {
+        let mut invocation = self.claim.key(keys::event(request.app_id, request.event_id));
+        invocation
+            .key(keys::nonce(request.app_id, request.timestamp, request.nonce))
+            .arg(request.owner)
+            .arg(request.body_hash)
+            .arg(millis(LEASE))
+            .arg(millis(request.nonce_kept))
+            .arg(u8::from(request.counts));
+        let mut connection = self.connection()?;
+        let reply: RedisResult<(String, String, u32)> =
+            invocation.invoke_async(&mut connection).await;
+        let (word, answer, deliveries) = self.noting_failure(reply)?;
+        let claim = match word.as_str() {
+            "claimed" => Claim::Claimed,
+            "running" => Claim::Running,
+            "answered" => Claim::Answered(answer),
+            _ => Claim::Replayed,
+        };
+        Ok((claim, deliveries))
+    }
+
+    /// Counts a further delivery of an event; returns how many there were on all hosts, as far as Redis
+    /// knows.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn count_delivery(&self, app_id: &str, event_id: &str) -> Result<u32, StoreAway> {
+        let invocation = self.count.key(keys::event(app_id, event_id));
+        let mut connection = self.connection()?;
+        let reply: RedisResult<u32> = invocation.invoke_async(&mut connection).await;
+        self.noting_failure(reply)
+    }
+
+    /// Prolongs a claim; false if it is not the owner's any more.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn renew(&self, app_id: &str, event_id: &str, owner: &str) -> Result<bool, StoreAway> {
+        let mut invocation = self.renew.key(keys::event(app_id, event_id));
+        invocation.arg(owner).arg(millis(LEASE));
+        let mut connection = self.connection()?;
+        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
+        Ok(self.noting_failure(reply)? == 1)
+    }
+
+    /// Stores the answer of an event that the owner ran.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn answer(
+        &self,
+        app_id: &str,
+        event_id: &str,
+        owner: &str,
+        answer: &str,
+    ) -> Result<(), StoreAway> {
+        let mut invocation = self.answer.key(keys::event(app_id, event_id));
+        invocation
+            .arg(owner)
+            .arg(answer)
+            .arg(millis(ANSWER_KEPT))
+            .arg(keys::SETTLED);
+        let mut connection = self.connection()?;
+        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
+        self.noting_failure(reply).map(drop)
+    }
+
+    /// Gives an event back: nothing was answered, the next delivery may run it.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn abandon(
+        &self,
+        app_id: &str,
+        event_id: &str,
+        owner: &str,
+    ) -> Result<(), StoreAway> {
+        let mut invocation = self.abandon.key(keys::event(app_id, event_id));
+        invocation.arg(owner).arg(keys::SETTLED);
+        let mut connection = self.connection()?;
+        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
+        self.noting_failure(reply).map(drop)
+    }
+
+    /// What is known of an event: running elsewhere, answered, or (None) nothing.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn look(&self, app_id: &str, event_id: &str) -> Result<Option<Claim>, StoreAway> {
+        let mut connection = self.connection()?;
+        let reply: RedisResult<(Option<String>, Option<String>)> = redis::cmd("HMGET")
+            .arg(keys::event(app_id, event_id))
+            .arg(&["state", "answer"])
+            .query_async(&mut connection)
+            .await;
+        let (state, answer) = self.noting_failure(reply)?;
+        Ok(match state.as_deref() {
+            Some("answered") => Some(Claim::Answered(answer.unwrap_or_default())),
+            Some(_) => Some(Claim::Running),
+            None => None,
+        })
+    }
+
+    /// Tells every host to look for changed accounts.
+    ///
+    /// # Errors
+    /// Redis can't be reached; the hosts will look by themselves.
+    pub async fn publish_change(&self) -> Result<(), StoreAway> {
+        let mut connection = self.connection()?;
+        let reply: RedisResult<()> = connection.publish(keys::CHANGED, "").await;
+        self.noting_failure(reply)
+    }
+
+    /// Whether Redis answers now.
+    pub async fn answers(&self) -> bool {
+        let mut connection = self.manager.clone();
+        let reply: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
+        reply.is_ok()
+    }
+
+    pub(super) async fn cache_get(
+        &self,
+        app_id: &str,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, StoreAway> {
+        let mut connection = self.connection()?;
+        let reply = connection.get(keys::cache(app_id, key)).await;
+        self.noting_failure(reply)
+    }
+
+    pub(super) async fn cache_set(
+        &self,
+        app_id: &str,
+        key: &str,
+        value: &[u8],
+        ttl_seconds: u32,
+    ) -> Result<(), StoreAway> {
+        let mut connection = self.connection()?;
+        let key = keys::cache(app_id, key);
+        let reply = connection
+            .set_ex(key, value, u64::from(ttl_seconds.max(1)))
+            .await;
+        self.noting_failure(reply)
+    }
+
+    pub(super) async fn cache_delete(&self, app_id: &str, key: &str) -> Result<(), StoreAway> {
+        let mut connection = self.connection()?;
+        let reply = connection.del(keys::cache(app_id, key)).await;
+        self.noting_failure(reply)
+    }
+
+    fn connection(&self) -> Result<ConnectionManager, StoreAway> {
+        if self.elapsed_ms() < self.resting_until_ms.load(Ordering::Relaxed) {
+            return Err(StoreAway);
+        }
+        Ok(self.manager.clone())
+    }
+
+    fn noting_failure<T>(&self, reply: RedisResult<T>) -> Result<T, StoreAway> {
+        reply.map_err(|error| {
+            let until = self.elapsed_ms() + millis(REST_AFTER_FAILURE);
+            let before = self.resting_until_ms.swap(until, Ordering::Relaxed);
+            // One line for each rest, not for each call.
+            if before < self.elapsed_ms() {
+                tracing::warn!(error = %error, "redis does not answer; going on without it");
+            }
+            StoreAway
+        })
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,122 @@
+//! What a host does by itself: look for changed accounts, listen to other hosts, take up events that
+//! were left, forget what is old.
+//!
+//! Every loop is without input, repeats harmlessly, is woken by a signal where there is one and by
+//! time where the signal was lost, and ends when the host stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Accounts;
+use crate::callback::Lane;
+use crate::clock::Clock;
+use crate::db::{Database, calls, inbox};
+use crate::store::Redis;
+use crate::store::keys;
+
+/// How often the database is asked for changed accounts.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How often events that were left are looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+/// How often old rows are deleted.
+const RETENTION: Duration = Duration::from_secs(600);
+/// How long the ids of committed events are kept: WeChat's deliveries lie within 15 s, an attacker's
+/// replay within the window of the account's timestamps.
+const COMMITTED_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a lost subscription waits before it is made again.
+const RESUBSCRIBE: Duration = Duration::from_millis(500);
+
+/// Keeps the accounts up to date.
+pub async fn refresh_accounts(accounts: Arc<Accounts>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = accounts.woken() => {}
+            () = tokio::time::sleep(REFRESH) => {}
+        }
+        if let Err(error) = accounts.refresh().await {
+            tracing::warn!(error = %error, "changed accounts can't be read; going on with what is known");
+        }
+    }
+}
+
+/// Hears of settled events and changed accounts from other hosts.
+pub async fn listen_to_hosts(
+    redis: Arc<Redis>,
+    lane: Arc<Lane>,
+    accounts: Arc<Accounts>,
+    stop: CancellationToken,
+) {
+    let listening = async {
+        loop {
+            if let Err(error) = listen(&redis, &lane, &accounts).await {
+                tracing::debug!(error = %error, "the subscription to redis was lost");
+            }
+            tokio::time::sleep(RESUBSCRIBE).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = listening => {}
+    }
+}
+
+async fn listen(redis: &Redis, lane: &Lane, accounts: &Accounts) -> redis::RedisResult<()> {
+    let mut subscription = redis.client().get_async_pubsub().await?;
+    subscription.subscribe(keys::SETTLED).await?;
+    subscription.subscribe(keys::CHANGED).await?;
+    // What was said before the subscription was not heard.
+    accounts.wake();
+    let mut messages = subscription.into_on_message();
+    while let Some(message) = messages.next().await {
+        if message.get_channel_name() == keys::CHANGED {
+            accounts.wake();
+        } else {
+            lane.bell().ring(&message.get_payload::<String>()?);
+        }
+    }
+    Ok(())
+}
+
+/// Takes up events that were acknowledged by hosts that are gone.
+pub async fn take_up_pending(lane: Arc<Lane>, stop: CancellationToken) {
+    let mut beat = tokio::time::interval(SWEEP);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = beat.tick() => {}
+        }
+        match lane.take_up_pending().await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "events that another host left are taken up"),
+            Err(error) => tracing::debug!(error = %error, "pending events can't be read"),
+        }
+    }
+}
+
+/// Deletes rows that nobody needs any more.
+pub async fn forget_old(db: Database, clock: Clock, calls_kept: Duration, stop: CancellationToken) {
+    let mut beat = tokio::time::interval(RETENTION);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = beat.tick() => {}
+        }
+        let now_ms = clock.now_ms();
+        let events = inbox::forget_done(&db, now_ms - millis(COMMITTED_KEPT)).await;
+        let records = calls::delete_before(&db, now_ms - millis(calls_kept)).await;
+        if let Err(error) = events.and(records) {
+            tracing::warn!(error = %error, "old rows can't be deleted");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
+}
