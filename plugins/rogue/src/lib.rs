@@ -1,1 +1,176 @@
-//! Placeholder.
+//! A plugin that misbehaves on purpose, for tests of the host. The text says how; what it does not know
+//! it echoes.
+
+use std::hint::black_box;
+use wxhost_sdk::prelude::*;
+use wxhost_sdk::{random, time};
+
+/// Does whatever the text says.
+pub struct Rogue;
+
+impl CallbackHandler for Rogue {
+    fn on_text(_: &Event, text: &Text) -> Result {
+        let (verb, argument) = text.content.split_once(' ').unwrap_or((&text.content, ""));
+        let number = || argument.parse::<u64>();
+        match verb {
+            // Time.
+            "loop" => loop {
+                black_box(());
+            },
+            "sleep" => {
+                sleep(number()?);
+                Reply::text("slept").into()
+            }
+
+            // Memory and stack.
+            "allocate" => allocate(),
+            "recurse" => Reply::text(recurse(0).to_string()).into(),
+
+            // Endings.
+            "panic" => panic!("the text said so"),
+            "unreachable" => {
+                #[cfg(target_arch = "wasm32")]
+                core::arch::wasm32::unreachable();
+                #[cfg(not(target_arch = "wasm32"))]
+                unreachable!("the text said so")
+            }
+            "error" => Err(Error::dependency("the text said so")),
+
+            // Host calls.
+            "flood" => loop {
+                log::info("a line that nobody asked for, again and again and again and again");
+            },
+            "reads" => loop {
+                kv::get("n")?;
+            },
+            "list" => loop {
+                kv::page("", None, u32::MAX)?;
+            },
+            "bytes" => loop {
+                black_box(random::bytes(u32::MAX));
+            },
+            "fill-cache" => loop {
+                cache::set("filled", &[0; 64 * 1024], u32::MAX)?;
+            },
+
+            // Replies and effects that the host must not let through as they are.
+            "forbidden" => Reply::text("before\u{0}\u{8}\u{b}\u{1f}\u{fffe}]]><evil/>after").into(),
+            "big" => Reply::text("大".repeat(1000)).into(),
+            "huge" => Reply::text("x".repeat(8 * 1024 * 1024)).into(),
+            "empty-media" => Reply::image("").into(),
+            "articles" => {
+                let article = Article::new("title", "https://example.com/");
+                Reply::news(vec![article; number()? as usize]).into()
+            }
+            "effects" => Ok((0..100_000).fold(Outcome::none(), |outcome, n| {
+                outcome.put(format!("effect/{n}"), "x")
+            })),
+            "big-effect" => Ok(Outcome::none().put("big", vec![b'x'; 1024 * 1024])),
+            "bad-key" => Ok(Outcome::none().put("a\nkey", "x")),
+
+            // What a good plugin does, to be looked at.
+            "count" => count(0),
+            "stale-sleep" => count(number()?),
+            "put" => {
+                let (key, value) = argument.split_once(' ').unwrap_or((argument, ""));
+                Ok(Outcome::reply(Reply::text("put")).put(key, value))
+            }
+            "put-new" => Ok(Outcome::reply(Reply::text("put")).put_new(argument, "x")),
+            "get" => {
+                let value = kv::get_text(argument)?;
+                Reply::text(value.unwrap_or_else(|| "nothing".to_owned())).into()
+            }
+            "account" => Reply::text(format!("{:?}", account::info())).into(),
+            "config" => Reply::text(config::text()).into(),
+            "secret" => Reply::text(config::secret(argument)?).into(),
+            "remember" => {
+                let before = cache::get("remembered")?;
+                cache::set("remembered", argument.as_bytes(), 60)?;
+                Reply::text(String::from_utf8(before.unwrap_or_default())?).into()
+            }
+            "state" => Reply::text(state().to_string()).into(),
+            _ => Reply::text(&text.content).into(),
+        }
+    }
+}
+
+wxhost_sdk::register!(Rogue);
+
+/// Keeps the processor busy for some milliseconds.
+fn sleep(ms: u64) {
+    let end_ms = time::now_ms().saturating_add(ms);
+    while time::now_ms() < end_ms {}
+}
+
+/// Takes memory without end.
+fn allocate() -> Result {
+    let mut blocks = Vec::new();
+    loop {
+        blocks.push(black_box(vec![1_u8; 1024 * 1024]));
+    }
+}
+
+/// Calls itself without end; the frame is large enough that no stack is.
+#[expect(unconditional_recursion, reason = "that is the misbehaviour")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame[black_box(0)]
+}
+
+/// Reads the counter `n`, lets `ms` pass, and answers and stores one more.
+fn count(ms: u64) -> Result {
+    let count = kv::get_json::<u64>("n")?.unwrap_or(0) + 1;
+    sleep(ms);
+    Outcome::reply(Reply::text(count.to_string())).put_json("n", &count)
+}
+
+/// How often this was called in this instance: once, if each event gets a fresh one.
+fn state() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rogue;
+    use wxhost_sdk::Fault;
+    use wxhost_sdk::testing::{TestHost, text};
+
+    #[test]
+    fn a_verb_does_its_thing_and_the_rest_is_echoed() {
+        let mut host = TestHost::new();
+        let mut check = |content: &str, reply: Option<&str>| {
+            assert_eq!(
+                host.deliver::<Rogue>(&text(content)).reply_text(),
+                reply,
+                "{content}"
+            );
+        };
+        check("hello there", Some("hello there"));
+        check("sleep 0", Some("slept"));
+        check("count", Some("1"));
+        check("stale-sleep 0", Some("2"));
+        check("get n", Some("2"));
+        check("put n 7", Some("put"));
+        check("count", Some("8"));
+        check("config", Some("{}"));
+        check("bad-key", None);
+    }
+
+    #[test]
+    fn misbehaviour_is_what_the_limits_are_about() {
+        let mut host = TestHost::new();
+        assert!(host.run::<Rogue>(&text("effects")).effects().len() > 64);
+        assert!(
+            host.run::<Rogue>(&text("big"))
+                .reply_text()
+                .is_some_and(|text| text.len() > 2048)
+        );
+        let error = host
+            .run::<Rogue>(&text("error"))
+            .result
+            .expect_err("it says so");
+        assert_eq!(error.fault(), Fault::Dependency);
+    }
+}

@@ -1,0 +1,150 @@
+//! What a handler returns when it fails.
+
+use crate::bindings::exports::wxhost::plugin::callback_handler::PluginError;
+use crate::outcome::Outcome;
+use crate::{cache, config, kv};
+use std::any::{Any, TypeId};
+use std::fmt;
+
+pub use crate::bindings::exports::wxhost::plugin::callback_handler::Fault;
+
+/// The result of a handler; with a type of its own, of any function that may fail.
+pub type Result<T = Outcome, E = Error> = std::result::Result<T, E>;
+
+/// A failure: whose fault it is, and a sentence for the tenant.
+///
+/// Every error of the standard kind becomes one by `?`. It counts as a bug of the plugin then, except
+/// where the host could not be reached ([`Fault::Dependency`]) or a secret is missing
+/// ([`Fault::Config`]). For the same reason as `anyhow::Error`, this type is itself not a
+/// `std::error::Error`.
+#[derive(Clone, PartialEq)]
+pub struct Error {
+    fault: Fault,
+    message: String,
+}
+
+impl Error {
+    /// The settings are wrong: the tenant can mend it.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(Fault::Config, message)
+    }
+
+    /// Something that the plugin needs did not answer: it may work later.
+    pub fn dependency(message: impl Into<String>) -> Self {
+        Self::new(Fault::Dependency, message)
+    }
+
+    /// The plugin met a case that it does not know.
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(Fault::Bug, message)
+    }
+
+    /// A failure of the given fault.
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        Self {
+            fault,
+            message: message.into(),
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// What the tenant reads.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.fault, self.message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self {
+            fault: fault_of(&error),
+            message: message_of(&error),
+        }
+    }
+}
+
+impl From<Error> for PluginError {
+    fn from(error: Error) -> Self {
+        Self {
+            fault: error.fault,
+            message: error.message,
+        }
+    }
+}
+
+/// Whose fault an error is that came by `?`.
+fn fault_of<E: Any>(error: &E) -> Fault {
+    let error: &dyn Any = error;
+    let away = matches!(error.downcast_ref(), Some(kv::Error::Unavailable))
+        || matches!(error.downcast_ref(), Some(cache::Error::Unavailable));
+    if away {
+        Fault::Dependency
+    } else if error.type_id() == TypeId::of::<config::SecretError>() {
+        Fault::Config
+    } else {
+        Fault::Bug
+    }
+}
+
+/// The error and what caused it, in one line.
+fn message_of(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, Fault};
+    use crate::{cache, config, kv};
+
+    fn check(error: impl Into<Error>, fault: Fault, message: &str) {
+        let error = error.into();
+        assert_eq!((error.fault(), error.message()), (fault, message));
+    }
+
+    #[test]
+    fn errors_that_come_by_question_mark_know_whose_fault_they_are() {
+        check(
+            kv::Error::Unavailable,
+            Fault::Dependency,
+            "Error::Unavailable",
+        );
+        check(kv::Error::InvalidKey, Fault::Bug, "Error::InvalidKey");
+        check(
+            cache::Error::Unavailable,
+            Fault::Dependency,
+            "Error::Unavailable",
+        );
+        check(
+            config::SecretError::Unknown,
+            Fault::Config,
+            "SecretError::Unknown",
+        );
+        let number = "x".parse::<u8>().expect_err("not a number");
+        check(number, Fault::Bug, "invalid digit found in string");
+    }
+}

@@ -1,0 +1,110 @@
+//! What a handler returns: a reply, and what is to be changed.
+
+use crate::error::{Error, Result};
+use crate::kv::Version;
+use crate::reply::Reply;
+use serde::Serialize;
+
+pub use crate::bindings::exports::wxhost::plugin::callback_handler::Outcome;
+pub use crate::bindings::wxhost::plugin::effects::{Effect, Expectation, KvDelete, KvPut};
+
+impl Outcome {
+    /// No reply and no change.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            reply: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// A reply.
+    pub fn reply(reply: impl Into<Reply>) -> Self {
+        Self {
+            reply: Some(reply.into()),
+            effects: Vec::new(),
+        }
+    }
+
+    /// And store a value: 64 KiB at most, under a key of 1 to 256 bytes.
+    #[must_use]
+    pub fn put(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.put_expecting(key, value, Expectation::Any)
+    }
+
+    /// And store a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the value has no JSON form.
+    pub fn put_json(self, key: impl Into<String>, value: &impl Serialize) -> Result {
+        let value = serde_json::to_vec(value).map_err(|error| Error::bug(error.to_string()))?;
+        Ok(self.put(key, value))
+    }
+
+    /// And store a value, if the key does not exist. If it does, nothing of this outcome happens.
+    #[must_use]
+    pub fn put_new(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.put_expecting(key, value, Expectation::Absent)
+    }
+
+    /// And store a value, if the key's value is still of this version. If not, nothing of this outcome
+    /// happens.
+    #[must_use]
+    pub fn put_unchanged(
+        self,
+        key: impl Into<String>,
+        value: impl Into<Vec<u8>>,
+        version: Version,
+    ) -> Self {
+        self.put_expecting(key, value, Expectation::Unchanged(version))
+    }
+
+    /// And remove a value; removing what is not there is no error.
+    #[must_use]
+    pub fn delete(self, key: impl Into<String>) -> Self {
+        self.effect(Effect::KvDelete(KvDelete {
+            key: key.into(),
+            expect: Expectation::Any,
+        }))
+    }
+
+    /// And make any change. An outcome holds 64 at most, 256 KiB in all.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+
+    /// And store a value under a condition.
+    fn put_expecting(
+        self,
+        key: impl Into<String>,
+        value: impl Into<Vec<u8>>,
+        expect: Expectation,
+    ) -> Self {
+        self.effect(Effect::KvPut(KvPut {
+            key: key.into(),
+            value: value.into(),
+            expect,
+        }))
+    }
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::reply(reply)
+    }
+}
+
+impl From<Reply> for Result {
+    fn from(reply: Reply) -> Self {
+        Ok(reply.into())
+    }
+}

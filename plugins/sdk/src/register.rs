@@ -1,0 +1,95 @@
+//! The door of a plugin: what the host calls, and what it reads without calling.
+
+/// Makes a type the plugin of this crate: exports its handler and embeds the crate's name and version.
+///
+/// ```
+/// use wxhost_sdk::prelude::*;
+///
+/// pub struct Parrot;
+///
+/// impl CallbackHandler for Parrot {
+///     fn on_text(_: &Event, text: &Text) -> Result {
+///         Reply::text(&text.content).into()
+///     }
+/// }
+///
+/// wxhost_sdk::register!(Parrot);
+/// # fn main() {}
+/// ```
+///
+/// A plugin with settings gives their JSON Schema too, and the host refuses a deployment whose settings
+/// break it: `register!(Parrot, config_schema = include_str!("schema.json"))`.
+#[macro_export]
+macro_rules! register {
+    ($plugin:ty $(, config_schema = $schema:expr)? $(,)?) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::exports::wxhost::plugin::callback_handler::Guest for Component {
+                fn handle(
+                    event: $crate::Event,
+                ) -> ::core::result::Result<$crate::Outcome, $crate::register::PluginError> {
+                    $crate::register::handle_callback::<$plugin>(event)
+                }
+            }
+
+            $crate::bindings::export_callback_handler!(Component with_types_in $crate::bindings);
+
+            $crate::embed_section!("wxhost:plugin", ::core::concat!(
+                "{\"name\":\"", ::core::env!("CARGO_PKG_NAME"),
+                "\",\"version\":\"", ::core::env!("CARGO_PKG_VERSION"), "\"}",
+            ));
+            $($crate::embed_section!("wxhost:config-schema", $schema);)?
+        };
+
+        // On other targets the type is checked and nothing is exported: tests call it.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            const _: fn(&$crate::Event) -> $crate::Result =
+                <$plugin as $crate::CallbackHandler>::handle;
+            $(const _: &str = $schema;)?
+        };
+    };
+}
+
+/// Embeds text as a custom section.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! embed_section {
+    ($name:literal, $text:expr) => {
+        const _: () = {
+            const TEXT: &str = $text;
+
+            #[used]
+            #[unsafe(link_section = $name)]
+            static SECTION: [u8; TEXT.len()] = $crate::register::bytes_of(TEXT);
+        };
+    };
+}
+
+#[doc(hidden)]
+pub use crate::bindings::exports::wxhost::plugin::callback_handler::PluginError;
+
+/// What the exported function does.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub fn handle_callback<P: crate::CallbackHandler>(
+    event: crate::Event,
+) -> Result<crate::Outcome, PluginError> {
+    std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
+    let outcome = P::handle(&event).map_err(PluginError::from);
+    // The instance is dropped whole after this call: taking the event apart would be wasted work.
+    std::mem::forget(event);
+    outcome
+}
+
+/// The bytes of a text as an array, at compile time: a custom section holds no pointers.
+#[doc(hidden)]
+#[must_use]
+pub const fn bytes_of<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
+    match text.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => panic!("the array is as long as the text"),
+    }
+}

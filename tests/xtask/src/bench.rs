@@ -1,0 +1,29 @@
+//! Measures; tests/benches/README.md tells how to read what comes out.
+
+use crate::checkout::Checkout;
+use crate::{plugins, setup};
+use std::ffi::OsString;
+
+/// Builds everything with optimisations and runs the benchmarks. `arguments` go to them.
+pub(crate) fn run(checkout: &Checkout, arguments: &[OsString]) -> anyhow::Result<()> {
+    setup::install_servers()?;
+    let plugins = plugins::build(checkout, None, None)?;
+    checkout
+        .cargo()
+        .args(["build", "--release", "--package", "wxhost"])
+        .run()?;
+    checkout
+        .cargo()
+        .args([
+            "bench",
+            "--package",
+            "wxhost-tests",
+            "--bench",
+            "lanes",
+            "--",
+        ])
+        .args(arguments)
+        .env("WXHOST_BIN", checkout.host("release"))
+        .env("WXHOST_PLUGINS", plugins)
+        .run()
+}

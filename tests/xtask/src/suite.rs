@@ -1,0 +1,41 @@
+//! Checks everything, the quick things first.
+
+use crate::checkout::Checkout;
+use crate::{plugins, setup};
+use std::ffi::OsString;
+
+/// Format, lints, docs, then every test. `arguments` go to `cargo test`.
+pub(crate) fn run(checkout: &Checkout, arguments: &[OsString]) -> anyhow::Result<()> {
+    checkout.cargo().args(["fmt", "--all", "--check"]).run()?;
+    setup::install_servers()?;
+    let plugins = plugins::build(checkout, None, None)?;
+    checkout
+        .cargo()
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ])
+        .run()?;
+    checkout
+        .cargo()
+        .args(["doc", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "--deny warnings")
+        .run()?;
+    checkout
+        .cargo()
+        .args(["build", "--package", "wxhost"])
+        .run()?;
+    checkout
+        .cargo()
+        .args(["test", "--workspace"])
+        .args(arguments)
+        .env("WXHOST_BIN", checkout.host("debug"))
+        .env("WXHOST_PLUGINS", plugins)
+        .run()?;
+    println!("All is well.");
+    Ok(())
+}
