@@ -1,0 +1,14 @@
+//! Generated from `wit/`: the values that cross the sandbox's border, and the traits that `imports`
+//! implements. How exports are found and called is in `plugin`.
+#![expect(missing_docs, reason = "generated; its documentation is the WIT's")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "callback-plugin",
+    imports: {
+        default: trappable,
+        "wxhost:plugin/kv": async | trappable,
+        "wxhost:plugin/cache": async | trappable,
+    },
+    exports: { default: async },
+});

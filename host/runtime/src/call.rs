@@ -1,0 +1,172 @@
+//! One call: a permit, a fresh store and instance, a deadline, a verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+
+use crate::effects::{Effect, KvDelete, KvPut};
+use crate::failure::{Failure, FailureCode};
+use crate::limits::{CallLimits, HANDLES, MAX_VALUE_BYTES, Stop, is_key};
+use crate::log::PluginLog;
+use crate::permits::{Gate, Overloaded, TenantPermits};
+use crate::plugin::{Export, HandlerFunction, Plugin};
+use crate::state::CallState;
+use crate::{Capabilities, Outcome, PluginError, callback};
+
+/// What a call is made with, beside plugin and event.
+pub struct Call {
+    /// The tenant's share of the host.
+    pub tenant: Arc<TenantPermits>,
+    /// What the plugin may see.
+    pub capabilities: Arc<dyn Capabilities>,
+    /// What it may use. Clamped to what the host can bear.
+    pub limits: CallLimits,
+    /// When an answer is of no use any more.
+    pub deadline: Instant,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct CallReport {
+    /// The plugin's outcome, or why there is none.
+    pub result: Result<Outcome, Failure>,
+    /// What the plugin wrote.
+    pub log: PluginLog,
+    /// How long the call waited for its turn.
+    pub queued: Duration,
+    /// How long it ran, waiting for reads included.
+    pub ran: Duration,
+    /// The most memory that the plugin held, in bytes.
+    pub memory_peak: usize,
+}
+
+impl CallReport {
+    fn not_run(failure: Failure, queued: Duration) -> Self {
+        Self {
+            result: Err(failure),
+            log: PluginLog::default(),
+            queued,
+            ran: Duration::ZERO,
+            memory_peak: 0,
+        }
+    }
+}
+
+/// Lets a plugin handle a callback when it is this call's turn.
+pub(crate) async fn call_callback(
+    host: &Gate,
+    queue_wait: Duration,
+    plugin: &Plugin,
+    call: Call,
+    event: &callback::Event,
+) -> CallReport {
+    let Some(export) = plugin.callback() else {
+        let failure = Failure::new(FailureCode::NoHandler, "the plugin handles no callbacks");
+        return CallReport::not_run(failure, Duration::ZERO);
+    };
+    let arrived = Instant::now();
+    let until = call.deadline.min(arrived + queue_wait);
+    let tenant = Arc::clone(&call.tenant);
+    let _tenant = match tenant.gate().enter(until).await {
+        Ok(permit) => permit,
+        Err(Overloaded) => return overloaded("the tenant runs as many calls as it may", arrived),
+    };
+    let _host = match host.enter(until).await {
+        Ok(permit) => permit,
+        Err(Overloaded) => return overloaded("the host runs as many calls as it can", arrived),
+    };
+    let started = Instant::now();
+    let run = run(export, call, (event,)).await;
+    CallReport {
+        result: run.result.and_then(|(result,)| judge(result, &run.limits)),
+        log: run.log,
+        queued: started - arrived,
+        ran: started.elapsed(),
+        memory_peak: run.memory_peak,
+    }
+}
+
+fn overloaded(message: &str, arrived: Instant) -> CallReport {
+    let failure = Failure::new(FailureCode::Overloaded, message);
+    CallReport::not_run(failure, arrived.elapsed())
+}
+
+/// What a handler gave back, not yet judged.
+struct Run<R> {
+    result: Result<R, Failure>,
+    limits: CallLimits,
+    log: PluginLog,
+    memory_peak: usize,
+}
+
+/// Runs a handler in a store of its own.
+async fn run<F: HandlerFunction>(
+    export: &Export<F>,
+    call: Call,
+    params: F::Params<'_>,
+) -> Run<F::Return> {
+    let limits = call.limits.clamp();
+    let state = CallState::new(call.capabilities, limits, call.deadline);
+    let mut store = Store::new(export.engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(on_tick);
+    store.set_hostcall_fuel(limits.hostcall_fuel());
+    store.set_max_component_handles(HANDLES);
+
+    // The ticks stop a guest that computes, the timeout one that waits for the host.
+    let result = match timeout_at(call.deadline, export.call(&mut store, params)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::of(&error)),
+        Err(_elapsed) => Err(Failure::deadline()),
+    };
+    let state = store.data_mut();
+    Run {
+        result,
+        limits,
+        log: state.take_log(),
+        memory_peak: state.memory.peak(),
+    }
+}
+
+/// A tick passed while the guest was running: stop it, or let others have a turn.
+fn on_tick(mut store: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
+    store.data_mut().cpu.tick()?;
+    // Tokio's own yield goes to the back of the queue; wasmtime's would be polled again at once.
+    let turn = Box::pin(tokio::task::yield_now());
+    Ok(UpdateDeadline::YieldCustom(1, turn))
+}
+
+/// Checks what the plugin answered against the limits.
+fn judge(result: Result<Outcome, PluginError>, limits: &CallLimits) -> Result<Outcome, Failure> {
+    let outcome = result.map_err(Failure::plugin)?;
+    check_effects(&outcome.effects, limits).map_err(Failure::stopped)?;
+    Ok(outcome)
+}
+
+fn check_effects(effects: &[Effect], limits: &CallLimits) -> Result<(), Stop> {
+    let over = |which, limit| Err(Stop::HostLimit { which, limit });
+    if effects.len() > limits.effects {
+        return over("effects", limits.effects);
+    }
+    let mut bytes = 0_usize;
+    for effect in effects {
+        let (key, value) = match effect {
+            Effect::KvPut(KvPut { key, value, .. }) => (key, value.as_slice()),
+            Effect::KvDelete(KvDelete { key, .. }) => (key, [].as_slice()),
+        };
+        if !is_key(key) {
+            return over("effect-key", crate::limits::MAX_KEY_BYTES);
+        }
+        if value.len() > MAX_VALUE_BYTES {
+            return over("effect-value", MAX_VALUE_BYTES);
+        }
+        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+    }
+    if bytes > limits.effect_bytes {
+        return over("effect-bytes", limits.effect_bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! The seam between a plugin and the world: every read that a plugin makes goes through this trait.
+
+use async_trait::async_trait;
+
+use crate::{AccountInfo, CacheError, KvEntry, KvError, KvPage};
+
+/// What one call may see of the world. The server makes one for each call, with the account inside: no
+/// method takes an account, so another tenant's data cannot even be named.
+///
+/// Keys have been checked before a method sees them (1 to 256 bytes, no control characters; a prefix may
+/// be empty), and numbers are clamped. Reads are counted by the runtime; implementations need not.
+#[async_trait]
+pub trait Capabilities: Send + Sync {
+    /// Public facts of the account.
+    fn account(&self) -> AccountInfo;
+
+    /// The plugin's settings: a JSON document.
+    fn config(&self) -> &str;
+
+    /// The reference that stands for a secret wherever the host sends data outward; `None` when the
+    /// deployment has no secret of that name. Never the secret itself.
+    fn secret(&self, name: &str) -> Option<String>;
+
+    /// A durable value.
+    async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError>;
+
+    /// Durable values in byte order of their keys, `limit` (1 to 100) at most. A page may end early so
+    /// as to stay small; it then has a cursor.
+    async fn kv_list(
+        &self,
+        prefix: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<KvPage, KvError>;
+
+    /// A value that may be lost at any moment.
+    async fn cache_get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError>;
+
+    /// Keeps a value of at most 64 KiB for 1 to 86,400 seconds.
+    async fn cache_set(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        ttl_seconds: u32,
+    ) -> Result<(), CacheError>;
+
+    /// Forgets a value.
+    async fn cache_delete(&self, key: &str) -> Result<(), CacheError>;
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    fn now_ms(&self) -> u64;
+
+    /// Fills `bytes` with what nobody can foretell.
+    fn random(&self, bytes: &mut [u8]);
+}

@@ -1,0 +1,353 @@
+//! How much a call may use, and the meters that say no.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use wasmtime::ResourceLimiter;
+
+use crate::engine::{TABLES_PER_COMPONENT, TICK};
+
+/// The most memory that any plugin may have, whatever its limits say: the size of a pool's slot.
+pub(crate) const MAX_MEMORY_BYTES: usize = 256 << 20;
+/// One page, the least that a memory can be.
+const MIN_MEMORY_BYTES: usize = 64 << 10;
+/// The most CPU time: WeChat's three tries take 14 seconds, no answer is awaited longer.
+const MAX_CPU: Duration = Duration::from_secs(15);
+/// The most reads of each kind.
+const MAX_READS: u32 = 4096;
+/// The most bytes that reads may bring.
+const MAX_HOST_BYTES: usize = 64 << 20;
+/// The most lines of log.
+const MAX_LOG_LINES: usize = 2000;
+/// The most bytes of log.
+const MAX_LOG_BYTES: usize = 256 << 10;
+/// The most effects of an outcome.
+const MAX_EFFECTS: usize = 1024;
+/// The most bytes of an outcome's effects.
+const MAX_EFFECT_BYTES: usize = 4 << 20;
+
+/// What a plugin may hand over in one host call beside effects: a cache value, a line of log, a reply.
+const HOST_CALL_BYTES: usize = 512 << 10;
+/// Handles to resources that a call may hold (WASI's streams and pollables).
+pub(crate) const HANDLES: usize = 1000;
+
+/// The longest key, in bytes.
+pub(crate) const MAX_KEY_BYTES: usize = 256;
+/// The largest value of KV and cache, in bytes.
+pub(crate) const MAX_VALUE_BYTES: usize = 64 << 10;
+
+/// What one call of a plugin may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallLimits {
+    /// Memories and tables together, in bytes.
+    pub memory_bytes: usize,
+    /// CPU time in milliseconds, counted in ticks of 10 ms.
+    pub cpu_ms: u32,
+    /// Reads of KV; and, counted apart, uses of the cache.
+    pub reads: u32,
+    /// What reads of KV and cache may bring, in bytes.
+    pub host_bytes: usize,
+    /// Lines of log.
+    pub log_lines: usize,
+    /// The log, in bytes.
+    pub log_bytes: usize,
+    /// One line, in bytes.
+    pub log_line_bytes: usize,
+    /// Effects of an outcome.
+    pub effects: usize,
+    /// Keys and values of an outcome's effects, in bytes.
+    pub effect_bytes: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            cpu_ms: 2_000,
+            reads: 256,
+            host_bytes: 4 << 20,
+            log_lines: 200,
+            log_bytes: 32 << 10,
+            log_line_bytes: 4 << 10,
+            effects: 64,
+            effect_bytes: 256 << 10,
+        }
+    }
+}
+
+impl CallLimits {
+    /// What a plugin may hand over in one host call or return, in wasmtime's measure: bytes, and the
+    /// host's structures that hold them.
+    pub(crate) fn hostcall_fuel(&self) -> usize {
+        HOST_CALL_BYTES.saturating_add(self.effect_bytes.saturating_mul(2))
+    }
+
+    /// The same limits, none beyond what the host can bear.
+    #[must_use]
+    pub fn clamp(self) -> Self {
+        let max_cpu_ms = MAX_CPU.as_millis() as u32;
+        let tick_ms = TICK.as_millis() as u32;
+        Self {
+            memory_bytes: self.memory_bytes.clamp(MIN_MEMORY_BYTES, MAX_MEMORY_BYTES),
+            cpu_ms: self.cpu_ms.clamp(tick_ms, max_cpu_ms),
+            reads: self.reads.min(MAX_READS),
+            host_bytes: self.host_bytes.min(MAX_HOST_BYTES),
+            log_lines: self.log_lines.min(MAX_LOG_LINES),
+            log_bytes: self.log_bytes.min(MAX_LOG_BYTES),
+            log_line_bytes: self.log_line_bytes.min(MAX_LOG_BYTES),
+            effects: self.effects.min(MAX_EFFECTS),
+            effect_bytes: self.effect_bytes.min(MAX_EFFECT_BYTES),
+        }
+    }
+}
+
+/// Why the host stopped a guest. Travels inside wasmtime's error; `failure` turns it into a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the plugin asked for more than its {limit_bytes} bytes of memory")]
+    MemoryLimit { limit_bytes: usize },
+    #[error("the plugin used up its {limit_ms} ms of CPU time")]
+    CpuSpent { limit_ms: u32 },
+    #[error("the plugin was still running at the deadline")]
+    DeadlinePassed,
+    #[error("the plugin went beyond a limit of the host: {which}, {limit} at most")]
+    HostLimit { which: &'static str, limit: usize },
+}
+
+/// Sums what all memories and tables of a store hold. (Wasmtime's own limits are per memory.)
+#[derive(Debug)]
+pub(crate) struct MemoryMeter {
+    used: usize,
+    /// What the growth under way would add, to be taken back if it fails.
+    pending: usize,
+    limit: usize,
+}
+
+impl MemoryMeter {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            used: 0,
+            pending: 0,
+            limit,
+        }
+    }
+
+    /// The most that was held: memories and tables never shrink.
+    pub(crate) fn peak(&self) -> usize {
+        self.used
+    }
+
+    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        self.used = match self.used.checked_add(bytes) {
+            Some(sum) if sum <= self.limit => sum,
+            _ => {
+                return Err(Stop::MemoryLimit {
+                    limit_bytes: self.limit,
+                }
+                .into());
+            }
+        };
+        self.pending = bytes;
+        Ok(true)
+    }
+
+    fn shrink(&mut self) {
+        self.used -= std::mem::take(&mut self.pending);
+    }
+}
+
+impl ResourceLimiter for MemoryMeter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.shrink();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let added = desired.saturating_sub(current);
+        self.grow(added.saturating_mul(size_of::<usize>()))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.shrink();
+        Ok(())
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_PER_COMPONENT as usize
+    }
+}
+
+/// Counts CPU time in ticks and watches the deadline.
+#[derive(Debug)]
+pub(crate) struct CpuMeter {
+    ticks_left: u32,
+    limit_ms: u32,
+    deadline: Instant,
+}
+
+impl CpuMeter {
+    pub(crate) fn new(limit_ms: u32, deadline: Instant) -> Self {
+        Self {
+            ticks_left: limit_ms / TICK.as_millis() as u32,
+            limit_ms,
+            deadline,
+        }
+    }
+
+    /// The guest was running when the clock ticked.
+    pub(crate) fn tick(&mut self) -> Result<(), Stop> {
+        if Instant::now() >= self.deadline {
+            return Err(Stop::DeadlinePassed);
+        }
+        let Some(left) = self.ticks_left.checked_sub(1) else {
+            return Err(Stop::CpuSpent {
+                limit_ms: self.limit_ms,
+            });
+        };
+        self.ticks_left = left;
+        Ok(())
+    }
+}
+
+/// Counts what a call reads.
+#[derive(Debug, Default)]
+pub(crate) struct ReadMeter {
+    kv_reads: u32,
+    cache_calls: u32,
+    host_bytes: usize,
+}
+
+impl ReadMeter {
+    /// A read of KV is about to happen.
+    pub(crate) fn kv_read(&mut self, limits: &CallLimits) -> Result<(), Stop> {
+        count(&mut self.kv_reads, limits.reads, "kv-reads")
+    }
+
+    /// A use of the cache is about to happen.
+    pub(crate) fn cache_call(&mut self, limits: &CallLimits) -> Result<(), Stop> {
+        count(&mut self.cache_calls, limits.reads, "cache-calls")
+    }
+
+    /// A read brought something.
+    pub(crate) fn bytes(&mut self, bytes: usize, limits: &CallLimits) -> Result<(), Stop> {
+        self.host_bytes = self.host_bytes.saturating_add(bytes);
+        if self.host_bytes > limits.host_bytes {
+            return Err(Stop::HostLimit {
+                which: "host-bytes",
+                limit: limits.host_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn count(counter: &mut u32, limit: u32, which: &'static str) -> Result<(), Stop> {
+    if *counter >= limit {
+        return Err(Stop::HostLimit {
+            which,
+            limit: limit as usize,
+        });
+    }
+    *counter += 1;
+    Ok(())
+}
+
+/// Whether a text may be a key: 1 to 256 bytes, no control characters.
+pub(crate) fn is_key(text: &str) -> bool {
+    !text.is_empty() && is_prefix(text)
+}
+
+/// Whether a text may be the beginning of a key.
+pub(crate) fn is_prefix(text: &str) -> bool {
+    text.len() <= MAX_KEY_BYTES && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_beyond_the_hosts_are_clamped() {
+        let greedy = CallLimits {
+            memory_bytes: usize::MAX,
+            cpu_ms: u32::MAX,
+            reads: u32::MAX,
+            host_bytes: usize::MAX,
+            log_lines: usize::MAX,
+            log_bytes: usize::MAX,
+            log_line_bytes: usize::MAX,
+            effects: usize::MAX,
+            effect_bytes: usize::MAX,
+        };
+        let clamped = greedy.clamp();
+        assert_eq!(clamped.memory_bytes, 256 << 20);
+        assert_eq!(clamped.cpu_ms, 15_000);
+        assert_eq!(clamped.reads, 4096);
+        assert_eq!(clamped.effects, 1024);
+        assert_eq!(clamped.clamp(), clamped);
+        let usual = CallLimits::default();
+        assert_eq!(usual.clamp(), usual);
+    }
+
+    #[test]
+    fn limits_of_zero_still_let_a_plugin_be_instantiated() {
+        let none = CallLimits {
+            memory_bytes: 0,
+            cpu_ms: 0,
+            ..CallLimits::default()
+        };
+        assert_eq!(
+            (none.clamp().memory_bytes, none.clamp().cpu_ms),
+            (65536, 10)
+        );
+    }
+
+    #[test]
+    fn memory_is_summed_over_memories_and_tables() {
+        let mut meter = MemoryMeter::new(200_000);
+        assert!(meter.memory_growing(0, 131_072, None).is_ok());
+        assert!(meter.table_growing(0, 1_000, None).is_ok());
+        assert_eq!(meter.peak(), 139_072);
+        let error = meter.memory_growing(0, 65_536, None).unwrap_err();
+        assert_eq!(
+            error.downcast_ref::<Stop>(),
+            Some(&Stop::MemoryLimit {
+                limit_bytes: 200_000
+            })
+        );
+    }
+
+    #[test]
+    fn a_growth_that_failed_is_not_counted() {
+        let mut meter = MemoryMeter::new(200_000);
+        assert!(meter.memory_growing(0, 131_072, None).is_ok());
+        let failed = wasmtime::Error::msg("the memory's own maximum");
+        assert!(meter.memory_grow_failed(failed).is_ok());
+        assert_eq!(meter.peak(), 0);
+    }
+
+    #[test]
+    fn keys_are_short_and_printable() {
+        assert!(is_key("topic/号"));
+        assert!(!is_key(""));
+        assert!(is_prefix(""));
+        assert!(!is_key("a\nb"));
+        assert!(!is_key(&"k".repeat(257)));
+    }
+}

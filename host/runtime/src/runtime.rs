@@ -1,0 +1,206 @@
+//! The crate's front: settings, and what can be done with a plugin.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use wasmtime::Engine;
+
+use crate::call::{Call, CallReport, call_callback};
+use crate::check::{CheckedPlugin, DeployError};
+use crate::compile::{CompileLimits, Compiler};
+use crate::engine::{Ticker, engine_config};
+use crate::foundry::{Foundry, LoadError};
+use crate::loaded::Loaded;
+use crate::native::NativeStore;
+use crate::permits::Gate;
+use crate::plugin::Plugin;
+use crate::{Digest, callback};
+
+/// Settings of a [`Runtime`].
+#[derive(Clone)]
+pub struct RuntimeSettings {
+    /// How many calls run at once; the pool is made for as many. Each costs 12 GiB of address space,
+    /// and memory only as it is used.
+    pub max_concurrent_calls: u32,
+    /// How many more may wait for their turn.
+    pub queue_length: u32,
+    /// How long one may wait.
+    pub queue_wait: Duration,
+    /// What the code of loaded plugins may take of memory, in bytes.
+    pub loaded_bytes: usize,
+    /// Where native code is kept.
+    pub native_dir: PathBuf,
+    /// The key that authenticates native code. Whoever has it can run anything in the host.
+    pub native_key: [u8; 32],
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What a compilation may use.
+    pub compile_limits: CompileLimits,
+}
+
+impl RuntimeSettings {
+    /// The usual settings.
+    pub fn new(native_dir: PathBuf, native_key: [u8; 32], compiler: Compiler) -> Self {
+        Self {
+            max_concurrent_calls: 256,
+            queue_length: 4096,
+            queue_wait: Duration::from_secs(2),
+            loaded_bytes: 1 << 30,
+            native_dir,
+            native_key,
+            compiler,
+            compile_limits: CompileLimits::default(),
+        }
+    }
+}
+
+impl fmt::Debug for RuntimeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeSettings")
+            .field("max_concurrent_calls", &self.max_concurrent_calls)
+            .field("queue_length", &self.queue_length)
+            .field("queue_wait", &self.queue_wait)
+            .field("loaded_bytes", &self.loaded_bytes)
+            .field("native_dir", &self.native_dir)
+            .field("native_key", &"…")
+            .field("compiler", &self.compiler)
+            .field("compile_limits", &self.compile_limits)
+            .finish()
+    }
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The sandbox cannot be set up. Most often the address space is too small for the pool: fewer
+    /// concurrent calls need less.
+    #[error("the sandbox cannot be set up for {calls} concurrent calls: {reason}")]
+    Engine {
+        /// The calls that were asked for.
+        calls: u32,
+        /// What wasmtime says.
+        reason: String,
+    },
+    /// The directory of native code cannot be used.
+    #[error("the directory {path} for native code cannot be used")]
+    NativeDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The clock's thread cannot be started.
+    #[error("the thread that interrupts plugins cannot be started")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// Runs plugins. One for the process.
+pub struct Runtime {
+    foundry: Arc<Foundry>,
+    loaded: Loaded<Plugin, LoadError>,
+    gate: Gate,
+    queue_wait: Duration,
+    engine: Engine,
+    ticker: Mutex<Option<Ticker>>,
+}
+
+impl Runtime {
+    /// Sets the sandbox up and starts its clock.
+    pub fn new(settings: RuntimeSettings) -> Result<Arc<Self>, RuntimeError> {
+        let calls = settings.max_concurrent_calls;
+        let engine_error = |error: wasmtime::Error| RuntimeError::Engine {
+            calls,
+            reason: format!("{error:#}"),
+        };
+        let engine = Engine::new(&engine_config(&settings)).map_err(engine_error)?;
+        let native = NativeStore::open(&settings.native_dir, &settings.native_key, &engine)
+            .map_err(|source| RuntimeError::NativeDir {
+                path: settings.native_dir.clone(),
+                source,
+            })?;
+        let foundry = Foundry::new(
+            engine.clone(),
+            native,
+            settings.compiler,
+            settings.compile_limits,
+        )
+        .map_err(engine_error)?;
+        let ticker = Ticker::start(&engine).map_err(RuntimeError::Ticker)?;
+        Ok(Arc::new(Self {
+            foundry: Arc::new(foundry),
+            loaded: Loaded::new(settings.loaded_bytes),
+            gate: Gate::new(calls, settings.queue_length),
+            queue_wait: settings.queue_wait,
+            engine,
+            ticker: Mutex::new(Some(ticker)),
+        }))
+    }
+
+    /// Decides whether an upload may become a plugin: checks it, compiles it, links it, and keeps its
+    /// native code on disk and in memory. Nothing of it is run.
+    pub async fn check(&self, upload: Vec<u8>) -> Result<CheckedPlugin, DeployError> {
+        let (checked, plugin) = self.foundry.check(upload).await?;
+        let bytes = plugin.bytes();
+        self.loaded.insert(checked.digest, Arc::new(plugin), bytes);
+        Ok(checked)
+    }
+
+    /// A plugin that is loaded. The way of nearly every call: no waiting, no input or output.
+    pub fn loaded(&self, digest: &Digest) -> Option<Arc<Plugin>> {
+        self.loaded.get(digest)
+    }
+
+    /// A plugin, from memory, from disk, or compiled from the component that `source` fetches. Of several
+    /// callers at once one does the work.
+    pub async fn load<F, Fut, E>(
+        &self,
+        digest: &Digest,
+        source: F,
+    ) -> Result<Arc<Plugin>, LoadError>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Vec<u8>, E>>,
+        E: fmt::Display,
+    {
+        let wanted = *digest;
+        self.loaded
+            .get_or_load(digest, Plugin::bytes, async || {
+                if let Some(plugin) = self.foundry.recall(wanted).await {
+                    return Ok(plugin);
+                }
+                let component = source()
+                    .await
+                    .map_err(|error| LoadError::Source(error.to_string()))?;
+                let found = Digest::of(&component);
+                if found != wanted {
+                    return Err(LoadError::WrongComponent { wanted, found });
+                }
+                Ok(self.foundry.make(wanted, component).await?)
+            })
+            .await
+    }
+
+    /// Lets a plugin handle a callback, in a fresh instance, as soon as it is this call's turn.
+    pub async fn call_callback(
+        &self,
+        plugin: &Plugin,
+        call: Call,
+        event: &callback::Event,
+    ) -> CallReport {
+        call_callback(&self.gate, self.queue_wait, plugin, call, event).await
+    }
+
+    /// The engine, for its metrics.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops the clock. Call it when no call runs any more: without the clock none is interrupted.
+    pub fn shutdown(&self) {
+        let ticker = self.ticker.lock().take();
+        drop(ticker);
+    }
+}
