@@ -1,0 +1,353 @@
+//! Changes to tenants and accounts: checked, sealed, stored. This host sees a change when it refreshes
+//! its accounts, as every other one does.
+
+use std::{fmt, ops::RangeInclusive};
+
+use wxhost_wechat::{
+    envelope::Mode,
+    id::{AppId, OriginalId},
+    secret::{CallbackToken, EncodingAesKey},
+};
+
+use super::{
+    AccountError, Accounts, Status,
+    account::{mode_of, mode_word, receiver},
+};
+use crate::{
+    clock::Clock,
+    db::{self, DbError, accounts::AccountRow, tenants::TenantRow},
+    seal::{Place, SealError},
+};
+
+/// How far a callback's timestamp may be off, in seconds. Less than ten seconds would turn away
+/// honest clocks; a day is as good as no check.
+pub const WINDOW_SECONDS: RangeInclusive<u32> = 10..=86_400;
+
+/// Bytes of a fallback text: WeChat cuts passive text replies there.
+pub const MAX_FALLBACK_BYTES: usize = 2048;
+
+/// Characters of a name for people.
+const MAX_NAME_CHARACTERS: usize = 128;
+
+/// Characters of a tenant's id.
+const MAX_TENANT_ID_BYTES: usize = 64;
+
+/// Calls of one tenant at the same time: the host's own maximum.
+const CONCURRENT_CALLS: RangeInclusive<u32> = 1..=4096;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// A value is not acceptable.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Its name in the API.
+        field: &'static str,
+        /// Why, for the caller.
+        reason: String,
+    },
+    /// There is one of that id already.
+    #[error("there is already {what} {id}")]
+    Exists {
+        /// "a tenant" or "an account".
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// There is none of that id.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// "tenant", "account", "deployment" …
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// A secret could not be sealed or opened.
+    #[error("a secret could not be sealed or opened")]
+    Seal(#[from] SealError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+impl ChangeError {
+    pub(crate) fn invalid(field: &'static str, reason: impl fmt::Display) -> Self {
+        Self::Invalid {
+            field,
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn no_account(app_id: &str) -> Self {
+        Self::NotFound {
+            what: "account",
+            id: app_id.to_owned(),
+        }
+    }
+}
+
+/// A tenant to be added.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// 1 to 64 of `[a-z0-9_-]`.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// How many of its calls may run at the same time.
+    pub max_concurrent_calls: u32,
+}
+
+/// An account to be added.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// The AppId.
+    pub app_id: AppId,
+    /// Whose it is.
+    pub tenant_id: String,
+    /// For people.
+    pub name: String,
+    /// 原始 ID.
+    pub original_id: OriginalId,
+    /// How its callbacks come.
+    pub mode: Mode,
+    /// Signs its callbacks.
+    pub token: CallbackToken,
+    /// Encrypts its callbacks.
+    pub aes_key: Option<EncodingAesKey>,
+    /// How far a timestamp may be off.
+    pub window_seconds: u32,
+    /// What the user gets when the plugin fails.
+    pub fallback_text: Option<String>,
+}
+
+/// What is to be changed of an account; nothing else is.
+#[derive(Clone, Debug, Default)]
+pub struct AccountChange {
+    /// For people.
+    pub name: Option<String>,
+    /// How its callbacks come.
+    pub mode: Option<Mode>,
+    /// How far a timestamp may be off.
+    pub window_seconds: Option<u32>,
+    /// What the user gets when the plugin fails; `Some(None)` for nothing.
+    pub fallback_text: Option<Option<String>>,
+    /// Whether it is served.
+    pub status: Option<Status>,
+}
+
+/// New keys of an account.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    /// Takes the place of the old one at once.
+    pub token: Option<CallbackToken>,
+    /// The old one still opens callbacks until the next change.
+    pub aes_key: Option<EncodingAesKey>,
+}
+
+impl Accounts {
+    /// Adds a tenant.
+    pub async fn add_tenant(&self, tenant: NewTenant) -> Result<TenantRow, ChangeError> {
+        check_tenant_id(&tenant.id)?;
+        check_name(&tenant.name)?;
+        if !CONCURRENT_CALLS.contains(&tenant.max_concurrent_calls) {
+            return Err(ChangeError::invalid(
+                "max_concurrent_calls",
+                format_args!("must be {}", span(&CONCURRENT_CALLS)),
+            ));
+        }
+        let row = TenantRow {
+            id: tenant.id,
+            name: tenant.name,
+            max_concurrent_calls: tenant.max_concurrent_calls.into(),
+            created_at: Clock.now_ms(),
+        };
+        let mut change = self.db.change().await?;
+        match db::tenants::insert(&mut change, &row).await {
+            Err(DbError::Duplicate(_)) => {
+                return Err(ChangeError::Exists {
+                    what: "a tenant",
+                    id: row.id,
+                });
+            }
+            inserted => inserted?,
+        }
+        change.commit().await?;
+        Ok(row)
+    }
+
+    /// Adds an account.
+    pub async fn add_account(&self, account: NewAccount) -> Result<AccountRow, ChangeError> {
+        let row = self.row_of(account)?;
+        self.check(&row)?;
+        let mut change = self.db.change().await?;
+        match db::accounts::insert(&mut change, &row).await {
+            Err(DbError::Duplicate(_)) => {
+                return Err(ChangeError::Exists {
+                    what: "an account",
+                    id: row.app_id,
+                });
+            }
+            Err(DbError::MissingReference(_)) => {
+                return Err(ChangeError::invalid(
+                    "tenant_id",
+                    format_args!("there is no tenant {}", row.tenant_id),
+                ));
+            }
+            inserted => inserted?,
+        }
+        change.commit().await?;
+        Ok(row)
+    }
+
+    /// Changes an account.
+    pub async fn change_account(
+        &self,
+        app_id: &str,
+        wanted: AccountChange,
+    ) -> Result<AccountRow, ChangeError> {
+        self.update(app_id, |row| {
+            if let Some(name) = wanted.name {
+                row.name = name;
+            }
+            if let Some(mode) = wanted.mode {
+                row.mode = mode_word(mode).to_owned();
+            }
+            if let Some(seconds) = wanted.window_seconds {
+                row.window_seconds = seconds.into();
+            }
+            if let Some(text) = wanted.fallback_text {
+                row.fallback_text = text;
+            }
+            if let Some(status) = wanted.status {
+                row.status = status.as_str().to_owned();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives an account new keys. The AES key before still opens what WeChat sent under it.
+    pub async fn rotate_keys(
+        &self,
+        app_id: &str,
+        new: KeyChange,
+    ) -> Result<AccountRow, ChangeError> {
+        let keys = &self.keys;
+        self.update(app_id, |row| {
+            if let Some(token) = new.token {
+                row.token_sealed = keys.seal(Place::token(app_id), token.expose().as_bytes())?;
+            }
+            if let Some(key) = new.aes_key {
+                let sealed = keys.seal(Place::aes_key(app_id), key.expose().as_bytes())?;
+                row.previous_aes_key_sealed = row.aes_key_sealed.replace(sealed);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        app_id: &str,
+        edit: impl FnOnce(&mut AccountRow) -> Result<(), ChangeError>,
+    ) -> Result<AccountRow, ChangeError> {
+        let mut change = self.db.change().await?;
+        let mut row = db::accounts::find_for_change(&mut change, app_id)
+            .await?
+            .ok_or_else(|| ChangeError::no_account(app_id))?;
+        edit(&mut row)?;
+        self.check(&row)?;
+        row.updated_at = Clock.now_ms();
+        db::accounts::update(&mut change, &row).await?;
+        change.commit().await?;
+        Ok(row)
+    }
+
+    fn row_of(&self, account: NewAccount) -> Result<AccountRow, SealError> {
+        let app_id = account.app_id.as_str();
+        let token = account.token.expose().as_bytes();
+        let aes_key = account.aes_key.as_ref().map(|key| key.expose().as_bytes());
+        let now = Clock.now_ms();
+        Ok(AccountRow {
+            token_sealed: self.keys.seal(Place::token(app_id), token)?,
+            aes_key_sealed: aes_key
+                .map(|key| self.keys.seal(Place::aes_key(app_id), key))
+                .transpose()?,
+            previous_aes_key_sealed: None,
+            app_id: app_id.to_owned(),
+            tenant_id: account.tenant_id,
+            name: account.name,
+            original_id: account.original_id.as_str().to_owned(),
+            mode: mode_word(account.mode).to_owned(),
+            window_seconds: account.window_seconds.into(),
+            fallback_text: account.fallback_text,
+            status: Status::Active.as_str().to_owned(),
+            active_version: None,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    /// Refuses what the host could not serve: a row that is stored can be used.
+    fn check(&self, row: &AccountRow) -> Result<(), ChangeError> {
+        check_name(&row.name)?;
+        let seconds = u32::try_from(row.window_seconds).unwrap_or(0);
+        if !WINDOW_SECONDS.contains(&seconds) {
+            return Err(ChangeError::invalid(
+                "window_seconds",
+                format_args!("must be {}", span(&WINDOW_SECONDS)),
+            ));
+        }
+        let text = row.fallback_text.as_deref();
+        if text.is_some_and(|text| text.is_empty() || text.len() > MAX_FALLBACK_BYTES) {
+            return Err(ChangeError::invalid(
+                "fallback_text",
+                format_args!("must have 1 to {MAX_FALLBACK_BYTES} bytes of UTF-8"),
+            ));
+        }
+        let mode = mode_of(&row.mode).map_err(|error| ChangeError::invalid("mode", error))?;
+        if mode != Mode::Plain && row.aes_key_sealed.is_none() {
+            return Err(ChangeError::invalid(
+                "encoding_aes_key",
+                format_args!("{} mode needs one", row.mode),
+            ));
+        }
+        let app_id =
+            AppId::parse(&row.app_id).map_err(|error| ChangeError::invalid("app_id", error))?;
+        match receiver(row, app_id, mode, &self.keys) {
+            Ok(_) => Ok(()),
+            Err(AccountError::Seal(error)) => Err(error.into()),
+            Err(AccountError::Column { column, reason }) => {
+                Err(ChangeError::invalid(column, reason))
+            }
+        }
+    }
+}
+
+/// `1 to 9`.
+fn span(range: &RangeInclusive<u32>) -> String {
+    format!("{} to {}", range.start(), range.end())
+}
+
+fn check_tenant_id(id: &str) -> Result<(), ChangeError> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if (1..=MAX_TENANT_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(ChangeError::invalid(
+        "id",
+        format_args!("must be 1 to {MAX_TENANT_ID_BYTES} of a-z, 0-9, _ and -"),
+    ))
+}
+
+fn check_name(name: &str) -> Result<(), ChangeError> {
+    if name.chars().count() <= MAX_NAME_CHARACTERS && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(ChangeError::invalid(
+        "name",
+        format_args!(
+            "must have at most {MAX_NAME_CHARACTERS} characters and no control characters"
+        ),
+    ))
+}

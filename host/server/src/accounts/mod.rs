@@ -1,0 +1,219 @@
+//! The accounts that this host serves, in memory.
+//!
+//! A callback finds its account without a lock and without the database ([`Accounts::get`]). Changes
+//! are made in the database (`change`) and come back from there, on this host at once and on every
+//! other one when it is woken or, at the latest, when it looks again. While the database is away, the
+//! accounts stay as they were last seen.
+
+mod account;
+mod change;
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, Notify};
+use wxhost_wechat::{envelope::Receiver, id::AppId};
+
+pub(crate) use self::account::{handlers_of, mode_of};
+pub use self::{
+    account::{Account, AccountError, Deployment, Status, Tenant},
+    change::{
+        AccountChange, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount, NewTenant,
+        WINDOW_SECONDS,
+    },
+};
+use crate::{
+    db::{self, Database, DbError},
+    seal::{MasterKeys, SealError},
+};
+
+/// A look that takes longer is given up and tried again: its connection may be dead.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The revision before all others.
+const NOTHING_SEEN: i64 = -1;
+
+/// Why the accounts could not be loaded at start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The database failed.
+    #[error("cannot load the accounts")]
+    Database(#[from] DbError),
+    /// The decoy could not be made: a fault of ours.
+    #[error("cannot make a decoy account")]
+    Decoy(#[from] AccountError),
+    /// The master key is not the one that the accounts were sealed under.
+    #[error(
+        "account {app_id} is sealed under another master key ({key_id}): start with that key, or give \
+         it as the previous one to change to a new key"
+    )]
+    MasterKey {
+        /// The first such account.
+        app_id: String,
+        /// The fingerprint of the key that is needed.
+        key_id: String,
+    },
+}
+
+/// The accounts, always at hand.
+pub struct Accounts {
+    db: Database,
+    keys: Arc<MasterKeys>,
+    known: ArcSwap<Known>,
+    /// One refresh at a time: an older answer must not overwrite a newer one.
+    refreshing: Mutex<()>,
+    wake: Notify,
+    decoy: Receiver,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts")
+            .field("known", &self.known.load().accounts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was last seen in the database.
+#[derive(Clone, Default)]
+struct Known {
+    revision: i64,
+    tenants: HashMap<Arc<str>, Arc<Tenant>>,
+    accounts: HashMap<AppId, Arc<Account>>,
+}
+
+impl Accounts {
+    /// Loads all accounts.
+    pub async fn load(db: Database, keys: Arc<MasterKeys>) -> Result<Self, LoadError> {
+        let accounts = Self {
+            db,
+            keys,
+            known: ArcSwap::from_pointee(Known {
+                revision: NOTHING_SEEN,
+                ..Known::default()
+            }),
+            refreshing: Mutex::new(()),
+            wake: Notify::new(),
+            decoy: account::decoy()?,
+        };
+        let broken = accounts.read_changes().await?;
+        for (app_id, error) in broken {
+            if let AccountError::Seal(SealError::UnknownKey { key_id }) = error {
+                return Err(LoadError::MasterKey { app_id, key_id });
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// The account of that app id, disabled ones included.
+    pub fn get(&self, app_id: &str) -> Option<Arc<Account>> {
+        self.known.load().accounts.get(app_id).cloned()
+    }
+
+    /// How many accounts there are.
+    pub fn len(&self) -> usize {
+        self.known.load().accounts.len()
+    }
+
+    /// Tells whether there is no account.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Brings the accounts up to date with the database. One cheap query when nothing has changed.
+    pub async fn refresh(&self) -> Result<(), DbError> {
+        match tokio::time::timeout(REFRESH_TIMEOUT, self.read_changes()).await {
+            Ok(read) => read.map(drop),
+            Err(elapsed) => Err(DbError::Unavailable(elapsed.into())),
+        }
+    }
+
+    /// Makes the loop that waits for [`woken`](Self::woken) look now: another host has told of a change.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until somebody calls [`wake`](Self::wake); at once if somebody has since the last wait.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// A receiver that nobody has the keys of: to spend on a callback of an unknown account the time
+    /// that a known one would take.
+    pub fn decoy(&self) -> &Receiver {
+        &self.decoy
+    }
+
+    /// Reads what has changed; returns the accounts that could not be used, for which what was known
+    /// stays.
+    async fn read_changes(&self) -> Result<Vec<(String, AccountError)>, DbError> {
+        let _turn = self.refreshing.lock().await;
+        let known = self.known.load_full();
+        let revision = self.db.revision().await?;
+        if revision == known.revision {
+            return Ok(Vec::new());
+        }
+        // A revision that went back is another database, such as a restored one.
+        let mut since = if revision < known.revision {
+            NOTHING_SEEN
+        } else {
+            known.revision
+        };
+        let tenants = db::tenants::changed_after(&self.db, since).await?;
+        let mut next = Known {
+            revision,
+            ..(*known).clone()
+        };
+        for row in &tenants {
+            // Its accounts hold on to the tenant as it was: make them anew.
+            if next.tenants.contains_key(row.id.as_str()) {
+                since = NOTHING_SEEN;
+            }
+            let tenant = Arc::new(Tenant::from_row(row));
+            next.tenants.insert(Arc::clone(&tenant.id), tenant);
+        }
+        if since == NOTHING_SEEN {
+            next.accounts.clear();
+        }
+        let broken = self.read_accounts(&known, &mut next, since).await?;
+        self.known.store(Arc::new(next));
+        Ok(broken)
+    }
+
+    async fn read_accounts(
+        &self,
+        known: &Known,
+        next: &mut Known,
+        since: i64,
+    ) -> Result<Vec<(String, AccountError)>, DbError> {
+        let rows = db::accounts::changed_after(&self.db, since).await?;
+        let deployments = db::deployments::active_changed_after(&self.db, since).await?;
+        let mut deployments: HashMap<_, _> = deployments
+            .into_iter()
+            .map(|row| (row.app_id.clone(), row))
+            .collect();
+        let mut broken = Vec::new();
+        for row in rows {
+            let deployment = deployments.remove(&row.app_id);
+            let tenant = next.tenants.get(row.tenant_id.as_str());
+            match Account::from_rows(&row, deployment.as_ref(), tenant, &self.keys) {
+                Ok(account) => {
+                    next.accounts
+                        .insert(account.app_id.clone(), Arc::new(account));
+                }
+                Err(error) => {
+                    tracing::error!(
+                        account.app_id = row.app_id,
+                        error = &error as &dyn std::error::Error,
+                        "an account cannot be used as it is stored; what was known of it stays"
+                    );
+                    if let Some((app_id, account)) = known.accounts.get_key_value(&*row.app_id) {
+                        next.accounts.insert(app_id.clone(), Arc::clone(account));
+                    }
+                    broken.push((row.app_id, error));
+                }
+            }
+        }
+        Ok(broken)
+    }
+}

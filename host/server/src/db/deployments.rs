@@ -1,0 +1,208 @@
+//! Deployments: a component with its settings, for one account. Never changed once written.
+
+use super::{Change, Database, DbError};
+
+/// A row of `deployments`, with what its plugin's row says.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeploymentRow {
+    /// The account.
+    pub app_id: String,
+    /// 1, 2, 3 … per account.
+    pub version: i64,
+    /// The component.
+    pub digest: String,
+    /// The settings, as JSON.
+    pub config: String,
+    /// The secrets, a sealed JSON object.
+    pub secrets_sealed: String,
+    /// The limits, as JSON.
+    pub limits: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// The handlers of the component, as JSON.
+    pub handlers: String,
+    /// Bytes of the component.
+    pub size: i64,
+}
+
+/// A deployment to be written.
+#[derive(Clone, Debug)]
+pub struct NewDeployment<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// From [`next_version`].
+    pub version: i64,
+    /// The component, which is stored already.
+    pub digest: &'a str,
+    /// The settings, as JSON.
+    pub config: &'a str,
+    /// The secrets, a sealed JSON object.
+    pub secrets_sealed: &'a str,
+    /// The limits, as JSON.
+    pub limits: &'a str,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// The version that the account's next deployment gets.
+pub async fn next_version(change: &mut Change, app_id: &str) -> Result<i64, DbError> {
+    let (highest,): (i64,) =
+        sqlx::query_as("SELECT COALESCE(MAX(version), 0) FROM deployments WHERE app_id = $1")
+            .bind(app_id)
+            .fetch_one(change.connection())
+            .await?;
+    Ok(highest + 1)
+}
+
+/// Writes a deployment.
+pub async fn insert(change: &mut Change, deployment: &NewDeployment<'_>) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO deployments (app_id, version, digest, config, secrets_sealed, limits, \
+         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(deployment.app_id)
+    .bind(deployment.version)
+    .bind(deployment.digest)
+    .bind(deployment.config)
+    .bind(deployment.secrets_sealed)
+    .bind(deployment.limits)
+    .bind(deployment.created_at)
+    .execute(change.connection())
+    .await?;
+    Ok(())
+}
+
+/// Tells whether the account has that version.
+pub async fn exists(change: &mut Change, app_id: &str, version: i64) -> Result<bool, DbError> {
+    let row: Option<(i64,)> =
+        sqlx::query_as("SELECT version FROM deployments WHERE app_id = $1 AND version = $2")
+            .bind(app_id)
+            .bind(version)
+            .fetch_optional(change.connection())
+            .await?;
+    Ok(row.is_some())
+}
+
+/// The highest version of the account below `version`.
+pub async fn version_below(
+    change: &mut Change,
+    app_id: &str,
+    version: i64,
+) -> Result<Option<i64>, DbError> {
+    let row: Option<(i64,)> = sqlx::query_as(
+        "SELECT version FROM deployments WHERE app_id = $1 AND version < $2 \
+         ORDER BY version DESC LIMIT 1",
+    )
+    .bind(app_id)
+    .bind(version)
+    .fetch_optional(change.connection())
+    .await?;
+    Ok(row.map(|(version,)| version))
+}
+
+/// One deployment.
+pub async fn find(
+    db: &Database,
+    app_id: &str,
+    version: i64,
+) -> Result<Option<DeploymentRow>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT d.*, p.handlers, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
+         WHERE d.app_id = $1 AND d.version = $2",
+    )
+    .bind(app_id)
+    .bind(version)
+    .fetch_optional(&db.pool)
+    .await?)
+}
+
+/// The active deployments of the accounts changed after `revision`; of all accounts for `-1`.
+pub async fn active_changed_after(
+    db: &Database,
+    revision: i64,
+) -> Result<Vec<DeploymentRow>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT d.*, p.handlers, p.size FROM accounts a \
+         JOIN deployments d ON d.app_id = a.app_id AND d.version = a.active_version \
+         JOIN plugins p ON p.digest = d.digest WHERE a.revision > $1",
+    )
+    .bind(revision)
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// At most `limit` deployments of the account below version `before`, newest first.
+pub async fn list(
+    db: &Database,
+    app_id: &str,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<DeploymentRow>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT d.*, p.handlers, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
+         WHERE d.app_id = $1 AND d.version < $2 ORDER BY d.version DESC LIMIT $3",
+    )
+    .bind(app_id)
+    .bind(before)
+    .bind(i64::from(limit))
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{accounts, plugins, testing::databases};
+
+    #[tokio::test]
+    async fn versions_count_up_per_account_and_the_active_one_is_found() {
+        for db in databases().await {
+            let mut account = accounts::tests::add_account(&db, "wx01").await;
+            accounts::tests::add_account(&db, "wx02").await;
+            let plugin = plugins::PluginRow {
+                digest: "d1",
+                component: b"abc",
+                handlers: r#"["callback"]"#,
+                imports: "[]",
+                config_schema: None,
+                created_at: 1,
+            };
+            let mut change = db.change().await.unwrap();
+            plugins::insert(&mut change, &plugin).await.unwrap();
+            for (app_id, expected) in [("wx01", 1), ("wx01", 2), ("wx02", 1)] {
+                let version = next_version(&mut change, app_id).await.unwrap();
+                assert_eq!(version, expected);
+                let deployment = NewDeployment {
+                    app_id,
+                    version,
+                    digest: "d1",
+                    config: "{}",
+                    secrets_sealed: "s",
+                    limits: "{}",
+                    created_at: 1,
+                };
+                insert(&mut change, &deployment).await.unwrap();
+            }
+            assert!(exists(&mut change, "wx01", 2).await.unwrap());
+            assert!(!exists(&mut change, "wx01", 3).await.unwrap());
+            assert_eq!(
+                version_below(&mut change, "wx01", 2).await.unwrap(),
+                Some(1)
+            );
+            assert_eq!(version_below(&mut change, "wx01", 1).await.unwrap(), None);
+            account.active_version = Some(2);
+            accounts::update(&mut change, &account).await.unwrap();
+            change.commit().await.unwrap();
+
+            let active = active_changed_after(&db, -1).await.unwrap();
+            assert_eq!(active.len(), 1);
+            assert_eq!((active[0].version, active[0].size), (2, 3));
+            assert_eq!(active[0].handlers, r#"["callback"]"#);
+            let found = find(&db, "wx01", 2).await.unwrap();
+            assert_eq!(found.as_ref(), active.first());
+            let all = list(&db, "wx01", i64::MAX, 10).await.unwrap();
+            let versions: Vec<_> = all.iter().map(|row| row.version).collect();
+            assert_eq!(versions, [2, 1]);
+        }
+    }
+}

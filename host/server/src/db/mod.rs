@@ -1,0 +1,422 @@
+//! The durable state: accounts, plugins, what plugins remember, what is still to be done.
+//!
+//! All SQL of the host is in this room, one file per table or two. One dialect serves PostgreSQL and
+//! SQLite (see `migrations/`); the few differences are in this file. What the rows mean is left to
+//! the callers: nothing here opens a sealed box or knows WeChat.
+
+pub mod accounts;
+pub mod call_log;
+pub mod calls;
+pub mod commit;
+pub mod deployments;
+pub mod inbox;
+pub mod kv;
+mod lock;
+pub mod plugins;
+pub mod sealed;
+pub mod tenants;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{Any, AnyConnection, AnyPool, any::AnyPoolOptions, error::ErrorKind, migrate::Migrator};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::lock::SqliteFile;
+
+/// Connections of one host: enough for a busy commit lane, few enough that several hosts share a
+/// PostgreSQL with its default of 100.
+const MAX_CONNECTIONS: u32 = 16;
+
+/// How long a caller waits for a connection. A database that is away is noticed after this time.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a writer waits for its turn on SQLite.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// WAL lets readers go on beside the writer; FULL makes a commit survive a power cut.
+const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+
+/// A statement or a lock that takes longer is given up: a stuck one must not hold a connection.
+const POSTGRES_SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '30s'";
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// Which database is behind the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A file of this host alone.
+    Sqlite,
+    /// A server that hosts may share.
+    Postgres,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Neither `sqlite:` nor `postgres:`.
+    #[error("the database URL must begin with sqlite:// or postgres://")]
+    UnknownScheme,
+    /// SQLite without a file.
+    #[error(
+        "an in-memory SQLite database is not supported: name a file, such as sqlite://wxhost.db"
+    )]
+    InMemory,
+    /// Another host runs on the file.
+    #[error(
+        "another wxhost already runs on {file}: one host per SQLite file; for several hosts use PostgreSQL"
+    )]
+    InUse {
+        /// The database file.
+        file: String,
+    },
+    /// The file or its lock cannot be made.
+    #[error("cannot open the database file {file}")]
+    File {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server cannot be reached or refuses us.
+    #[error("cannot connect to the database")]
+    Connect(#[source] sqlx::Error),
+    /// The tables could not be brought up to date.
+    #[error("cannot bring the database's tables up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+/// Why a statement failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The database is away or overloaded: the same may work later.
+    #[error("the database cannot be reached now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Two transactions met: the same may work at once.
+    #[error("two transactions met on the same rows")]
+    Conflict(#[source] sqlx::Error),
+    /// A row of that key is there already.
+    #[error("there is a row of that key already")]
+    Duplicate(#[source] sqlx::Error),
+    /// A row names another one that is not there.
+    #[error("a row that this one refers to is not there")]
+    MissingReference(#[source] sqlx::Error),
+    /// A text holds what the database cannot keep: PostgreSQL takes no zero character.
+    #[error("a text holds a character that the database does not take")]
+    InvalidText(#[source] sqlx::Error),
+    /// Anything else: a fault of ours or of the data.
+    #[error("a statement failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        match error {
+            Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+                Self::Unavailable(error.into())
+            }
+            Database(ref cause) => match cause.kind() {
+                ErrorKind::UniqueViolation => Self::Duplicate(error),
+                ErrorKind::ForeignKeyViolation => Self::MissingReference(error),
+                _ => match cause.code().as_deref() {
+                    Some("22021") => Self::InvalidText(error),
+                    Some(code) if is_conflict(code) => Self::Conflict(error),
+                    Some(code) if is_outage(code) => Self::Unavailable(error.into()),
+                    _ => Self::Failed(error),
+                },
+            },
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// PostgreSQL: serialization failure, deadlock. SQLite: a snapshot that became too old.
+fn is_conflict(code: &str) -> bool {
+    matches!(code, "40001" | "40P01" | "517")
+}
+
+/// PostgreSQL: connection exceptions, lack of resources, operator intervention, lock timeout.
+/// SQLite (primary codes, in the low byte): busy, locked, read-only, I/O error, full, cannot open.
+fn is_outage(code: &str) -> bool {
+    if code.len() == 5 {
+        return ["08", "53", "57"]
+            .iter()
+            .any(|class| code.starts_with(class))
+            || code == "55P03";
+    }
+    code.parse::<u32>()
+        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+}
+
+/// The host's database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: AnyPool,
+    dialect: Dialect,
+    /// SQLite has one writer at a time; a fair queue beats its busy loop.
+    turn: Option<Arc<Semaphore>>,
+    /// Held for as long as the database is open.
+    _file: Option<Arc<SqliteFile>>,
+}
+
+impl Database {
+    /// Opens the database of `url` (`sqlite://path` or `postgres://…`) and brings its tables up to
+    /// date. An SQLite file is made when it is not there, and is locked against a second host.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(url)?;
+        let (url, file) = match dialect {
+            Dialect::Sqlite => {
+                let file = SqliteFile::lock(url)?;
+                (file.url(), Some(Arc::new(file)))
+            }
+            Dialect::Postgres => (url.to_owned(), None),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A server may have gone away; a file has not, and the ping would cost a thread hop.
+            .test_before_acquire(dialect == Dialect::Postgres)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(dialect.settings())
+                        .execute(connection)
+                        .await
+                        .map(drop)
+                })
+            })
+            .connect(&url)
+            .await
+            .map_err(OpenError::Connect)?;
+        MIGRATIONS.run(&pool).await?;
+        let turn = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
+        Ok(Self {
+            pool,
+            dialect,
+            turn,
+            _file: file,
+        })
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<Transaction, DbError> {
+        let turn = match &self.turn {
+            None => None,
+            Some(turn) => {
+                let queue = Arc::clone(turn).acquire_owned();
+                let permit = tokio::time::timeout(TURN_TIMEOUT, queue)
+                    .await
+                    .map_err(|elapsed| DbError::Unavailable(elapsed.into()))?
+                    .map_err(|closed| DbError::Unavailable(closed.into()))?;
+                Some(permit)
+            }
+        };
+        let transaction = self.pool.begin_with(self.dialect.begin()).await?;
+        Ok(Transaction { transaction, turn })
+    }
+
+    /// Begins a change to tenants, accounts or deployments: the revision goes up with it, so that no
+    /// host misses the change. Changes queue up behind each other, hence revisions are seen in order.
+    pub async fn change(&self) -> Result<Change, DbError> {
+        let mut transaction = self.begin().await?;
+        let (revision,) = sqlx::query_as(
+            "UPDATE meta SET revision = revision + 1 WHERE id = 1 RETURNING revision",
+        )
+        .fetch_one(transaction.connection())
+        .await?;
+        Ok(Change {
+            transaction,
+            revision,
+        })
+    }
+
+    /// The revision of the newest change.
+    pub async fn revision(&self) -> Result<i64, DbError> {
+        let (revision,) = sqlx::query_as("SELECT revision FROM meta WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(revision)
+    }
+
+    /// Tells whether the database answers.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.revision().await.map(drop)
+    }
+
+    /// Closes all connections, after the statements under way.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Dialect {
+    fn of(url: &str) -> Result<Self, OpenError> {
+        match url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(OpenError::UnknownScheme),
+        }
+    }
+
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Sqlite => SQLITE_SETTINGS,
+            Self::Postgres => POSTGRES_SETTINGS,
+        }
+    }
+
+    /// SQLite takes the write lock at once: a reader that becomes a writer later can fail.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+}
+
+/// A transaction; dropped without [`commit`](Self::commit), it is rolled back.
+#[derive(Debug)]
+pub struct Transaction {
+    transaction: sqlx::Transaction<'static, Any>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Transaction {
+    /// Where its statements go.
+    pub(super) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    /// Makes it durable.
+    pub async fn commit(self) -> Result<(), DbError> {
+        self.transaction.commit().await?;
+        drop(self.turn);
+        Ok(())
+    }
+}
+
+/// A change to tenants, accounts or deployments; see [`Database::change`].
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction,
+    revision: i64,
+}
+
+impl Change {
+    fn connection(&mut self) -> &mut AnyConnection {
+        self.transaction.connection()
+    }
+
+    /// Makes the change durable.
+    pub async fn commit(self) -> Result<(), DbError> {
+        self.transaction.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::databases, *};
+
+    #[tokio::test]
+    async fn a_change_raises_the_revision_only_when_it_is_committed() {
+        for db in databases().await {
+            let before = db.revision().await.unwrap();
+            drop(db.change().await.unwrap());
+            assert_eq!(db.revision().await.unwrap(), before);
+            db.change().await.unwrap().commit().await.unwrap();
+            assert_eq!(db.revision().await.unwrap(), before + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn writers_queue_up_rather_than_fail() {
+        for db in databases().await {
+            let before = db.revision().await.unwrap();
+            let changes = (0..40).map(|_| {
+                let db = Database::clone(&db);
+                tokio::spawn(async move { db.change().await?.commit().await })
+            });
+            for change in futures::future::join_all(changes).await {
+                change.unwrap().unwrap();
+            }
+            assert_eq!(db.revision().await.unwrap(), before + 40);
+        }
+    }
+
+    #[tokio::test]
+    async fn sqlite_commits_are_durable_and_keys_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/wxhost.db", directory.path().display());
+        let db = Database::open(&url).await.unwrap();
+        for (pragma, expected) in [
+            ("PRAGMA synchronous", 2),
+            ("PRAGMA foreign_keys", 1),
+            ("PRAGMA busy_timeout", 5000),
+        ] {
+            let (value,): (i64,) = sqlx::query_as(pragma).fetch_one(&db.pool).await.unwrap();
+            assert_eq!(value, expected, "{pragma}");
+        }
+        let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[tokio::test]
+    async fn a_second_host_on_one_sqlite_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/wxhost.db", directory.path().display());
+        let first = Database::open(&url).await.unwrap();
+        let refusal = Database::open(&url).await.unwrap_err();
+        assert!(matches!(refusal, OpenError::InUse { .. }), "{refusal}");
+        first.close().await;
+        drop(first);
+        Database::open(&url).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn urls_that_cannot_work_are_refused_with_a_reason() {
+        for (url, expected) in [
+            ("mysql://localhost/x", "the database URL must begin with"),
+            ("sqlite::memory:", "an in-memory SQLite database"),
+            ("sqlite://", "an in-memory SQLite database"),
+            (
+                "sqlite:///proc/nowhere/x.db",
+                "cannot open the database file",
+            ),
+        ] {
+            let message = Database::open(url).await.unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn codes_of_an_outage() {
+        for (code, outage) in [
+            ("08006", true),
+            ("57P01", true),
+            ("53300", true),
+            ("55P03", true),
+            ("42601", false),
+            ("5", true),
+            ("261", true),
+            ("778", true),
+            ("1", false),
+            ("2067", false),
+        ] {
+            assert_eq!(is_outage(code), outage, "{code}");
+        }
+    }
+}

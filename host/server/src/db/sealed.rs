@@ -1,0 +1,90 @@
+//! The columns that hold sealed boxes, for the day when the master key changes.
+
+use super::{Change, DbError};
+
+/// The boxes of an account.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct SealedAccount {
+    /// The account.
+    pub app_id: String,
+    /// The callback token.
+    pub token_sealed: String,
+    /// The EncodingAESKey.
+    pub aes_key_sealed: Option<String>,
+    /// The EncodingAESKey before it.
+    pub previous_aes_key_sealed: Option<String>,
+}
+
+/// The box of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct SealedDeployment {
+    /// The account.
+    pub app_id: String,
+    /// The deployment.
+    pub version: i64,
+    /// Its secrets.
+    pub secrets_sealed: String,
+}
+
+/// A block of accounts with an app id after `app_id`.
+pub async fn accounts_after(
+    change: &mut Change,
+    app_id: &str,
+    limit: u32,
+) -> Result<Vec<SealedAccount>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT app_id, token_sealed, aes_key_sealed, previous_aes_key_sealed FROM accounts \
+         WHERE app_id > $1 ORDER BY app_id LIMIT $2",
+    )
+    .bind(app_id)
+    .bind(i64::from(limit))
+    .fetch_all(change.connection())
+    .await?)
+}
+
+/// Writes an account's boxes back. The secrets in them are the same, so other hosts need not look.
+pub async fn update_account(change: &mut Change, account: &SealedAccount) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE accounts SET token_sealed = $2, aes_key_sealed = $3, \
+         previous_aes_key_sealed = $4 WHERE app_id = $1",
+    )
+    .bind(&account.app_id)
+    .bind(&account.token_sealed)
+    .bind(&account.aes_key_sealed)
+    .bind(&account.previous_aes_key_sealed)
+    .execute(change.connection())
+    .await?;
+    Ok(())
+}
+
+/// A block of deployments after that version of that account.
+pub async fn deployments_after(
+    change: &mut Change,
+    app_id: &str,
+    version: i64,
+    limit: u32,
+) -> Result<Vec<SealedDeployment>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT app_id, version, secrets_sealed FROM deployments \
+         WHERE app_id > $1 OR (app_id = $1 AND version > $2) ORDER BY app_id, version LIMIT $3",
+    )
+    .bind(app_id)
+    .bind(version)
+    .bind(i64::from(limit))
+    .fetch_all(change.connection())
+    .await?)
+}
+
+/// Writes a deployment's box back.
+pub async fn update_deployment(
+    change: &mut Change,
+    deployment: &SealedDeployment,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE deployments SET secrets_sealed = $3 WHERE app_id = $1 AND version = $2")
+        .bind(&deployment.app_id)
+        .bind(deployment.version)
+        .bind(&deployment.secrets_sealed)
+        .execute(change.connection())
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Databases for unit tests: SQLite always, PostgreSQL too where `WXHOST_TEST_POSTGRES_URL` names a
+//! server on which databases may be made.
+
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::Database;
+
+/// A database of one test; an SQLite file goes away with it.
+pub(crate) struct TestDatabase {
+    database: Database,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Deref for TestDatabase {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+/// A fresh SQLite database.
+pub(crate) async fn sqlite() -> TestDatabase {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/wxhost.db", directory.path().display());
+    TestDatabase {
+        database: Database::open(&url).await.unwrap(),
+        _directory: Some(directory),
+    }
+}
+
+/// One fresh database of each kind that is at hand.
+pub(crate) async fn databases() -> Vec<TestDatabase> {
+    let mut databases = vec![sqlite().await];
+    if let Ok(server) = std::env::var("WXHOST_TEST_POSTGRES_URL") {
+        databases.push(postgres(&server).await);
+    }
+    databases
+}
+
+async fn postgres(server: &str) -> TestDatabase {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "unit_{}_{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(server).await.unwrap();
+    for sql in [
+        format!("DROP DATABASE IF EXISTS {name}"),
+        format!("CREATE DATABASE {name}"),
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    pool.close().await;
+    let base = server.rsplit_once('/').unwrap().0;
+    TestDatabase {
+        database: Database::open(&format!("{base}/{name}")).await.unwrap(),
+        _directory: None,
+    }
+}

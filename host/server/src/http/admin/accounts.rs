@@ -1,0 +1,298 @@
+//! `/api/v1/accounts`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use wxhost_wechat::{
+    id::{AppId, OriginalId},
+    secret::{CallbackToken, EncodingAesKey},
+};
+
+use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, page_items};
+use crate::{
+    accounts::{AccountChange, KeyChange, NewAccount, Status, mode_of},
+    db::{
+        accounts::{self, AccountRow},
+        deployments,
+    },
+    http::error::{ApiError, ErrorBody},
+};
+
+/// Seconds that a callback's timestamp may be off, where the operator does not say.
+const WINDOW_SECONDS: u32 = 300;
+
+/// An account to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountToAdd {
+    /// The AppId.
+    #[schema(example = "wx0123456789abcdef")]
+    app_id: String,
+    /// Whose it is.
+    tenant_id: String,
+    /// For people.
+    #[serde(default)]
+    name: String,
+    /// 原始 ID; callbacks for another one are refused.
+    #[schema(example = "gh_0a1b2c3d4e5f")]
+    original_id: String,
+    /// `plain`, `compatible` or `safe`, as set in WeChat's console.
+    mode: String,
+    /// Token of WeChat's console: 3 to 32 letters and digits.
+    #[schema(value_type = String, format = Password)]
+    token: SecretText,
+    /// EncodingAESKey of WeChat's console: 43 letters and digits. Needed for compatible and safe.
+    #[schema(value_type = Option<String>, format = Password)]
+    encoding_aes_key: Option<SecretText>,
+    /// How far a callback's timestamp may be off: 10 to 86400 seconds, 300 if absent.
+    window_seconds: Option<u32>,
+    /// What the user gets when the plugin fails; nothing if absent.
+    fallback_text: Option<String>,
+}
+
+/// What is to be changed of an account; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountToChange {
+    /// For people.
+    name: Option<String>,
+    /// `plain`, `compatible` or `safe`.
+    mode: Option<String>,
+    /// 10 to 86400 seconds.
+    window_seconds: Option<u32>,
+    /// What the user gets when the plugin fails; `null` for nothing.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>)]
+    fallback_text: Option<Option<String>>,
+    /// `active` or `disabled`.
+    status: Option<String>,
+}
+
+/// New keys of an account. At least one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeysToRotate {
+    /// Takes the place of the old token at once.
+    #[schema(value_type = Option<String>, format = Password)]
+    token: Option<SecretText>,
+    /// Takes the place of the old key, which still opens callbacks until the next change.
+    #[schema(value_type = Option<String>, format = Password)]
+    encoding_aes_key: Option<SecretText>,
+}
+
+/// An account, without its secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Account {
+    /// The AppId.
+    app_id: String,
+    /// Whose it is.
+    tenant_id: String,
+    /// For people.
+    name: String,
+    /// 原始 ID.
+    original_id: String,
+    /// `plain`, `compatible` or `safe`.
+    mode: String,
+    /// How far a callback's timestamp may be off.
+    window_seconds: i64,
+    /// What the user gets when the plugin fails.
+    fallback_text: Option<String>,
+    /// `active` or `disabled`.
+    status: String,
+    /// The path of the URL to be set in WeChat's console.
+    #[schema(example = "/callback/wx0123456789abcdef")]
+    callback_path: String,
+    /// Whether it has an EncodingAESKey.
+    has_encoding_aes_key: bool,
+    /// Whether the EncodingAESKey before still opens callbacks.
+    has_previous_encoding_aes_key: bool,
+    /// The version of the deployment that serves it.
+    active_version: Option<i64>,
+    /// The component that serves it; only where a single account is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_digest: Option<String>,
+    /// Unix milliseconds.
+    created_at: i64,
+    /// Unix milliseconds.
+    updated_at: i64,
+}
+
+impl From<AccountRow> for Account {
+    fn from(row: AccountRow) -> Self {
+        Self {
+            callback_path: format!("/callback/{}", row.app_id),
+            app_id: row.app_id,
+            tenant_id: row.tenant_id,
+            name: row.name,
+            original_id: row.original_id,
+            mode: row.mode,
+            window_seconds: row.window_seconds,
+            fallback_text: row.fallback_text,
+            status: row.status,
+            has_encoding_aes_key: row.aes_key_sealed.is_some(),
+            has_previous_encoding_aes_key: row.previous_aes_key_sealed.is_some(),
+            active_version: row.active_version,
+            active_digest: None,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// A page of accounts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accounts {
+    /// In order of their app ids.
+    accounts: Vec<Account>,
+    /// Give it as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Which accounts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AccountQuery {
+    /// Of this tenant only.
+    tenant: Option<String>,
+    /// After this app id.
+    after: Option<String>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Adds an account.
+#[utoipa::path(post, path = "/api/v1/accounts", tag = "accounts", request_body = AccountToAdd, responses(
+    (status = 201, body = Account),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn add(
+    _: Operator,
+    State(state): State<AdminState>,
+    JsonBody(body): JsonBody<AccountToAdd>,
+) -> Result<(StatusCode, Json<Account>), ApiError> {
+    let account = NewAccount {
+        app_id: AppId::parse(&body.app_id).map_err(|e| ApiError::invalid("app_id", e))?,
+        tenant_id: body.tenant_id,
+        name: body.name,
+        original_id: OriginalId::parse(&body.original_id)
+            .map_err(|e| ApiError::invalid("original_id", e))?,
+        mode: mode_of(&body.mode).map_err(|e| ApiError::invalid("mode", e))?,
+        token: token(&body.token)?,
+        aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
+        window_seconds: body.window_seconds.unwrap_or(WINDOW_SECONDS),
+        fallback_text: body.fallback_text,
+    };
+    let row = state.accounts.add_account(account).await?;
+    state.announce().await;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// Lists accounts.
+#[utoipa::path(get, path = "/api/v1/accounts", tag = "accounts", params(AccountQuery), responses(
+    (status = 200, body = Accounts),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Query(query): Query<AccountQuery>,
+) -> Result<Json<Accounts>, ApiError> {
+    let limit = page_items(query.limit)?;
+    let after = query.after.as_deref().unwrap_or_default();
+    let rows = accounts::list(&state.db, query.tenant.as_deref(), after, limit).await?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit as usize)
+        .map(|row| row.app_id.clone());
+    let accounts = rows.into_iter().map(Account::from).collect();
+    Ok(Json(Accounts { accounts, next }))
+}
+
+/// Shows an account.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}", tag = "accounts", params(("app_id" = String, Path)), responses(
+    (status = 200, body = Account),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn show(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+) -> Result<Json<Account>, ApiError> {
+    let Some(row) = accounts::find(&state.db, &app_id).await? else {
+        return Err(ApiError::not_found("account", &app_id));
+    };
+    let mut account = Account::from(row);
+    if let Some(version) = account.active_version {
+        let deployment = deployments::find(&state.db, &app_id, version).await?;
+        account.active_digest = deployment.map(|deployment| deployment.digest);
+    }
+    Ok(Json(account))
+}
+
+/// Changes an account.
+#[utoipa::path(patch, path = "/api/v1/accounts/{app_id}", tag = "accounts", params(("app_id" = String, Path)), request_body = AccountToChange, responses(
+    (status = 200, body = Account),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn change(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    JsonBody(body): JsonBody<AccountToChange>,
+) -> Result<Json<Account>, ApiError> {
+    let mode = body.mode.as_deref().map(mode_of).transpose();
+    let status = body.status.as_deref().map(str::parse::<Status>).transpose();
+    let change = AccountChange {
+        name: body.name,
+        mode: mode.map_err(|e| ApiError::invalid("mode", e))?,
+        window_seconds: body.window_seconds,
+        fallback_text: body.fallback_text,
+        status: status.map_err(|e| ApiError::invalid("status", e))?,
+    };
+    let row = state.accounts.change_account(&app_id, change).await?;
+    state.announce().await;
+    Ok(Json(row.into()))
+}
+
+/// Gives an account new keys.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/rotate-key", tag = "accounts", params(("app_id" = String, Path)), request_body = KeysToRotate, responses(
+    (status = 200, body = Account),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn rotate_key(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    JsonBody(body): JsonBody<KeysToRotate>,
+) -> Result<Json<Account>, ApiError> {
+    if body.token.is_none() && body.encoding_aes_key.is_none() {
+        return Err(ApiError::invalid(
+            "encoding_aes_key",
+            "give a new encoding_aes_key, a new token, or both",
+        ));
+    }
+    let keys = KeyChange {
+        token: body.token.as_ref().map(token).transpose()?,
+        aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
+    };
+    let row = state.accounts.rotate_keys(&app_id, keys).await?;
+    state.announce().await;
+    Ok(Json(row.into()))
+}
+
+fn token(text: &SecretText) -> Result<CallbackToken, ApiError> {
+    CallbackToken::parse(text.expose()).map_err(|e| ApiError::invalid("token", e))
+}
+
+fn aes_key(text: &SecretText) -> Result<EncodingAesKey, ApiError> {
+    EncodingAesKey::parse(text.expose()).map_err(|e| ApiError::invalid("encoding_aes_key", e))
+}
+
+/// Tells `null` from absence.
+fn even_null<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,134 @@
+//! `/api/v1/calls` and `/api/v1/accounts/{app_id}/calls`: what came of the calls of plugins.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use crate::{
+    db::calls::{self, CallFilter, CallRow},
+    http::error::{ApiError, ErrorBody},
+};
+
+/// A call of a plugin.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Call {
+    /// Names it.
+    id: String,
+    /// The account.
+    app_id: String,
+    /// The event that it was about.
+    event_id: String,
+    /// The kind of the event, such as `text`.
+    event_kind: String,
+    /// The component.
+    digest: String,
+    /// The deployment.
+    version: i64,
+    /// `replied`, `no-reply`, `late`, or what went wrong: `timeout`, `trap`, `plugin-error` …
+    outcome: String,
+    /// Why it failed.
+    error: Option<String>,
+    /// Microseconds from the event's arrival to its outcome.
+    duration_us: i64,
+    /// How often the handler ran: more than once when what it read was changed meanwhile.
+    runs: i64,
+    /// The trace that it belongs to.
+    trace_id: String,
+    /// Unix milliseconds.
+    created_at: i64,
+    /// What the plugin wrote, and the backtrace of a trap; only where a single call is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+}
+
+impl From<CallRow> for Call {
+    fn from(row: CallRow) -> Self {
+        Self {
+            id: row.id,
+            app_id: row.app_id,
+            event_id: row.event_id,
+            event_kind: row.event_kind,
+            digest: row.digest,
+            version: row.version,
+            outcome: row.outcome,
+            error: row.error,
+            duration_us: row.duration_us,
+            runs: row.runs,
+            trace_id: row.trace_id,
+            created_at: row.created_at,
+            log: None,
+        }
+    }
+}
+
+/// A page of calls.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Calls {
+    /// Newest first.
+    calls: Vec<Call>,
+    /// Give it as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Which calls to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CallQuery {
+    /// Of this outcome only.
+    outcome: Option<String>,
+    /// Older than the call of this id.
+    before: Option<String>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Lists the calls of an account's plugins.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/calls", tag = "calls", params(("app_id" = String, Path), CallQuery), responses(
+    (status = 200, body = Calls),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    Query(query): Query<CallQuery>,
+) -> Result<Json<Calls>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    let limit = page_items(query.limit)?;
+    let filter = CallFilter {
+        app_id: &app_id,
+        outcome: query.outcome.as_deref(),
+        before: query.before.as_deref(),
+        limit,
+    };
+    let rows = calls::list(&state.db, &filter).await?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit as usize)
+        .map(|row| row.id.clone());
+    let calls = rows.into_iter().map(Call::from).collect();
+    Ok(Json(Calls { calls, next }))
+}
+
+/// Shows a call with the plugin's log.
+#[utoipa::path(get, path = "/api/v1/calls/{id}", tag = "calls", params(("id" = String, Path)), responses(
+    (status = 200, body = Call),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn show(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<Call>, ApiError> {
+    let Some(row) = calls::find(&state.db, &id).await? else {
+        return Err(ApiError::not_found("call", &id));
+    };
+    let call = Call {
+        log: Some(row.log.unwrap_or_default()),
+        ..Call::from(row.call)
+    };
+    Ok(Json(call))
+}

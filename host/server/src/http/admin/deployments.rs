@@ -1,0 +1,241 @@
+//! `/api/v1/accounts/{app_id}/deployments` and what belongs to it.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::StatusCode};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use wxhost_runtime::CallLimits;
+
+use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, expect_account, page_items};
+use crate::{
+    accounts::handlers_of,
+    db::{
+        accounts,
+        deployments::{self, DeploymentRow},
+    },
+    http::error::{ApiError, ErrorBody},
+    plugins::Upload,
+};
+
+/// A plugin to be deployed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PluginToDeploy {
+    /// A component, or a core module that carries its component type, in Base64.
+    #[schema(format = Byte)]
+    component_base64: String,
+    /// The plugin's settings; `{}` if absent. At most 64 KiB.
+    #[schema(value_type = Option<Object>)]
+    config: Option<Box<RawValue>>,
+    /// Secrets by name; at most 32 of 4 KiB.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    secrets: BTreeMap<String, SecretText>,
+    /// What a call may use; defaults where absent, cut down to the host's maxima.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    limits: CallLimits,
+}
+
+/// A plugin to be checked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PluginToCheck {
+    /// A component, or a core module that carries its component type, in Base64.
+    #[schema(format = Byte)]
+    component_base64: String,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CheckedPlugin {
+    /// SHA-256 of the component.
+    digest: String,
+    /// What it handles.
+    handlers: Vec<String>,
+    /// What it imports.
+    imports: Vec<String>,
+    /// Bytes of the component.
+    size: usize,
+    /// Whether it carries a JSON Schema for its settings.
+    has_config_schema: bool,
+}
+
+/// A deployment, without its secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Deployment {
+    /// The account.
+    app_id: String,
+    /// 1, 2, 3 … per account.
+    version: i64,
+    /// SHA-256 of the component.
+    digest: String,
+    /// What the component handles.
+    handlers: Vec<String>,
+    /// Bytes of the component.
+    size: i64,
+    /// The plugin's settings.
+    #[schema(value_type = Object)]
+    config: Box<RawValue>,
+    /// What a call may use.
+    #[schema(value_type = Object)]
+    limits: Box<RawValue>,
+    /// Whether it serves the account now.
+    active: bool,
+    /// Unix milliseconds.
+    created_at: i64,
+}
+
+/// A page of deployments.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Deployments {
+    /// Newest first.
+    deployments: Vec<Deployment>,
+    /// Give it as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+/// Which deployments to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeploymentQuery {
+    /// Below this version.
+    before: Option<i64>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Deploys a plugin and makes it the active one.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/deployments", tag = "plugins", params(("app_id" = String, Path)), request_body = PluginToDeploy, responses(
+    (status = 201, body = Deployment),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn deploy(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    JsonBody(body): JsonBody<PluginToDeploy>,
+) -> Result<(StatusCode, Json<Deployment>), ApiError> {
+    let secrets = body.secrets.into_iter();
+    let upload = Upload {
+        component: component(&body.component_base64)?,
+        config: body.config,
+        secrets: secrets.map(|(name, text)| (name, text.0)).collect(),
+        limits: body.limits,
+    };
+    let row = state.plugins.deploy(&app_id, upload).await?;
+    state.announce().await;
+    Ok((StatusCode::CREATED, Json(view(row, true)?)))
+}
+
+/// Checks a plugin without deploying it.
+#[utoipa::path(post, path = "/api/v1/plugins/check", tag = "plugins", request_body = PluginToCheck, responses(
+    (status = 200, body = CheckedPlugin),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn check(
+    _: Operator,
+    State(state): State<AdminState>,
+    JsonBody(body): JsonBody<PluginToCheck>,
+) -> Result<Json<CheckedPlugin>, ApiError> {
+    let component = component(&body.component_base64)?;
+    let checked = state.plugins.check(component).await?;
+    let handlers = checked.handlers.iter();
+    Ok(Json(CheckedPlugin {
+        digest: checked.digest.to_string(),
+        handlers: handlers
+            .map(|handler| handler.as_str().to_owned())
+            .collect(),
+        imports: checked.imports,
+        size: checked.component.len(),
+        has_config_schema: checked.config_schema.is_some(),
+    }))
+}
+
+/// Lists an account's deployments.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/deployments", tag = "plugins", params(("app_id" = String, Path), DeploymentQuery), responses(
+    (status = 200, body = Deployments),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    Query(query): Query<DeploymentQuery>,
+) -> Result<Json<Deployments>, ApiError> {
+    let limit = page_items(query.limit)?;
+    let Some(account) = accounts::find(&state.db, &app_id).await? else {
+        return Err(ApiError::not_found("account", &app_id));
+    };
+    let before = query.before.unwrap_or(i64::MAX);
+    let rows = deployments::list(&state.db, &app_id, before, limit).await?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit as usize)
+        .map(|row| row.version);
+    let deployments = rows
+        .into_iter()
+        .map(|row| {
+            let active = account.active_version == Some(row.version);
+            view(row, active)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Json(Deployments { deployments, next }))
+}
+
+/// Makes a deployment the active one.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/deployments/{version}/activate", tag = "plugins", params(("app_id" = String, Path), ("version" = i64, Path)), responses(
+    (status = 200, body = Deployment),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn activate(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path((app_id, version)): Path<(String, i64)>,
+) -> Result<Json<Deployment>, ApiError> {
+    let row = state.plugins.activate(&app_id, version).await?;
+    state.announce().await;
+    Ok(Json(view(row, true)?))
+}
+
+/// Goes back to the highest version below the active one.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/rollback", tag = "plugins", params(("app_id" = String, Path)), responses(
+    (status = 200, body = Deployment),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn rollback(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+) -> Result<Json<Deployment>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    let row = state.plugins.rollback(&app_id).await?;
+    state.announce().await;
+    Ok(Json(view(row, true)?))
+}
+
+fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
+    BASE64_STANDARD
+        .decode(base64)
+        .map_err(|error| ApiError::invalid("component_base64", error))
+}
+
+fn view(row: DeploymentRow, active: bool) -> Result<Deployment, ApiError> {
+    let handlers = handlers_of(&row.handlers).map_err(ApiError::internal)?;
+    Ok(Deployment {
+        app_id: row.app_id,
+        version: row.version,
+        digest: row.digest,
+        handlers: handlers.iter().map(|h| h.as_str().to_owned()).collect(),
+        size: row.size,
+        config: RawValue::from_string(row.config).map_err(ApiError::internal)?,
+        limits: RawValue::from_string(row.limits).map_err(ApiError::internal)?,
+        active,
+        created_at: row.created_at,
+    })
+}

@@ -1,0 +1,110 @@
+//! `/api/v1/tenants`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{AdminState, JsonBody, Operator, Path};
+use crate::{
+    accounts::NewTenant,
+    db::tenants::{self, TenantRow},
+    http::error::{ApiError, ErrorBody},
+};
+
+/// Calls of a tenant at the same time, where the operator does not say.
+const MAX_CONCURRENT_CALLS: u32 = 64;
+
+/// A tenant to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantToAdd {
+    /// 1 to 64 of `[a-z0-9_-]`.
+    #[schema(example = "acme")]
+    id: String,
+    /// For people.
+    #[serde(default)]
+    name: String,
+    /// How many of its plugins' calls may run at the same time; 64 if absent.
+    max_concurrent_calls: Option<u32>,
+}
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tenant {
+    /// Its name in the API.
+    id: String,
+    /// For people.
+    name: String,
+    /// How many of its plugins' calls may run at the same time.
+    max_concurrent_calls: i64,
+    /// Unix milliseconds.
+    created_at: i64,
+}
+
+impl From<TenantRow> for Tenant {
+    fn from(row: TenantRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            max_concurrent_calls: row.max_concurrent_calls,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// All tenants.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tenants {
+    /// Oldest first.
+    tenants: Vec<Tenant>,
+}
+
+/// Adds a tenant.
+#[utoipa::path(post, path = "/api/v1/tenants", tag = "tenants", request_body = TenantToAdd, responses(
+    (status = 201, body = Tenant),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn add(
+    _: Operator,
+    State(state): State<AdminState>,
+    JsonBody(body): JsonBody<TenantToAdd>,
+) -> Result<(StatusCode, Json<Tenant>), ApiError> {
+    let tenant = NewTenant {
+        id: body.id,
+        name: body.name,
+        max_concurrent_calls: body.max_concurrent_calls.unwrap_or(MAX_CONCURRENT_CALLS),
+    };
+    let row = state.accounts.add_tenant(tenant).await?;
+    state.announce().await;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// Lists all tenants.
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants", responses(
+    (status = 200, body = Tenants),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+) -> Result<Json<Tenants>, ApiError> {
+    let rows = tenants::changed_after(&state.db, -1).await?;
+    let tenants = rows.into_iter().map(Tenant::from).collect();
+    Ok(Json(Tenants { tenants }))
+}
+
+/// Shows a tenant.
+#[utoipa::path(get, path = "/api/v1/tenants/{id}", tag = "tenants", params(("id" = String, Path)), responses(
+    (status = 200, body = Tenant),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn show(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<Tenant>, ApiError> {
+    match tenants::find(&state.db, &id).await? {
+        Some(row) => Ok(Json(row.into())),
+        None => Err(ApiError::not_found("tenant", &id)),
+    }
+}

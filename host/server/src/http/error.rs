@@ -1,0 +1,220 @@
+//! How the admin API says no: a stable code, a sentence that says what to do, the request's id. The
+//! cause goes to the log under the same id, once.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, rejection::JsonRejection},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{accounts::ChangeError, db::DbError, plugins::DeployError, random, seal::SealError};
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// A refusal or a failure of the admin API.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// For the log only.
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// Stable, in kebab-case.
+    #[schema(example = "invalid-field")]
+    pub code: String,
+    /// A sentence that says what to do.
+    pub message: String,
+    /// Names the request in the host's log.
+    pub request_id: String,
+}
+
+impl ApiError {
+    /// An error without a cause that would be worth logging.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// A field that does not hold what it should.
+    pub fn invalid(field: &str, reason: impl std::fmt::Display) -> Self {
+        let message = format!("{field}: {reason}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid-field", message)
+    }
+
+    /// Something that is not there.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        let message = format!("there is no {what} {id}");
+        Self::new(StatusCode::NOT_FOUND, "not-found", message)
+    }
+
+    /// No bearer token, or a wrong one.
+    pub fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "give the admin token in the header: Authorization: Bearer <token>",
+        )
+    }
+
+    fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the host's database cannot be reached now; try again later",
+        )
+        .caused_by(cause)
+    }
+
+    pub(super) fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the host failed; its log tells more under this request id",
+        )
+        .caused_by(cause)
+    }
+
+    fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    fn log(&self, request_id: &str) {
+        let code = self.code;
+        match &self.cause {
+            Some(cause) => tracing::error!(
+                request_id,
+                code,
+                error = &**cause as &dyn std::error::Error,
+                "an API request failed"
+            ),
+            None => tracing::info!(
+                request_id,
+                code,
+                reason = self.message,
+                "an API request was refused"
+            ),
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) | DbError::Conflict(_) => Self::unavailable(error),
+            DbError::InvalidText(_) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-text",
+                "a text holds a zero character, which cannot be stored",
+            ),
+            DbError::Duplicate(_) | DbError::MissingReference(_) | DbError::Failed(_) => {
+                Self::internal(error)
+            }
+        }
+    }
+}
+
+impl From<SealError> for ApiError {
+    fn from(error: SealError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Invalid { field, reason } => Self::invalid(field, reason),
+            ChangeError::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, "exists", error.to_string())
+            }
+            ChangeError::NotFound { what, id } => Self::not_found(what, &id),
+            ChangeError::Seal(error) => error.into(),
+            ChangeError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeployError> for ApiError {
+    fn from(error: DeployError) -> Self {
+        let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+        match error {
+            DeployError::Component(_) => refused("component-refused"),
+            DeployError::Config(_) => refused("config-refused"),
+            DeployError::Load(error) => Self::internal(error),
+            DeployError::Change(error) => error.into(),
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "body-too-large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "not-json",
+            _ => "invalid-body",
+        };
+        Self::new(rejection.status(), code, rejection.body_text())
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// Leaves the body to [`identify`], which knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Middleware: gives every request an id, and every error its body and its line in the log.
+pub async fn identify(request: Request, next: Next) -> Response {
+    let request_id = random::unique_name();
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        error.log(&request_id);
+        let body = ErrorBody {
+            error: ErrorDetail {
+                code: error.code.to_owned(),
+                message: error.message,
+                request_id: request_id.clone(),
+            },
+        };
+        let (mut parts, _) = response.into_parts();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let (json, body) = Json(body).into_response().into_parts();
+        parts.headers.extend(json.headers);
+        response = Response::from_parts(parts, body);
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}

@@ -1,0 +1,10 @@
+//! The URL map and what stands behind each address. No SQL here, and nothing of WeChat's formats.
+
+pub mod router;
+
+pub mod admin;
+pub mod callback;
+pub mod health;
+
+pub mod error;
+pub mod openapi;

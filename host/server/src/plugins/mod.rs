@@ -1,0 +1,330 @@
+//! Plugins: deploying them to accounts, going back, and handing them to the runtime.
+//!
+//! A deployment is checked from end to end before anything of it is stored, and becomes active in the
+//! same transaction that stores it; so whatever goes wrong, what ran before keeps running.
+
+mod config_schema;
+
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, value::RawValue};
+use wxhost_runtime::{CallLimits, CheckedPlugin, Digest, LoadError, Plugin, Runtime};
+use zeroize::Zeroizing;
+
+pub use self::config_schema::ConfigError;
+use crate::{
+    accounts::{ChangeError, Deployment},
+    clock::Clock,
+    db::{
+        self, Change, Database, DbError,
+        accounts::AccountRow,
+        deployments::{DeploymentRow, NewDeployment},
+        plugins::PluginRow,
+    },
+    seal::{MasterKeys, Place},
+};
+
+/// Bytes of a plugin's settings.
+pub const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// Secrets of one deployment.
+const MAX_SECRETS: usize = 32;
+
+/// Bytes of a secret's name.
+const MAX_SECRET_NAME_BYTES: usize = 64;
+
+/// Bytes of a secret.
+const MAX_SECRET_BYTES: usize = 4 << 10;
+
+/// Why a deployment was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The component is not one that this host runs.
+    #[error(transparent)]
+    Component(#[from] wxhost_runtime::DeployError),
+    /// The settings break the plugin's schema.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The component was stored but could not be made ready to run.
+    #[error("the plugin could not be loaded")]
+    Load(#[from] LoadError),
+    /// Anything else.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl From<DbError> for DeployError {
+    fn from(error: DbError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+/// Why a stored component could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// It is not in the database.
+    #[error("component {0} is not in the database")]
+    Missing(Digest),
+}
+
+/// What a tenant uploads.
+#[derive(Debug)]
+pub struct Upload {
+    /// A component, or a core module that carries its component type.
+    pub component: Vec<u8>,
+    /// The plugin's settings; `{}` if absent.
+    pub config: Option<Box<RawValue>>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// What a call may use; what is beyond the host's maxima is cut down to them.
+    pub limits: CallLimits,
+}
+
+/// Deploys plugins and hands them to the runtime.
+pub struct Plugins {
+    db: Database,
+    runtime: Arc<Runtime>,
+    keys: Arc<MasterKeys>,
+}
+
+impl fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugins").finish_non_exhaustive()
+    }
+}
+
+impl Plugins {
+    /// Deploys into `db` what `runtime` accepts.
+    pub fn new(db: Database, runtime: Arc<Runtime>, keys: Arc<MasterKeys>) -> Self {
+        Self { db, runtime, keys }
+    }
+
+    /// The plugin of a deployment if it is loaded. No waiting.
+    pub fn loaded(&self, deployment: &Deployment) -> Option<Arc<Plugin>> {
+        self.runtime.loaded(&deployment.digest)
+    }
+
+    /// The plugin of a deployment, loaded or, if need be, compiled from the stored component.
+    pub async fn load(&self, deployment: &Deployment) -> Result<Arc<Plugin>, LoadError> {
+        let digest = deployment.digest;
+        self.runtime.load(&digest, || self.fetch(digest)).await
+    }
+
+    fn fetch(&self, digest: Digest) -> impl Future<Output = Result<Vec<u8>, FetchError>> + use<> {
+        let db = self.db.clone();
+        async move {
+            db::plugins::component(&db, &digest.to_string())
+                .await?
+                .ok_or(FetchError::Missing(digest))
+        }
+    }
+
+    /// Checks a component without deploying it.
+    pub async fn check(&self, component: Vec<u8>) -> Result<CheckedPlugin, DeployError> {
+        Ok(self.runtime.check(component).await?)
+    }
+
+    /// Deploys a plugin to an account and makes it the active one.
+    pub async fn deploy(&self, app_id: &str, upload: Upload) -> Result<DeploymentRow, DeployError> {
+        // Compiling takes a while; an unknown account is told at once.
+        if db::accounts::find(&self.db, app_id).await?.is_none() {
+            return Err(ChangeError::no_account(app_id).into());
+        }
+        let config = config_text(upload.config.as_deref())?;
+        check_secrets(&upload.secrets)?;
+        let checked = self.runtime.check(upload.component).await?;
+        if let Some(schema) = checked.config_schema.clone() {
+            check_config(schema, config.clone()).await?;
+        }
+        // Warm before the first event, and the last thing that can go wrong with the component.
+        let component = checked.component.clone();
+        self.runtime
+            .load(&checked.digest, || async { Ok::<_, FetchError>(component) })
+            .await?;
+        let settings = Settings {
+            config,
+            secrets: upload.secrets,
+            limits: upload.limits.clamp(),
+        };
+        let row = self.store(app_id, &checked, &settings).await?;
+        tracing::info!(
+            account.app_id = app_id,
+            plugin.digest = row.digest,
+            plugin.version = row.version,
+            "deployed a plugin"
+        );
+        Ok(row)
+    }
+
+    /// Makes an earlier or later deployment the active one.
+    pub async fn activate(&self, app_id: &str, version: i64) -> Result<DeploymentRow, ChangeError> {
+        let mut change = self.db.change().await?;
+        let account = account_of(&mut change, app_id).await?;
+        if !db::deployments::exists(&mut change, app_id, version).await? {
+            return Err(ChangeError::NotFound {
+                what: "deployment",
+                id: format!("{version} of account {app_id}"),
+            });
+        }
+        self.switch(change, account, version).await
+    }
+
+    /// Makes the highest version below the active one the active one.
+    pub async fn rollback(&self, app_id: &str) -> Result<DeploymentRow, ChangeError> {
+        let mut change = self.db.change().await?;
+        let account = account_of(&mut change, app_id).await?;
+        let nothing_below = || ChangeError::NotFound {
+            what: "earlier deployment",
+            id: format!("of account {app_id}"),
+        };
+        let active = account.active_version.ok_or_else(nothing_below)?;
+        let version = db::deployments::version_below(&mut change, app_id, active)
+            .await?
+            .ok_or_else(nothing_below)?;
+        self.switch(change, account, version).await
+    }
+
+    async fn switch(
+        &self,
+        mut change: Change,
+        mut account: AccountRow,
+        version: i64,
+    ) -> Result<DeploymentRow, ChangeError> {
+        account.active_version = Some(version);
+        account.updated_at = Clock.now_ms();
+        db::accounts::update(&mut change, &account).await?;
+        change.commit().await?;
+        tracing::info!(
+            account.app_id = account.app_id,
+            plugin.version = version,
+            "activated a deployment"
+        );
+        self.stored(&account.app_id, version).await
+    }
+
+    /// Stores component, deployment and activation in one transaction.
+    async fn store(
+        &self,
+        app_id: &str,
+        checked: &CheckedPlugin,
+        settings: &Settings,
+    ) -> Result<DeploymentRow, ChangeError> {
+        let digest = checked.digest.to_string();
+        let now = Clock.now_ms();
+        let handlers: Vec<&str> = checked.handlers.iter().map(|h| h.as_str()).collect();
+        let plugin = PluginRow {
+            digest: &digest,
+            component: &checked.component,
+            handlers: &to_json(&handlers),
+            imports: &to_json(&checked.imports),
+            config_schema: checked.config_schema.as_deref(),
+            created_at: now,
+        };
+        let mut change = self.db.change().await?;
+        let mut account = account_of(&mut change, app_id).await?;
+        db::plugins::insert(&mut change, &plugin).await?;
+        let version = db::deployments::next_version(&mut change, app_id).await?;
+        let version_text = version.to_string();
+        let place = Place::secrets(app_id, &version_text);
+        let deployment = NewDeployment {
+            app_id,
+            version,
+            digest: &digest,
+            config: &settings.config,
+            secrets_sealed: &self.keys.seal(place, &settings.secrets_json())?,
+            limits: &to_json(&settings.limits),
+            created_at: now,
+        };
+        db::deployments::insert(&mut change, &deployment).await?;
+        account.active_version = Some(version);
+        account.updated_at = now;
+        db::accounts::update(&mut change, &account).await?;
+        change.commit().await?;
+        self.stored(app_id, version).await
+    }
+
+    async fn stored(&self, app_id: &str, version: i64) -> Result<DeploymentRow, ChangeError> {
+        db::deployments::find(&self.db, app_id, version)
+            .await?
+            .ok_or_else(|| ChangeError::NotFound {
+                what: "deployment",
+                id: format!("{version} of account {app_id}"),
+            })
+    }
+}
+
+/// What a deployment adds to its component.
+struct Settings {
+    config: String,
+    secrets: BTreeMap<String, SecretString>,
+    limits: CallLimits,
+}
+
+impl Settings {
+    fn secrets_json(&self) -> Zeroizing<Vec<u8>> {
+        let exposed: BTreeMap<&str, &str> = self
+            .secrets
+            .iter()
+            .map(|(name, secret)| (name.as_str(), secret.expose_secret()))
+            .collect();
+        Zeroizing::new(to_json(&exposed).into_bytes())
+    }
+}
+
+/// JSON of values that always have one: lists, maps and structs of text and numbers.
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| String::from("null"))
+}
+
+async fn account_of(change: &mut Change, app_id: &str) -> Result<AccountRow, ChangeError> {
+    db::accounts::find_for_change(change, app_id)
+        .await?
+        .ok_or_else(|| ChangeError::no_account(app_id))
+}
+
+fn config_text(config: Option<&RawValue>) -> Result<String, ChangeError> {
+    let text = config.map_or("{}", RawValue::get);
+    if text.len() > MAX_CONFIG_BYTES {
+        return Err(ChangeError::invalid(
+            "config",
+            format_args!("must have at most {MAX_CONFIG_BYTES} bytes"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// On a thread of its own: a schema may keep a processor busy for a moment.
+async fn check_config(schema: String, config: String) -> Result<(), DeployError> {
+    let checking = tokio::task::spawn_blocking(move || {
+        let config: Value = serde_json::from_str(&config)
+            .map_err(|error| ConfigError::Violations(vec![error.to_string()]))?;
+        config_schema::check(&schema, &config)
+    });
+    match checking.await {
+        Ok(checked) => Ok(checked?),
+        Err(panic) => Err(ConfigError::Schema(panic.to_string()).into()),
+    }
+}
+
+fn check_secrets(secrets: &BTreeMap<String, SecretString>) -> Result<(), ChangeError> {
+    let invalid = |reason: String| Err(ChangeError::invalid("secrets", reason));
+    if secrets.len() > MAX_SECRETS {
+        return invalid(format!("there may be at most {MAX_SECRETS}"));
+    }
+    for (name, secret) in secrets {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if !(1..=MAX_SECRET_NAME_BYTES).contains(&name.len()) || !name.bytes().all(allowed) {
+            return invalid(format!(
+                "a name must be 1 to {MAX_SECRET_NAME_BYTES} of letters, digits, _, - and ."
+            ));
+        }
+        if secret.expose_secret().len() > MAX_SECRET_BYTES {
+            return invalid(format!("{name} has more than {MAX_SECRET_BYTES} bytes"));
+        }
+    }
+    Ok(())
+}

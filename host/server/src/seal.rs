@@ -1,0 +1,516 @@
+//! Secrets at rest: AES-256-GCM boxes under the operator's master key.
+//!
+//! A box is text, `v1.<key id>.<Base64 of nonce and ciphertext>`. It is bound to the place that it
+//! was made for ([`Place`]): moved to another row or column, it does not open. The key id is a
+//! fingerprint, so that a box of a key that we do not have is told apart from a damaged one.
+//!
+//! A master key is changed by giving every host the new key and, as the previous one, the old key:
+//! both open, only the new one seals, and [`reseal`] moves what is there to the new key at start-up.
+
+use std::fmt;
+
+use aes_gcm::{
+    Aes256Gcm, KeyInit,
+    aead::{Aead, Payload},
+};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
+};
+use hmac::{Hmac, Mac};
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{
+    db::{Database, DbError, sealed},
+    random,
+};
+
+/// Bytes of a master key.
+const KEY_BYTES: usize = 32;
+
+/// Bytes of a nonce. Random ones of this length are safe for 2^32 boxes under one key; a box is made
+/// only when somebody sets a secret or an event outlives its deliveries.
+const NONCE_BYTES: usize = 12;
+
+/// Rows of one transaction when boxes are made anew.
+const RESEAL_BLOCK: u32 = 200;
+
+const FORMAT: &str = "v1";
+
+/// Why a master key was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("a master key is 32 bytes, written as 64 hex digits or in Base64")]
+pub struct KeyError;
+
+/// Why a box could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The box was made under a key that we do not have.
+    #[error("sealed under the master key {key_id}, which this host does not have")]
+    UnknownKey {
+        /// The fingerprint in the box.
+        key_id: String,
+    },
+    /// The box is damaged or stands in the wrong place.
+    #[error("the sealed value is damaged or was moved")]
+    Damaged,
+}
+
+/// Where a box stands. It opens only there.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    table: &'static str,
+    column: &'static str,
+    row: &'a str,
+    sub_row: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// An account's callback token.
+    pub fn token(app_id: &'a str) -> Self {
+        Self::of("accounts", "token_sealed", app_id, "")
+    }
+
+    /// An account's EncodingAESKey, now or before the last change.
+    pub fn aes_key(app_id: &'a str) -> Self {
+        Self::of("accounts", "aes_key_sealed", app_id, "")
+    }
+
+    /// The secrets of a deployment; `version` in decimal.
+    pub fn secrets(app_id: &'a str, version: &'a str) -> Self {
+        Self::of("deployments", "secrets_sealed", app_id, version)
+    }
+
+    /// An event that waits for its run.
+    pub fn event(app_id: &'a str, event_id: &'a str) -> Self {
+        Self::of("inbox", "event", app_id, event_id)
+    }
+
+    fn of(table: &'static str, column: &'static str, row: &'a str, sub_row: &'a str) -> Self {
+        Self {
+            table,
+            column,
+            row,
+            sub_row,
+        }
+    }
+
+    /// What is authenticated along with the text. None of the parts can hold a zero byte.
+    fn associated_data(&self) -> Vec<u8> {
+        [self.table, self.column, self.row, self.sub_row]
+            .join("\0")
+            .into_bytes()
+    }
+}
+
+/// A key that seals and opens boxes.
+#[derive(Clone)]
+pub struct MasterKey {
+    id: String,
+    cipher: Aes256Gcm,
+    /// For the keys that are derived from it.
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl MasterKey {
+    /// Reads a key of 32 bytes, written in hex or Base64.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        if text.len() == 2 * KEY_BYTES {
+            hex::decode_to_slice(text, bytes.as_mut()).map_err(|_| KeyError)?;
+        } else {
+            let decoded = BASE64_STANDARD_NO_PAD
+                .decode(text.trim_end_matches('='))
+                .map(Zeroizing::new)
+                .map_err(|_| KeyError)?;
+            if decoded.len() != KEY_BYTES {
+                return Err(KeyError);
+            }
+            bytes.copy_from_slice(&decoded);
+        }
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    /// The key of these bytes.
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
+        let fingerprint = Sha256::new()
+            .chain_update(b"wxhost master key id")
+            .chain_update(bytes)
+            .finalize();
+        Self {
+            id: hex::encode(&fingerprint[..4]),
+            cipher: Aes256Gcm::new(bytes.into()),
+            bytes: Zeroizing::new(*bytes),
+        }
+    }
+
+    /// Its fingerprint: safe to show.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MasterKey({})", self.id)
+    }
+}
+
+/// The master key, and the one before it while a change is under way.
+#[derive(Clone, Debug)]
+pub struct MasterKeys {
+    current: MasterKey,
+    previous: Option<MasterKey>,
+}
+
+impl MasterKeys {
+    /// Seals with `current`, opens with either.
+    pub fn new(current: MasterKey, previous: Option<MasterKey>) -> Self {
+        Self { current, previous }
+    }
+
+    /// A key for another `purpose`: it tells nothing of the master key, and changes with it.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.current.bytes.as_slice())
+            .expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Puts bytes into a box for `place`.
+    pub fn seal(&self, place: Place<'_>, clear: &[u8]) -> Result<String, SealError> {
+        let mut nonce = [0; NONCE_BYTES];
+        random::fill(&mut nonce);
+        let payload = Payload {
+            msg: clear,
+            aad: &place.associated_data(),
+        };
+        // The one reason to fail is a text of 64 GiB.
+        let ciphertext = self
+            .current
+            .cipher
+            .encrypt(&nonce.into(), payload)
+            .map_err(|_| SealError::Damaged)?;
+        let mut boxed = nonce.to_vec();
+        boxed.extend_from_slice(&ciphertext);
+        let boxed = BASE64_STANDARD.encode(boxed);
+        Ok(format!("{FORMAT}.{}.{boxed}", self.current.id))
+    }
+
+    /// Takes the bytes out of the box that stands at `place`.
+    pub fn open(&self, place: Place<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (key_id, boxed) = parts(sealed).ok_or(SealError::Damaged)?;
+        let key = [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|key| key.id == key_id)
+            .ok_or_else(|| SealError::UnknownKey {
+                key_id: key_id.to_owned(),
+            })?;
+        let boxed = BASE64_STANDARD
+            .decode(boxed)
+            .map_err(|_| SealError::Damaged)?;
+        let (nonce, ciphertext) = boxed
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(SealError::Damaged)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &place.associated_data(),
+        };
+        key.cipher
+            .decrypt(&(*nonce).into(), payload)
+            .map(Zeroizing::new)
+            .map_err(|_| SealError::Damaged)
+    }
+
+    /// Takes text out of the box that stands at `place`.
+    pub fn open_text(&self, place: Place<'_>, sealed: &str) -> Result<SecretString, SealError> {
+        let mut bytes = self.open(place, sealed)?;
+        match String::from_utf8(std::mem::take(&mut *bytes)) {
+            Ok(text) => Ok(SecretString::from(text)),
+            Err(error) => {
+                error.into_bytes().zeroize();
+                Err(SealError::Damaged)
+            }
+        }
+    }
+
+    /// Tells whether a box should be made anew: it was not sealed by the current key.
+    fn is_outdated(&self, sealed: &str) -> bool {
+        parts(sealed).is_none_or(|(key_id, _)| key_id != self.current.id)
+    }
+
+    fn reseal(&self, place: Place<'_>, sealed: &mut String) -> Result<(), SealError> {
+        if self.is_outdated(sealed) {
+            *sealed = self.seal(place, &self.open(place, sealed)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn parts(sealed: &str) -> Option<(&str, &str)> {
+    sealed
+        .strip_prefix(FORMAT)?
+        .strip_prefix('.')?
+        .split_once('.')
+}
+
+/// Why boxes could not be made anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// A box does not open.
+    #[error("cannot reseal the {what} of account {app_id}")]
+    Seal {
+        /// What is in the box.
+        what: &'static str,
+        /// Whose it is.
+        app_id: String,
+        /// Why.
+        #[source]
+        source: SealError,
+    },
+    /// The database failed.
+    #[error("cannot reseal the secrets in the database")]
+    Database(#[from] DbError),
+}
+
+/// Seals with the current key whatever another one has sealed: accounts' keys and deployments'
+/// secrets. Tells how many rows were changed. Harmless to repeat, to interrupt, and to run on several
+/// hosts at once. Damaged boxes are left, and so are waiting events: they are gone in minutes.
+pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
+    Ok(reseal_accounts(db, keys).await? + reseal_deployments(db, keys).await?)
+}
+
+async fn reseal_accounts(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
+    let mut changed = 0;
+    let mut after = String::new();
+    loop {
+        let mut change = db.change().await?;
+        let mut rows = sealed::accounts_after(&mut change, &after, RESEAL_BLOCK).await?;
+        let Some(last) = rows.last() else {
+            return Ok(changed);
+        };
+        after.clone_from(&last.app_id);
+        let changed_before = changed;
+        for row in &mut rows {
+            let before = row.clone();
+            reseal_account(keys, row)
+                .or_else(|error| skip_damaged("keys", &before.app_id, error))?;
+            if *row != before {
+                sealed::update_account(&mut change, row).await?;
+                changed += 1;
+            }
+        }
+        if changed > changed_before {
+            change.commit().await?;
+        }
+    }
+}
+
+fn reseal_account(keys: &MasterKeys, row: &mut sealed::SealedAccount) -> Result<(), SealError> {
+    keys.reseal(Place::token(&row.app_id), &mut row.token_sealed)?;
+    for key in [&mut row.aes_key_sealed, &mut row.previous_aes_key_sealed] {
+        if let Some(key) = key {
+            keys.reseal(Place::aes_key(&row.app_id), key)?;
+        }
+    }
+    Ok(())
+}
+
+async fn reseal_deployments(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
+    let mut changed = 0;
+    let (mut after, mut after_version) = (String::new(), 0);
+    loop {
+        let mut change = db.change().await?;
+        let mut rows =
+            sealed::deployments_after(&mut change, &after, after_version, RESEAL_BLOCK).await?;
+        let Some(last) = rows.last() else {
+            return Ok(changed);
+        };
+        (after, after_version) = (last.app_id.clone(), last.version);
+        let changed_before = changed;
+        for row in &mut rows {
+            let before = row.clone();
+            let version = row.version.to_string();
+            keys.reseal(
+                Place::secrets(&before.app_id, &version),
+                &mut row.secrets_sealed,
+            )
+            .or_else(|error| skip_damaged("deployment secrets", &before.app_id, error))?;
+            if *row != before {
+                sealed::update_deployment(&mut change, row).await?;
+                changed += 1;
+            }
+        }
+        if changed > changed_before {
+            change.commit().await?;
+        }
+    }
+}
+
+/// One damaged box must not keep all the others from being served.
+fn skip_damaged(what: &'static str, app_id: &str, error: SealError) -> Result<(), ResealError> {
+    match error {
+        SealError::Damaged => {
+            tracing::error!(account.app_id = app_id, "the sealed {what} are damaged");
+            Ok(())
+        }
+        SealError::UnknownKey { .. } => Err(ResealError::Seal {
+            what,
+            app_id: app_id.to_owned(),
+            source: error,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn key(byte: u8) -> MasterKey {
+        MasterKey::from_bytes(&[byte; KEY_BYTES])
+    }
+
+    #[test]
+    fn a_box_opens_in_its_place_and_nowhere_else() {
+        let keys = MasterKeys::new(key(1), None);
+        let sealed = keys.seal(Place::token("wx01"), b"secret").unwrap();
+        assert!(sealed.starts_with(&format!("v1.{}.", key(1).id())));
+        let opened = keys.open_text(Place::token("wx01"), &sealed).unwrap();
+        assert_eq!(opened.expose_secret(), "secret");
+        for place in [
+            Place::token("wx02"),
+            Place::aes_key("wx01"),
+            Place::secrets("wx01", "1"),
+        ] {
+            assert!(matches!(keys.open(place, &sealed), Err(SealError::Damaged)));
+        }
+    }
+
+    #[test]
+    fn two_boxes_of_one_text_differ() {
+        let keys = MasterKeys::new(key(1), None);
+        let seal = || keys.seal(Place::token("wx01"), b"secret").unwrap();
+        assert_ne!(seal(), seal());
+    }
+
+    #[test]
+    fn a_damaged_box_does_not_open() {
+        let keys = MasterKeys::new(key(1), None);
+        let sealed = keys.seal(Place::token("wx01"), b"secret").unwrap();
+        let id = key(1).id().to_owned();
+        let flipped = match sealed.chars().last().unwrap() {
+            'A' => format!("{}B", &sealed[..sealed.len() - 1]),
+            _ => format!("{}A", &sealed[..sealed.len() - 1]),
+        };
+        for damaged in [
+            String::new(),
+            "v1".into(),
+            format!("v1.{id}"),
+            format!("v1.{id}."),
+            format!("v1.{id}.AAAA"),
+            format!("v2{}", &sealed[2..]),
+            flipped,
+        ] {
+            let answer = keys.open(Place::token("wx01"), &damaged);
+            assert!(matches!(answer, Err(SealError::Damaged)), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_named() {
+        let sealed = MasterKeys::new(key(1), None)
+            .seal(Place::token("wx01"), b"secret")
+            .unwrap();
+        let other = MasterKeys::new(key(2), None);
+        let error = other.open(Place::token("wx01"), &sealed).unwrap_err();
+        assert!(error.to_string().contains(key(1).id()), "{error}");
+        let both = MasterKeys::new(key(2), Some(key(1)));
+        assert!(both.open(Place::token("wx01"), &sealed).is_ok());
+    }
+
+    #[test]
+    fn keys_are_read_from_hex_and_base64_and_nothing_else() {
+        let hex = "01".repeat(KEY_BYTES);
+        let base64 = BASE64_STANDARD.encode([1; KEY_BYTES]);
+        for text in [hex.as_str(), &base64, base64.trim_end_matches('=')] {
+            assert_eq!(MasterKey::parse(text).unwrap().id(), key(1).id());
+        }
+        for text in ["", "short", &hex[2..], &"zz".repeat(KEY_BYTES)] {
+            assert!(MasterKey::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!("{:?}", MasterKeys::new(key(1), None));
+        assert_eq!(
+            shown,
+            format!(
+                "MasterKeys {{ current: MasterKey({}), previous: None }}",
+                key(1).id()
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_changed_master_key_takes_over_every_box() {
+        use crate::db::{accounts, deployments, plugins, testing::databases};
+
+        for db in databases().await {
+            let old = MasterKeys::new(key(1), None);
+            let mut account = accounts::tests::add_account(&db, "wx01").await;
+            account.token_sealed = old.seal(Place::token("wx01"), b"token").unwrap();
+            account.aes_key_sealed = Some(old.seal(Place::aes_key("wx01"), b"now").unwrap());
+            account.previous_aes_key_sealed =
+                Some(old.seal(Place::aes_key("wx01"), b"before").unwrap());
+            let mut change = db.change().await.unwrap();
+            accounts::update(&mut change, &account).await.unwrap();
+            let plugin = plugins::PluginRow {
+                digest: "d",
+                component: b"c",
+                handlers: "[]",
+                imports: "[]",
+                config_schema: None,
+                created_at: 1,
+            };
+            plugins::insert(&mut change, &plugin).await.unwrap();
+            let deployment = deployments::NewDeployment {
+                app_id: "wx01",
+                version: 1,
+                digest: "d",
+                config: "{}",
+                secrets_sealed: &old.seal(Place::secrets("wx01", "1"), b"{}").unwrap(),
+                limits: "{}",
+                created_at: 1,
+            };
+            deployments::insert(&mut change, &deployment).await.unwrap();
+            change.commit().await.unwrap();
+
+            // A key that was forgotten is noticed, and nothing is written.
+            let forgotten = MasterKeys::new(key(2), None);
+            assert!(reseal(&db, &forgotten).await.is_err());
+
+            let both = MasterKeys::new(key(2), Some(key(1)));
+            assert_eq!(reseal(&db, &both).await.unwrap(), 2);
+            assert_eq!(reseal(&db, &both).await.unwrap(), 0);
+
+            let new = MasterKeys::new(key(2), None);
+            let account = accounts::find(&db, "wx01").await.unwrap().unwrap();
+            let open = |place, sealed: &str| new.open(place, sealed).unwrap().to_vec();
+            assert_eq!(open(Place::token("wx01"), &account.token_sealed), b"token");
+            let aes_key = account.aes_key_sealed.unwrap();
+            assert_eq!(open(Place::aes_key("wx01"), &aes_key), b"now");
+            let previous = account.previous_aes_key_sealed.unwrap();
+            assert_eq!(open(Place::aes_key("wx01"), &previous), b"before");
+            let deployment = deployments::find(&db, "wx01", 1).await.unwrap().unwrap();
+            let secrets = deployment.secrets_sealed;
+            assert_eq!(open(Place::secrets("wx01", "1"), &secrets), b"{}");
+        }
+    }
+}
