@@ -65,7 +65,6 @@ pub enum StartError {
 }
 
 /// A running host.
-#[derive(Debug)]
 pub struct App {
     addr: SocketAddr,
     admin_addr: SocketAddr,
@@ -90,6 +89,12 @@ struct Parts {
     accounts: Arc<Accounts>,
     plugins: Arc<Plugins>,
     metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl App {
@@ -293,18 +298,19 @@ async fn serve(
 }
 
 fn runtime_settings(config: &Config, keys: &MasterKeys) -> RuntimeSettings {
-    let mut settings = RuntimeSettings::new(config.data_dir.join("native"), keys.derive("native-code"));
-    settings.max_concurrent_calls = config.max_concurrent_calls;
-    settings.queue_length = config.max_queued_calls;
-    settings.queue_wait = Duration::from_millis(config.queue_wait_ms);
-    settings.loaded_bytes = config.loaded_plugins_mib as usize * 1024 * 1024;
-    settings.compiler = match &config.compiler {
+    let compiler = match &config.compiler {
         Some(program) => Compiler::Child {
             program: program.clone(),
             args: vec!["compile-plugin".into()],
         },
         None => Compiler::InProcess,
     };
+    let native_dir = config.data_dir.join("native");
+    let mut settings = RuntimeSettings::new(native_dir, keys.derive("native-code"), compiler);
+    settings.max_concurrent_calls = config.max_concurrent_calls;
+    settings.queue_length = config.max_queued_calls;
+    settings.queue_wait = Duration::from_millis(config.queue_wait_ms);
+    settings.loaded_bytes = config.loaded_plugins_mib as usize * 1024 * 1024;
     settings
 }
 

@@ -70,7 +70,7 @@ impl CallCapabilities {
 #[async_trait]
 impl Capabilities for CallCapabilities {
     fn account(&self) -> AccountInfo {
-        self.account.info()
+        self.account.info.clone()
     }
 
     fn config(&self) -> &str {
@@ -78,7 +78,7 @@ impl Capabilities for CallCapabilities {
     }
 
     fn secret(&self, name: &str) -> Option<String> {
-        let known = self.deployment.has_secret(name);
+        let known = self.deployment.secrets.contains_key(name);
         known.then(|| format!("{{{{secret:{name}}}}}"))
     }
 

@@ -110,7 +110,7 @@ pub async fn forget_old(db: Database, clock: Clock, calls_kept: Duration, stop: 
         }
         let now_ms = clock.now_ms();
         let events = inbox::forget_done(&db, now_ms - millis(COMMITTED_KEPT)).await;
-        let records = calls::delete_before(&db, now_ms - millis(calls_kept)).await;
+        let records = calls::delete_older(&db, now_ms - millis(calls_kept)).await;
         if let Err(error) = events.and(records) {
             tracing::warn!(error = %error, "old rows can't be deleted");
         }

@@ -123,7 +123,7 @@ impl Lane {
     }
 
     /// Ends a run for everybody who waits for it. What was not answered may be tried again.
-    fn settle(&self, run: &Arc<Run>, settled: Settled) {
+    pub(super) fn settle(&self, run: &Arc<Run>, settled: Settled) {
         let answered = matches!(settled, Settled::Answered(_));
         run.settle(settled);
         if !answered {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wxhost_runtime::{Call, CallReport, Effect, Handler, Outcome, Plugin};
+use wxhost_runtime::effects::{self, Effect};
+use wxhost_runtime::{Call, CallReport, Failure, Handler, Outcome, Plugin, PluginLog};
 
-use super::{Arrival, Lane, answer, event};
+use super::answer::{self, Rendered};
+use super::{Arrival, Lane, event};
 use crate::accounts::Deployment;
 use crate::capabilities::CallCapabilities;
 use crate::db::DbError;
@@ -33,8 +35,7 @@ struct Ended {
 
 /// What a handler's outcome comes to.
 struct Decided {
-    answer: Answer,
-    late: Option<LateMessage>,
+    rendered: Rendered,
     writes: Vec<Write>,
     outcome: std::borrow::Cow<'static, str>,
     error: Option<String>,
@@ -138,7 +139,8 @@ impl Lane {
         report: CallReport,
         ended: &mut Ended,
     ) -> Step {
-        ended.log = report.log.to_text();
+        let backtrace = report.result.as_ref().err().and_then(|failure| failure.backtrace.as_deref());
+        ended.log = log_text(&report.log, backtrace);
         let failed = report.result.is_err();
         let decided = decide(arrival, report.result);
         if failed {
@@ -160,9 +162,11 @@ impl Lane {
         let may_be_late = run.is_late()
             || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
         if decided.writes.is_empty() && !may_be_late {
-            return Step::Settled(Settled::Answered(decided.answer));
+            return Step::Settled(Settled::Answered(decided.rendered.answer));
         }
-        self.commit(arrival, capabilities.take_reads(), decided, ended).await
+        let late = decided.rendered.late(arrival).filter(|_| may_be_late);
+        self.commit(arrival, capabilities.take_reads(), decided, late, ended)
+            .await
     }
 
     async fn commit(
@@ -170,6 +174,7 @@ impl Lane {
         arrival: &Arrival,
         reads: ReadSet,
         decided: Decided,
+        late: Option<LateMessage>,
         ended: &mut Ended,
     ) -> Step {
         // What is not written need not be checked: an answer alone is as true as when it was read.
@@ -180,14 +185,16 @@ impl Lane {
             reads: &reads,
             writes: &decided.writes,
             version: random::version(),
-            answer: decided.answer.as_str(),
-            late: decided.late.as_ref(),
+            answer: decided.rendered.answer.as_str(),
+            late: late.as_ref(),
             now_ms: self.parts.clock.now_ms(),
         };
         match commit::commit(&self.parts.db, &request).await {
-            Ok(Committed::Done { late: false }) => Step::Settled(Settled::Answered(decided.answer)),
+            Ok(Committed::Done { late: false }) => {
+                Step::Settled(Settled::Answered(decided.rendered.answer))
+            }
             Ok(Committed::Done { late: true }) => {
-                if decided.late.is_some() {
+                if late.is_some() {
                     ended.outcome = "late".into();
                 }
                 Step::Settled(Settled::Answered(Answer::nothing()))
@@ -247,31 +254,44 @@ impl Lane {
 }
 
 /// What the handler's result means for the user and the tenant.
-fn decide(arrival: &Arrival, result: Result<Outcome, wxhost_runtime::Failure>) -> Decided {
-    let failure = match result {
+fn decide(arrival: &Arrival, result: Result<Outcome, Failure>) -> Decided {
+    let (outcome, error) = match result {
         Ok(outcome) => match answer::of_outcome(arrival, outcome.reply) {
-            Ok((answer, late)) => {
-                let shown = if answer.is_nothing() { "no-reply" } else { "replied" };
+            Ok(rendered) => {
+                let replied = !rendered.answer.is_nothing();
                 return Decided {
-                    answer,
-                    late,
+                    rendered,
                     writes: outcome.effects.into_iter().map(write_of).collect(),
-                    outcome: shown.into(),
+                    outcome: if replied { "replied" } else { "no-reply" }.into(),
                     error: None,
                 };
             }
             Err(error) => ("invalid-reply".into(), error.to_string()),
         },
-        Err(failure) => (failure.code.to_word(), failure.to_string()),
+        Err(failure) => (failure.code.as_str(), failure.message),
     };
-    let (answer, late) = answer::fallback(arrival);
     Decided {
-        answer,
-        late,
+        rendered: answer::fallback(arrival),
         writes: Vec::new(),
-        outcome: failure.0,
-        error: Some(failure.1),
+        outcome,
+        error: Some(error),
     }
+}
+
+/// The plugin's log as the record keeps it: a line each, the backtrace of a trap last.
+fn log_text(log: &PluginLog, backtrace: Option<&str>) -> Option<String> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for line in log.lines() {
+        let _ = writeln!(text, "{:5} {}", line.level.as_str(), line.text);
+    }
+    if log.dropped() > 0 {
+        let _ = writeln!(text, "({} more lines were dropped)", log.dropped());
+    }
+    if let Some(backtrace) = backtrace {
+        text.push_str(backtrace);
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 fn write_of(effect: Effect) -> Write {
@@ -289,12 +309,12 @@ fn write_of(effect: Effect) -> Write {
     }
 }
 
-fn expectation_of(expect: wxhost_runtime::Expectation) -> Expectation {
+fn expectation_of(expect: effects::Expectation) -> Expectation {
     match expect {
-        wxhost_runtime::Expectation::Any => Expectation::Any,
-        wxhost_runtime::Expectation::Absent => Expectation::Absent,
+        effects::Expectation::Any => Expectation::Any,
+        effects::Expectation::Absent => Expectation::Absent,
         // A version that can't be ours fits nothing.
-        wxhost_runtime::Expectation::Unchanged(version) => {
+        effects::Expectation::Unchanged(version) => {
             Expectation::Unchanged(i64::try_from(version).unwrap_or(-1))
         }
     }

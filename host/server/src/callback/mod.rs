@@ -39,7 +39,6 @@ const HOLD: Duration = Duration::from_secs(2);
 const RERUN_LOCKS: usize = 256;
 
 /// What the lane works with.
-#[derive(Debug)]
 pub struct LaneParts {
     /// The accounts, for events that are taken up again.
     pub accounts: Arc<Accounts>,
@@ -75,7 +74,6 @@ pub struct LaneSettings {
 }
 
 /// The callback lane of a host.
-#[derive(Debug)]
 pub struct Lane {
     parts: LaneParts,
     table: Table,
@@ -132,6 +130,12 @@ struct Arrival {
     trace_id: String,
     /// Unix milliseconds of the first delivery.
     created_at: i64,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("settings", &self.parts.settings).finish_non_exhaustive()
+    }
 }
 
 impl Lane {
@@ -251,7 +255,7 @@ impl Delivery {
     /// The delivery of an opened body.
     pub fn new(
         account: Arc<Account>,
-        query: &CallbackQuery,
+        query: &CallbackQuery<'_>,
         opened: Opened,
         body: &[u8],
         trace_id: String,
@@ -261,8 +265,8 @@ impl Delivery {
             message: opened.message,
             clear: opened.clear,
             format: opened.format,
-            timestamp: query.timestamp.clone().unwrap_or_default(),
-            nonce: query.nonce.clone().unwrap_or_default(),
+            timestamp: query.timestamp.as_deref().unwrap_or_default().to_owned(),
+            nonce: query.nonce.as_deref().unwrap_or_default().to_owned(),
             body_hash: body_hash(body),
             trace_id,
         }
@@ -271,5 +275,5 @@ impl Delivery {
 
 /// A nonce can be used again while its timestamp is inside the window: at most twice its width.
 fn nonce_kept(account: &Account) -> Duration {
-    Duration::from_secs(2 * u64::from(account.receiver.window_seconds()))
+    Duration::from_secs(2 * account.receiver.window_seconds())
 }

@@ -28,6 +28,15 @@ const TAKEN_AT_ONCE: i64 = 32;
 /// How often an event is taken up again before it is given up: it may be what kills the hosts.
 const MAX_ATTEMPTS: i64 = 5;
 
+/// Why an event could not be kept.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
 impl Lane {
     /// Keeps an event that still runs, and acknowledges it.
     pub(super) async fn acknowledge_unfinished(
@@ -37,15 +46,7 @@ impl Lane {
         account: &Account,
     ) -> Reception {
         let app_id = account.app_id.as_str();
-        let event = PendingEvent {
-            app_id: app_id.to_owned(),
-            event_id: arrival.event_id.clone(),
-            event: self.seal_event(arrival),
-            attempts: 0,
-            created_at: arrival.created_at,
-        };
-        let acknowledged = inbox::acknowledge(&self.parts.db, &event, self.lease_until()).await;
-        match acknowledged {
+        match self.keep(arrival).await {
             Ok(Acknowledged::Done { answer }) => Reception::Answered(Answer::reply(&answer)),
             Ok(Acknowledged::Kept) => match self.answered_meanwhile(run, arrival).await {
                 None => Reception::Answered(Answer::nothing()),
@@ -70,6 +71,17 @@ impl Lane {
                 Reception::Unavailable
             }
         }
+    }
+
+    async fn keep(&self, arrival: &Arrival) -> Result<Acknowledged, KeepError> {
+        let event = PendingEvent {
+            app_id: arrival.account.app_id.as_str().to_owned(),
+            event_id: arrival.event_id.clone(),
+            event: self.seal_event(arrival)?,
+            attempts: 0,
+            created_at: arrival.created_at,
+        };
+        Ok(inbox::acknowledge(&self.parts.db, &event, self.lease_until()).await?)
     }
 
     /// Takes up events that were acknowledged by a host that did not end them. Returns how many.
@@ -151,7 +163,7 @@ impl Lane {
     fn arrival_again(&self, event: &PendingEvent) -> Option<Arrival> {
         let account = self.parts.accounts.get(&event.app_id)?;
         let (format, clear) = self.open_event(event)?;
-        let message = Message::parse(format, &clear).ok()?;
+        let message = Message::from_tree(format.parse(&clear).ok()?).ok()?;
         Some(Arrival {
             account,
             message,

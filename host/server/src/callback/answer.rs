@@ -1,0 +1,103 @@
+//! From the plugin's reply to what goes out: passively, or late as a customer-service message.
+
+use wxhost_runtime::reply as wit;
+use wxhost_wechat::customer_message;
+use wxhost_wechat::envelope::Format;
+use wxhost_wechat::reply::{Addressing, Article, Music, Reply, ReplyError, Video};
+
+use super::Arrival;
+use crate::db::commit::LateMessage;
+use crate::inbox::Answer;
+
+/// A reply, and the body in which it goes out passively.
+pub(super) struct Rendered {
+    /// The passive answer.
+    pub(super) answer: Answer,
+    reply: Option<Reply>,
+}
+
+impl Rendered {
+    fn nothing() -> Self {
+        Self {
+            answer: Answer::nothing(),
+            reply: None,
+        }
+    }
+
+    /// The reply as a customer-service message; None where there is none, or it has no such form.
+    pub(super) fn late(&self, arrival: &Arrival) -> Option<LateMessage> {
+        let open_id = &arrival.message.from_user;
+        let payload = customer_message::from_reply(open_id, self.reply.as_ref()?)?;
+        Some(LateMessage {
+            open_id: open_id.as_str().to_owned(),
+            payload,
+        })
+    }
+}
+
+/// What a handler's reply comes to.
+///
+/// # Errors
+/// A reply that WeChat would refuse.
+pub(super) fn of_outcome(arrival: &Arrival, reply: Option<wit::Reply>) -> Result<Rendered, ReplyError> {
+    match reply {
+        None => Ok(Rendered::nothing()),
+        Some(reply) => rendered(arrival, reply_of(reply)),
+    }
+}
+
+/// The account's answer for when its plugin fails: its fallback text, or nothing.
+pub(super) fn fallback(arrival: &Arrival) -> Rendered {
+    let Some(text) = &arrival.account.fallback_text else {
+        return Rendered::nothing();
+    };
+    // The text was checked when it was set; one that does not fit any more is as good as none.
+    rendered(arrival, Reply::Text(text.to_string())).unwrap_or_else(|_| Rendered::nothing())
+}
+
+fn rendered(arrival: &Arrival, reply: Reply) -> Result<Rendered, ReplyError> {
+    let message = &arrival.message;
+    let addressing = Addressing {
+        to: &message.from_user,
+        from: &message.to_user,
+        create_time: u64::try_from(arrival.created_at / 1000).unwrap_or_default(),
+    };
+    let body = match arrival.format {
+        Format::Xml => reply.to_xml(&addressing, Some(&message.content))?,
+        Format::Json => reply.to_json(&addressing, Some(&message.content))?,
+    };
+    Ok(Rendered {
+        answer: Answer::reply(&body),
+        reply: Some(reply),
+    })
+}
+
+fn reply_of(reply: wit::Reply) -> Reply {
+    match reply {
+        wit::Reply::Text(text) => Reply::Text(text),
+        wit::Reply::Image(media_id) => Reply::Image(media_id),
+        wit::Reply::Voice(media_id) => Reply::Voice(media_id),
+        wit::Reply::Video(video) => Reply::Video(Video {
+            media_id: video.media_id,
+            title: video.title,
+            description: video.description,
+        }),
+        wit::Reply::Music(music) => Reply::Music(Music {
+            title: music.title,
+            description: music.description,
+            music_url: music.music_url,
+            hq_music_url: music.hq_music_url,
+            thumb_media_id: music.thumb_media_id,
+        }),
+        wit::Reply::News(articles) => {
+            let articles = articles.into_iter().map(|article| Article {
+                title: article.title,
+                description: article.description,
+                pic_url: article.pic_url,
+                url: article.url,
+            });
+            Reply::News(articles.collect())
+        }
+        wit::Reply::TransferCustomerService(account) => Reply::TransferCustomerService(account),
+    }
+}
