@@ -50,7 +50,7 @@ impl CallbackHandler for Rogue {
                 black_box(random::bytes(u32::MAX));
             },
             "fill-cache" => loop {
-                cache::set("filled", &[0; 64 * 1024], u32::MAX)?;
+                cache::set("filled", &vec![0; 64 * 1024], u32::MAX)?;
             },
 
             // Replies and effects that the host must not let through as they are.

@@ -61,7 +61,6 @@ macro_rules! embed_section {
         const _: () = {
             const TEXT: &str = $text;
 
-            #[used]
             #[unsafe(link_section = $name)]
             static SECTION: [u8; TEXT.len()] = $crate::register::bytes_of(TEXT);
         };
