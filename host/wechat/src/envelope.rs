@@ -238,11 +238,12 @@ fn unseal(
 
 fn sealed_xml(encrypt: &str, signature: &str, timestamp: &str, nonce: &str) -> String {
     let mut out = String::with_capacity(encrypt.len() + 256);
-    out.push_str("<xml>\n<Encrypt>");
-    xml::cdata(&mut out, encrypt);
-    out.push_str("</Encrypt>\n<MsgSignature>");
-    xml::cdata(&mut out, signature);
-    out.push_str("</MsgSignature>\n<TimeStamp>");
+    // Base64 and hex need no escaping; timestamp and nonce may be the query's.
+    out.push_str("<xml>\n<Encrypt><![CDATA[");
+    out.push_str(encrypt);
+    out.push_str("]]></Encrypt>\n<MsgSignature><![CDATA[");
+    out.push_str(signature);
+    out.push_str("]]></MsgSignature>\n<TimeStamp>");
     if timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
         out.push_str(timestamp);
     } else {

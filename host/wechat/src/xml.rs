@@ -59,19 +59,25 @@ pub fn parse(body: &[u8]) -> Result<Tree<'_>, BodyError> {
 pub fn cdata(out: &mut String, value: &str) {
     out.reserve(value.len() + "<![CDATA[]]>".len());
     out.push_str("<![CDATA[");
-    for part in value.split(is_forbidden) {
-        let mut rest = part;
-        while let Some(position) = rest.find('>') {
-            out.push_str(&rest[..position]);
-            // Asked of the output: a character that was left out may have parted the brackets.
-            if out.ends_with("]]") {
-                out.push_str("]]><![CDATA[");
-            }
-            out.push('>');
-            rest = &rest[position + 1..];
+    let bytes = value.as_bytes();
+    let mut written = 0;
+    for (position, &byte) in bytes.iter().enumerate() {
+        let left_out = match byte {
+            b'>' => 0,
+            b'\t' | b'\n' | b'\r' => continue,
+            ..b' ' => 1,
+            // U+FFFE and U+FFFF.
+            0xef if matches!(bytes[position..], [_, 0xbf, 0xbe | 0xbf, ..]) => 3,
+            _ => continue,
+        };
+        out.push_str(&value[written..position]);
+        // Asked of the output: a character that was left out may have parted the brackets.
+        if byte == b'>' && out.ends_with("]]") {
+            out.push_str("]]><![CDATA[");
         }
-        out.push_str(rest);
+        written = position + left_out;
     }
+    out.push_str(&value[written..]);
     out.push_str("]]>");
 }
 
