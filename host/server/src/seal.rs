@@ -312,12 +312,10 @@ async fn reseal_accounts(db: &Database, keys: &MasterKeys) -> Result<u64, Reseal
 
 fn reseal_account(keys: &MasterKeys, row: &mut sealed::SealedAccount) -> Result<(), SealError> {
     keys.reseal(Place::token(&row.app_id), &mut row.token_sealed)?;
-    for key in [&mut row.aes_key_sealed, &mut row.previous_aes_key_sealed] {
-        if let Some(key) = key {
-            keys.reseal(Place::aes_key(&row.app_id), key)?;
-        }
-    }
-    Ok(())
+    [&mut row.aes_key_sealed, &mut row.previous_aes_key_sealed]
+        .into_iter()
+        .flatten()
+        .try_for_each(|key| keys.reseal(Place::aes_key(&row.app_id), key))
 }
 
 async fn reseal_deployments(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {

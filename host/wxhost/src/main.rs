@@ -1,2 +1,120 @@
-//! Placeholder.
-fn main() {}
+//! The `wxhost` program: the host itself (`serve`), the operator's verbs over its admin API, and a
+//! pretend WeChat to try it with. Thin: parse, call, print.
+
+mod account;
+mod calls;
+mod client;
+mod compile;
+mod plugin;
+mod serve;
+mod table;
+mod tenant;
+
+mod demo;
+mod sim;
+mod transcript;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::client::Connection;
+
+/// A fresh instance per event allocates a lot of small things in many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs tenants' WebAssembly plugins for WeChat official accounts.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a host.
+    Serve(serve::ServeArgs),
+    /// Tenants: the customers that accounts belong to.
+    #[command(subcommand)]
+    Tenant(tenant::TenantVerb),
+    /// Official accounts (公众号).
+    #[command(subcommand)]
+    Account(account::AccountVerb),
+    /// Plugins and where they are deployed.
+    #[command(subcommand)]
+    Plugin(plugin::PluginVerb),
+    /// What came of the calls of an account's plugins.
+    Calls(calls::CallsArgs),
+    /// Shows a host at work, with two tenants, three accounts and a pretend WeChat.
+    Demo(demo::DemoArgs),
+    /// Plays WeChat against a running host.
+    Sim(sim::SimArgs),
+    /// Compiles a component from standard input to standard output, under limits.
+    #[command(hide = true)]
+    CompilePlugin,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::CompilePlugin) {
+        // Before there are threads: the limits are the whole process's.
+        return compile::run();
+    }
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            client::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok()
+        .context("a TLS provider is installed already")?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?
+        .block_on(run(cli))
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let connection = cli.connection;
+    match cli.command {
+        Command::Serve(args) => serve::run(args).await?,
+        Command::Tenant(verb) => tenant::run(verb, &connection).await?,
+        Command::Account(verb) => account::run(verb, &connection).await?,
+        Command::Plugin(verb) => plugin::run(verb, &connection).await?,
+        Command::Calls(args) => calls::run(args, &connection).await?,
+        Command::Demo(args) => return demo::run(args).await,
+        Command::Sim(args) => return sim::run(args).await,
+        Command::CompilePlugin => return Ok(compile::run()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_admin_token_does_not_show() {
+        let cli = Cli::parse_from(["wxhost", "--admin-token", "f00df00df00d", "tenant", "list"]);
+        assert!(!format!("{cli:?}").contains("f00d"));
+    }
+}

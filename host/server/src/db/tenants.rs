@@ -73,7 +73,8 @@ mod tests {
 
             assert_eq!(find(&db, "acme").await.unwrap(), Some(tenant.clone()));
             assert_eq!(find(&db, "none").await.unwrap(), None);
-            assert_eq!(changed_after(&db, before).await.unwrap(), [tenant.clone()]);
+            let seen = changed_after(&db, before).await.unwrap();
+            assert_eq!(seen, std::slice::from_ref(&tenant));
             assert_eq!(changed_after(&db, before + 1).await.unwrap(), []);
 
             let mut change = db.change().await.unwrap();

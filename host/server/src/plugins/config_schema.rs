@@ -52,7 +52,7 @@ pub enum ConfigError {
 }
 
 /// Checks settings against a schema.
-pub(super) fn check(schema: &str, config: &Value) -> Result<(), ConfigError> {
+pub fn check(schema: &str, config: &Value) -> Result<(), ConfigError> {
     let validator = compile(schema).map_err(ConfigError::Schema)?;
     let told: Vec<String> = validator
         .iter_errors(config)

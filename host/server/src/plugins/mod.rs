@@ -12,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 use wxhost_runtime::{CallLimits, CheckedPlugin, Digest, LoadError, Plugin, Runtime};
 use zeroize::Zeroizing;
 
-pub use self::config_schema::ConfigError;
+pub use self::config_schema::{ConfigError, check as check_config};
 use crate::{
     accounts::{ChangeError, Deployment},
     clock::Clock,
@@ -123,11 +123,6 @@ impl Plugins {
         }
     }
 
-    /// Checks a component without deploying it.
-    pub async fn check(&self, component: Vec<u8>) -> Result<CheckedPlugin, DeployError> {
-        Ok(self.runtime.check(component).await?)
-    }
-
     /// Deploys a plugin to an account and makes it the active one.
     pub async fn deploy(&self, app_id: &str, upload: Upload) -> Result<DeploymentRow, DeployError> {
         // Compiling takes a while; an unknown account is told at once.
@@ -138,7 +133,7 @@ impl Plugins {
         check_secrets(&upload.secrets)?;
         let checked = self.runtime.check(upload.component).await?;
         if let Some(schema) = checked.config_schema.clone() {
-            check_config(schema, config.clone()).await?;
+            check_config_aside(schema, config.clone()).await?;
         }
         // Warm before the first event, and the last thing that can go wrong with the component.
         let component = checked.component.clone();
@@ -298,11 +293,11 @@ fn config_text(config: Option<&RawValue>) -> Result<String, ChangeError> {
 }
 
 /// On a thread of its own: a schema may keep a processor busy for a moment.
-async fn check_config(schema: String, config: String) -> Result<(), DeployError> {
+async fn check_config_aside(schema: String, config: String) -> Result<(), DeployError> {
     let checking = tokio::task::spawn_blocking(move || {
         let config: Value = serde_json::from_str(&config)
             .map_err(|error| ConfigError::Violations(vec![error.to_string()]))?;
-        config_schema::check(&schema, &config)
+        check_config(&schema, &config)
     });
     match checking.await {
         Ok(checked) => Ok(checked?),

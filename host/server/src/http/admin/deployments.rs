@@ -40,30 +40,6 @@ pub(super) struct PluginToDeploy {
     limits: CallLimits,
 }
 
-/// A plugin to be checked.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PluginToCheck {
-    /// A component, or a core module that carries its component type, in Base64.
-    #[schema(format = Byte)]
-    component_base64: String,
-}
-
-/// What a check found.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CheckedPlugin {
-    /// SHA-256 of the component.
-    digest: String,
-    /// What it handles.
-    handlers: Vec<String>,
-    /// What it imports.
-    imports: Vec<String>,
-    /// Bytes of the component.
-    size: usize,
-    /// Whether it carries a JSON Schema for its settings.
-    has_config_schema: bool,
-}
-
 /// A deployment, without its secrets.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Deployment {
@@ -131,30 +107,6 @@ pub(super) async fn deploy(
     let row = state.plugins.deploy(&app_id, upload).await?;
     state.announce().await;
     Ok((StatusCode::CREATED, Json(view(row, true)?)))
-}
-
-/// Checks a plugin without deploying it.
-#[utoipa::path(post, path = "/api/v1/plugins/check", tag = "plugins", request_body = PluginToCheck, responses(
-    (status = 200, body = CheckedPlugin),
-    (status = "4XX", body = ErrorBody),
-))]
-pub(super) async fn check(
-    _: Operator,
-    State(state): State<AdminState>,
-    JsonBody(body): JsonBody<PluginToCheck>,
-) -> Result<Json<CheckedPlugin>, ApiError> {
-    let component = component(&body.component_base64)?;
-    let checked = state.plugins.check(component).await?;
-    let handlers = checked.handlers.iter();
-    Ok(Json(CheckedPlugin {
-        digest: checked.digest.to_string(),
-        handlers: handlers
-            .map(|handler| handler.as_str().to_owned())
-            .collect(),
-        imports: checked.imports,
-        size: checked.component.len(),
-        has_config_schema: checked.config_schema.is_some(),
-    }))
 }
 
 /// Lists an account's deployments.

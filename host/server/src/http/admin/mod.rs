@@ -114,7 +114,6 @@ fn described() -> OpenApiRouter<AdminState> {
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(deployments::list, deployments::deploy))
-                .routes(routes!(deployments::check))
                 .layer(deployment_body),
         )
 }

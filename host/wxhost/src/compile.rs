@@ -1,0 +1,8 @@
+//! `wxhost compile-plugin`: the child process in which a host compiles what a tenant uploads.
+
+use std::process::ExitCode;
+
+/// Reads a component from standard input, writes native code to standard output.
+pub(crate) fn run() -> ExitCode {
+    wxhost_runtime::compile::child_main()
+}

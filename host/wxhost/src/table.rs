@@ -1,0 +1,133 @@
+//! Answers on the terminal: a table for lists, lines for one thing, JSON where it is asked for.
+
+use std::io::{ErrorKind, Write};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Prints text; a reader that has gone away (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Prints a document as it is.
+pub(crate) fn print_json(document: &Value) -> Result<()> {
+    print(&format!("{document:#}\n"))
+}
+
+/// Prints the members of a document, one on a line.
+pub(crate) fn print_one(document: &Value) -> Result<()> {
+    let Some(members) = document.as_object() else {
+        return print_json(document);
+    };
+    let width = members.keys().map(String::len).max().unwrap_or_default();
+    let lines = members
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| {
+            let value = shown(value);
+            // The log of a call has many lines.
+            let value = value
+                .trim_end()
+                .replace('\n', &format!("\n{:width$}  ", ""));
+            format!("{name:width$}  {value}\n")
+        });
+    print(&lines.collect::<String>())
+}
+
+/// Prints the documents of a list under the named columns.
+pub(crate) fn print_list(list: &Value, columns: &[&str]) -> Result<()> {
+    let header = columns
+        .iter()
+        .map(|column| column.to_uppercase().replace('_', " "));
+    let mut rows: Vec<Vec<String>> = vec![header.collect()];
+    for document in list.as_array().into_iter().flatten() {
+        rows.push(
+            columns
+                .iter()
+                .map(|column| shown(&document[*column]))
+                .collect(),
+        );
+    }
+    print(&aligned(&rows))
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| width(cell)).max().unwrap_or_default()
+        })
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, column_width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.push_str(&" ".repeat(column_width - width(cell) + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Places on the terminal: Chinese characters take two.
+fn width(cell: &str) -> usize {
+    let wide = |character: char| matches!(character, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}');
+    cell.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
+}
+
+/// A value without the quotes, on a terminal that it cannot command.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return String::from("-"),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            items.join(", ")
+        }
+        other => other.to_string(),
+    };
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_also_under_wide_characters() {
+        let rows = [["ID", "NAME", "X"], ["a", "茶馆", "1"], ["abc", "-", "22"]];
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(ToString::to_string).collect())
+            .collect();
+        assert_eq!(
+            aligned(&rows),
+            "ID   NAME  X\na    茶馆  1\nabc  -     22\n"
+        );
+    }
+
+    #[test]
+    fn what_a_plugin_wrote_cannot_command_the_terminal() {
+        assert_eq!(shown(&json!("a\u{1b}[2Jb\nc")), "a\u{fffd}[2Jb\nc");
+        assert_eq!(shown(&json!(["x", "y"])), "x, y");
+        assert_eq!(shown(&json!({"a": 1})), r#"{"a":1}"#);
+    }
+}

@@ -1,0 +1,70 @@
+//! `wxhost tenant`: the customers that accounts belong to.
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::{
+    client::Connection,
+    table::{print_json, print_list, print_one},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantVerb {
+    /// Adds a tenant.
+    Add {
+        /// 1 to 64 of `a-z`, `0-9`, `_` and `-`.
+        id: String,
+        /// Its name for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// How many of its plugins' calls may run at the same time.
+        #[arg(long, value_name = "CALLS")]
+        max_concurrent_calls: Option<u32>,
+    },
+    /// Lists all tenants.
+    List,
+    /// Shows a tenant.
+    Show {
+        /// Its id.
+        id: String,
+    },
+}
+
+pub(crate) async fn run(verb: TenantVerb, connection: &Connection) -> Result<()> {
+    let client = connection.client()?;
+    match verb {
+        TenantVerb::Add {
+            id,
+            name,
+            max_concurrent_calls,
+        } => {
+            let body = json!({
+                "id": id,
+                "name": name,
+                "max_concurrent_calls": max_concurrent_calls,
+            });
+            let tenant = client.post(&["tenants"], &body).await?;
+            if connection.json {
+                print_json(&tenant)
+            } else {
+                print_one(&tenant)
+            }
+        }
+        TenantVerb::List => {
+            let answer = client.get(&["tenants"], &[]).await?;
+            if connection.json {
+                return print_json(&answer);
+            }
+            print_list(&answer["tenants"], &["id", "name", "max_concurrent_calls"])
+        }
+        TenantVerb::Show { id } => {
+            let tenant = client.get(&["tenants", &id], &[]).await?;
+            if connection.json {
+                print_json(&tenant)
+            } else {
+                print_one(&tenant)
+            }
+        }
+    }
+}
