@@ -170,3 +170,6 @@ fn check_effects(effects: &[Effect], limits: &CallLimits) -> Result<(), Stop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,6 @@ async fn blocking<T: Send + 'static>(
         .await
         .map_err(|error| CompileError::Failed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

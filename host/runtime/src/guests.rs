@@ -1,1 +1,264 @@
-//! Guests for tests.
+//! Guests for tests: small core modules in text form, with the contract embedded as a toolchain would do
+//! it, and a world for them to read from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::{PackageId, Resolve, WorldId};
+
+use crate::account::Mode;
+use crate::callback::{Content, Event, Text};
+use crate::{
+    AccountInfo, CacheError, Call, CallLimits, CallReport, Capabilities, Compiler, KvEntry,
+    KvError, KvPage, Runtime, RuntimeSettings, TenantPermits,
+};
+
+/// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
+/// without reply and effects; what the host hands over comes after.
+pub(crate) fn guest(body: &str) -> Vec<u8> {
+    guest_with("", body)
+}
+
+/// The same with more fields of the module.
+pub(crate) fn guest_with(fields: &str, body: &str) -> Vec<u8> {
+    let (mut resolve, package) = contract();
+    let world = resolve
+        .select_world(&[package], Some("callback-plugin"))
+        .unwrap();
+    embed(&mut resolve, world, &module("", fields, body))
+}
+
+/// The same for a guest that was made for WASI: it may print to `$stdout`, and look at its environment
+/// and its open directories.
+pub(crate) fn wasi_guest(body: &str) -> Vec<u8> {
+    let (mut resolve, _) = contract();
+    resolve.push_str("wasi.wit", WASI).unwrap();
+    let package = resolve.push_str("world.wit", WASI_WORLD).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    let fields = r#"(data (i32.const 0) "one\ntwo")"#;
+    embed(&mut resolve, world, &module(WASI_IMPORTS, fields, body))
+}
+
+fn contract() -> (Resolve, PackageId) {
+    let mut resolve = Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+    let (package, _) = resolve.push_path(wit).unwrap();
+    (resolve, package)
+}
+
+fn embed(resolve: &mut Resolve, world: WorldId, text: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(text).unwrap();
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
+    module
+}
+
+fn module(imports: &str, fields: &str, body: &str) -> String {
+    format!(
+        r#"(module
+          (import "wxhost:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+          (import "wxhost:plugin/kv@0.1.0" "get" (func $kv_get (param i32 i32 i32)))
+          (import "wxhost:plugin/cache@0.1.0" "get" (func $cache_get (param i32 i32 i32)))
+          (import "wxhost:plugin/random@0.1.0" "bytes" (func $random (param i32 i32)))
+          {imports}
+          (memory (export "memory") 32)
+          (global $next (mut i32) (i32.const 4096))
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+            (local $at i32)
+            (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+            (global.set $next (i32.add (local.get $at) (local.get 3)))
+            (local.get $at))
+          {fields}
+          (func $handle (export "wxhost:plugin/callback-handler@0.1.0#handle") (param i32) (result i32)
+            (local $i i32)
+            {body}))"#
+    )
+}
+
+/// The part of WASI that `wasi_guest` uses.
+const WASI: &str = r"
+    package wasi:all@0.2.0;
+    package wasi:io@0.2.0 {
+      interface error { resource error; }
+      interface streams {
+        use error.{error};
+        variant stream-error { last-operation-failed(error), closed }
+        resource output-stream {
+          blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+        }
+      }
+    }
+    package wasi:cli@0.2.0 {
+      interface stdout {
+        use wasi:io/streams@0.2.0.{output-stream};
+        get-stdout: func() -> output-stream;
+      }
+      interface environment { get-environment: func() -> list<tuple<string, string>>; }
+      interface exit { exit: func(status: result); }
+    }
+    package wasi:filesystem@0.2.0 {
+      interface types { resource descriptor; }
+      interface preopens {
+        use types.{descriptor};
+        get-directories: func() -> list<tuple<descriptor, string>>;
+      }
+    }";
+
+const WASI_WORLD: &str = "
+    package test:wasi;
+    world wasi-plugin {
+      include wxhost:plugin/callback-plugin@0.1.0;
+      import wasi:cli/stdout@0.2.0;
+      import wasi:cli/environment@0.2.0;
+      import wasi:cli/exit@0.2.0;
+      import wasi:filesystem/preopens@0.2.0;
+    }";
+
+const WASI_IMPORTS: &str = r#"
+    (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+      (func $print (param i32 i32 i32 i32)))
+    (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
+    (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
+    (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $directories (param i32)))"#;
+
+/// A body that does something `times` times and answers nothing.
+pub(crate) fn repeat(times: u32, action: &str) -> String {
+    format!(
+        "(loop $again
+           {action}
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $i) (i32.const {times}))))
+         (i32.const 1024)"
+    )
+}
+
+/// A runtime for tests, with a directory of its own.
+pub(crate) struct Bench {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) directory: TempDir,
+}
+
+/// Starts a runtime that compiles in this process.
+pub(crate) fn bench() -> Bench {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new(settings(&directory)).unwrap();
+    Bench { runtime, directory }
+}
+
+pub(crate) fn settings(directory: &TempDir) -> RuntimeSettings {
+    let native = directory.path().join("native");
+    let mut settings = RuntimeSettings::new(native, [7; 32], Compiler::InProcess);
+    settings.max_concurrent_calls = 2;
+    settings
+}
+
+impl Bench {
+    /// Deploys a guest and lets it handle a text, under the usual limits.
+    pub(crate) async fn run(&self, guest: Vec<u8>) -> CallReport {
+        self.run_with(guest, call(World::default())).await
+    }
+
+    pub(crate) async fn run_with(&self, guest: Vec<u8>, call: Call) -> CallReport {
+        let digest = self.runtime.check(guest).await.unwrap().digest;
+        let plugin = self.runtime.loaded(&digest).unwrap();
+        self.runtime
+            .call_callback(&plugin, call, &text("hello"))
+            .await
+    }
+}
+
+/// A call with time enough.
+pub(crate) fn call(world: World) -> Call {
+    Call {
+        tenant: Arc::new(TenantPermits::new(2, 2)),
+        capabilities: Arc::new(world),
+        limits: CallLimits::default(),
+        deadline: Instant::now() + Duration::from_secs(10),
+    }
+}
+
+/// A text message.
+pub(crate) fn text(content: &str) -> Event {
+    Event {
+        id: "m:1".into(),
+        open_id: "o1".into(),
+        create_time: 1,
+        content: Content::Text(Text {
+            content: content.into(),
+            menu_id: None,
+        }),
+        extra: Vec::new(),
+    }
+}
+
+/// What guests of tests can read.
+#[derive(Default)]
+pub(crate) struct World {
+    /// The size of every KV value.
+    pub(crate) value_bytes: usize,
+    /// KV never answers.
+    pub(crate) silent: bool,
+    /// The most random bytes that were asked for at once.
+    pub(crate) random_bytes: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Capabilities for World {
+    fn account(&self) -> AccountInfo {
+        AccountInfo {
+            app_id: "wx1".into(),
+            original_id: "gh_1".into(),
+            name: String::new(),
+            mode: Mode::Safe,
+        }
+    }
+
+    fn config(&self) -> &str {
+        "{}"
+    }
+
+    fn secret(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    async fn kv_get(&self, _key: &str) -> Result<Option<KvEntry>, KvError> {
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        Ok(Some(KvEntry {
+            value: vec![0; self.value_bytes],
+            version: 1,
+        }))
+    }
+
+    async fn kv_list(&self, _: &str, _: Option<&str>, _: u32) -> Result<KvPage, KvError> {
+        Err(KvError::Unavailable)
+    }
+
+    async fn cache_get(&self, _key: &str) -> Result<Option<Vec<u8>>, CacheError> {
+        Ok(None)
+    }
+
+    async fn cache_set(&self, _: &str, _: Vec<u8>, _: u32) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn cache_delete(&self, _key: &str) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        self.random_bytes
+            .fetch_max(bytes.len() as u32, Ordering::Relaxed);
+        bytes.fill(4);
+    }
+}

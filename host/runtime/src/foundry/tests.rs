@@ -1,0 +1,248 @@
+//! What is refused at deploy, and what becomes of native code that was tampered with.
+
+use std::fs;
+
+use super::*;
+use crate::Handler;
+use crate::guests::{Bench, bench, guest, settings};
+use crate::runtime::Runtime;
+
+async fn refusal(upload: impl Into<Vec<u8>>) -> DeployError {
+    bench().runtime.check(upload.into()).await.unwrap_err()
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_core_module_with_its_contract_becomes_a_component() {
+    let checked = bench()
+        .runtime
+        .check(guest("(i32.const 1024)"))
+        .await
+        .unwrap();
+    assert_eq!(checked.handlers, [Handler::Callback]);
+    assert!(wasmparser::Parser::is_component(&checked.component));
+    assert_eq!(checked.digest, Digest::of(&checked.component));
+    assert!(
+        checked
+            .imports
+            .contains(&"wxhost:plugin/kv@0.1.0".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_component_that_was_made_by_check_passes_it_again() {
+    let bench = bench();
+    let first = bench
+        .runtime
+        .check(guest("(i32.const 1024)"))
+        .await
+        .unwrap();
+    let second = bench.runtime.check(first.component).await.unwrap();
+    assert_eq!(first.digest, second.digest);
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_is_refused() {
+    let cases: [(&str, Vec<u8>); 8] = [
+        ("plugin-not-wasm", b"PK\x03\x04".to_vec()),
+        ("plugin-not-wasm", Vec::new()),
+        (
+            "plugin-not-a-component",
+            component(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)))"#),
+        ),
+        ("no-handler", component("(module)")),
+        ("no-handler", component("(component)")),
+        (
+            "import-not-offered",
+            component(r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#),
+        ),
+        (
+            "contract-version",
+            component(r#"(component (import "wxhost:plugin/kv@0.9.0" (instance)))"#),
+        ),
+        ("plugin-too-large", vec![0; crate::MAX_UPLOAD_BYTES + 1]),
+    ];
+    for (code, upload) in cases {
+        assert_eq!(refusal(upload).await.code(), code);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_import_is_named() {
+    let upload = component(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#);
+    assert_eq!(
+        refusal(upload).await.to_string(),
+        "the plugin imports what this host does not offer: wasi:http/outgoing-handler@0.2.0"
+    );
+}
+
+#[tokio::test]
+async fn native_code_is_refused() {
+    let bench = bench();
+    let native = bench
+        .runtime
+        .engine()
+        .precompile_component(&component("(component)"));
+    let error = bench.runtime.check(native.unwrap()).await.unwrap_err();
+    assert_eq!(error.code(), "plugin-precompiled");
+}
+
+#[tokio::test]
+async fn a_cut_off_component_is_refused() {
+    let whole = bench()
+        .runtime
+        .check(guest("(i32.const 1024)"))
+        .await
+        .unwrap();
+    let half = &whole.component[..whole.component.len() / 2];
+    assert_eq!(refusal(half).await.code(), "plugin-invalid");
+}
+
+#[tokio::test]
+async fn a_handler_of_another_type_is_refused() {
+    let upload = component(
+        r#"(component
+          (core module $m (func (export "f")))
+          (core instance $i (instantiate $m))
+          (func $f (canon lift (core func $i "f")))
+          (instance $h (export "handle" (func $f)))
+          (export "wxhost:plugin/callback-handler@0.1.0" (instance $h)))"#,
+    );
+    assert_eq!(refusal(upload).await.code(), "contract-mismatch");
+}
+
+#[tokio::test]
+async fn an_import_of_another_type_is_refused() {
+    let upload = component(
+        r#"(component
+          (import "wxhost:plugin/time@0.1.0" (instance (export "now-ms" (func (result string)))))
+          (instance $h)
+          (export "wxhost:plugin/callback-handler@0.1.0" (instance $h)))"#,
+    );
+    assert_eq!(refusal(upload).await.code(), "contract-mismatch");
+}
+
+/// A component with these core modules, each instantiated once, and a handler's name.
+fn demanding(modules: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component {modules}
+          (core instance (instantiate $m))
+          (core instance (instantiate $m))
+          (core instance (instantiate $m))
+          (instance $h)
+          (export "wxhost:plugin/callback-handler@0.1.0" (instance $h)))"#
+    ))
+}
+
+#[tokio::test]
+async fn one_that_does_not_fit_into_the_pool_is_refused() {
+    for module in [
+        "(core module $m (memory 1))",
+        "(core module $m (table 1 funcref) (table 1 funcref))",
+        "(core module $m (table 100000 funcref))",
+        "(core module $m (memory 60000))",
+    ] {
+        let error = refusal(demanding(module)).await;
+        assert_eq!(error.code(), "plugin-too-demanding", "{module}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_json_is_refused() {
+    let with_schema = |schema: &str| {
+        let mut module = guest("(i32.const 1024)");
+        let name = "wxhost:config-schema";
+        module.push(0);
+        module.push(u8::try_from(1 + name.len() + schema.len()).unwrap());
+        module.push(u8::try_from(name.len()).unwrap());
+        module.extend(name.bytes().chain(schema.bytes()));
+        module
+    };
+    let good = bench()
+        .runtime
+        .check(with_schema(r#"{"type":"object"}"#))
+        .await;
+    assert_eq!(
+        good.unwrap().config_schema.as_deref(),
+        Some(r#"{"type":"object"}"#)
+    );
+    assert_eq!(refusal(with_schema("{")).await.code(), "bad-config-schema");
+}
+
+/// A bench whose disk holds a plugin, and a new runtime on that disk that has never seen it.
+async fn restarted() -> (Bench, Arc<Runtime>, CheckedPlugin) {
+    let bench = bench();
+    let checked = bench
+        .runtime
+        .check(guest("(i32.const 1024)"))
+        .await
+        .unwrap();
+    let runtime = Runtime::new(settings(&bench.directory)).unwrap();
+    assert!(runtime.loaded(&checked.digest).is_none());
+    (bench, runtime, checked)
+}
+
+async fn no_source() -> Result<Vec<u8>, &'static str> {
+    Err("the component was asked for")
+}
+
+#[tokio::test]
+async fn after_a_restart_native_code_comes_from_disk() {
+    let (_bench, runtime, checked) = restarted().await;
+    let plugin = runtime.load(&checked.digest, no_source).await.unwrap();
+    assert_eq!(plugin.digest(), &checked.digest);
+    assert!(runtime.loaded(&checked.digest).is_some());
+}
+
+#[tokio::test]
+async fn native_code_that_was_tampered_with_is_compiled_again() {
+    let (bench, runtime, checked) = restarted().await;
+    let file = fs::read_dir(bench.directory.path().join("native"))
+        .unwrap()
+        .next();
+    let file = file.unwrap().unwrap().path();
+    let good = fs::read(&file).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&file, bad).unwrap();
+
+    let error = runtime
+        .load(&checked.digest, no_source)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the component cannot be fetched: the component was asked for"
+    );
+    assert!(!file.exists(), "the bad file must go");
+
+    let component = checked.component.clone();
+    let source = async || Ok::<_, &str>(component);
+    runtime.load(&checked.digest, source).await.unwrap();
+    assert_eq!(fs::read(&file).unwrap().len(), good.len());
+}
+
+#[tokio::test]
+async fn native_code_of_another_key_is_compiled_again() {
+    let (bench, _runtime, checked) = restarted().await;
+    let mut settings = settings(&bench.directory);
+    settings.native_key = [8; 32];
+    let runtime = Runtime::new(settings).unwrap();
+    assert!(runtime.load(&checked.digest, no_source).await.is_err());
+    let component = checked.component.clone();
+    let source = async || Ok::<_, &str>(component);
+    assert!(runtime.load(&checked.digest, source).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_source_that_gives_another_component_is_refused() {
+    let bench = bench();
+    let wanted = Digest::of(b"wanted");
+    let source = async || Ok::<_, &str>(b"other".to_vec());
+    let error = bench.runtime.load(&wanted, source).await.err().unwrap();
+    assert!(matches!(error, LoadError::WrongComponent { .. }), "{error}");
+}
