@@ -232,6 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn padding_is_1_to_32_equal_bytes() {
+        for length in 1..=32 {
+            let mut bytes = [0xff; 48];
+            bytes[48 - length..].fill(length as u8);
+            assert_eq!(padding(&bytes), Some(length));
+            bytes[48 - length] ^= 0x80;
+            assert_eq!(padding(&bytes), None, "{length}");
+        }
+        assert_eq!(padding(&[0; 48]), None);
+        assert_eq!(padding(&[33; 48]), None);
+        assert_eq!(padding(&[17; 16]), None);
+        assert_eq!(padding(&[]), None);
+    }
+
+    #[test]
     fn every_flipped_bit_of_the_last_blocks_is_survived() {
         let sealed = STANDARD
             .decode(cipher().encrypt([7; 16], b"hello", "wx01"))

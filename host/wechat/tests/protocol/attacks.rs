@@ -111,6 +111,8 @@ fn malformed_xml() {
         "leading<xml/>",
         "<xml>text</xml>",
         "<xml>text<a/></xml>",
+        "<xml><b>text<a/></b></xml>",
+        "<xml><b><a/>text</b></xml>",
         "<xml><a/>text</xml>",
         "<xml><a/><![CDATA[text]]></xml>",
         "<xml><a>1 & 2</a></xml>",
@@ -122,6 +124,23 @@ fn malformed_xml() {
         "<![CDATA[x]]>",
     ] {
         assert_eq!(refused(body), "malformed-xml", "{body}");
+    }
+}
+
+#[test]
+fn white_space_counts_inside_a_text_only() {
+    for (inside, expected) in [
+        ("\n 1 &amp; 2 \t", "1 & 2"),
+        ("x <![CDATA[ y ]]> z ", "x  y  z"),
+        (" <![CDATA[ y ]]> ", " y "),
+        ("<![CDATA[a]]>\n<![CDATA[b]]><!-- c -->", "a\nb"),
+        ("\u{3000}x\u{a0}", "\u{3000}x\u{a0}"),
+        (" \n ", ""),
+        ("&#32;x&#10;", " x\n"),
+    ] {
+        let body = format!("<xml><a>{inside}</a></xml>");
+        let tree = xml::parse(body.as_bytes()).unwrap();
+        assert_eq!(tree.text("a"), Some(expected), "{inside:?}");
     }
 }
 
