@@ -24,7 +24,8 @@ impl CallbackHandler for Rogue {
 
             // Memory and stack.
             "allocate" => allocate(),
-            "recurse" => Reply::text(recurse(0).to_string()).into(),
+            "recurse" => Reply::text(recurse(0, black_box(u64::MAX)).to_string()).into(),
+            "overflow" => Reply::text(overflow(0, black_box(u64::MAX)).to_string()).into(),
 
             // Endings.
             "panic" => panic!("the text said so"),
@@ -110,11 +111,23 @@ fn allocate() -> Result {
     }
 }
 
-/// Calls itself without end; the frame is large enough that no stack is.
-#[expect(unconditional_recursion, reason = "that is the misbehaviour")]
-fn recurse(depth: u64) -> u64 {
+/// Calls itself until `end`, which is far: it needs nothing but the stack that the host gives.
+fn recurse(depth: u64, end: u64) -> u64 {
+    if depth == end {
+        return depth;
+    }
+    // Turning the result keeps the compiler from making a loop of it.
+    recurse(depth + 1, end).rotate_left(7) ^ depth
+}
+
+/// Calls itself until `end` with values on the plugin's own stack, in its memory.
+fn overflow(depth: u64, end: u64) -> u64 {
     let frame = black_box([depth; 64]);
-    recurse(depth + 1) + frame[black_box(0)]
+    if depth == end {
+        depth
+    } else {
+        overflow(depth + 1, end) ^ frame[black_box(0)]
+    }
 }
 
 /// Reads the counter `n`, lets `ms` pass, and answers and stores one more.
