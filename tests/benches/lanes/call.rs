@@ -1,0 +1,232 @@
+//! One call of a plugin through `wxhost_runtime`, beside the floor in the same run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use wasmtime::Engine;
+use wxhost_runtime::{
+    AccountInfo, CacheError, Call, CallLimits, Capabilities, Compiler, KvEntry, KvError, KvPage,
+    Plugin, Runtime, RuntimeSettings, TenantPermits, account, callback, engine_config, reply,
+};
+use wxhost_tests::plugin;
+
+use crate::floor::{Floor, Parts};
+use crate::settings::size;
+use crate::table::{Table, median};
+
+/// Rounds of each, taking turns.
+const ROUNDS: usize = 15;
+/// Calls of a round.
+const CALLS: usize = 20_000;
+
+/// What is called: a name, a sample plugin, and the text that it gets.
+const CASES: [(&str, plugin::Plugin, &str); 2] = [
+    ("a text answered (hello)", plugin::Plugin::Hello, "hi"),
+    // A read of the cache and a write to it: two ways through the sandbox's wall.
+    (
+        "a text answered, two host calls (rogue)",
+        plugin::Plugin::Rogue,
+        "remember x",
+    ),
+];
+
+pub(crate) fn measure() -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(measure_all())
+}
+
+async fn measure_all() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let settings = RuntimeSettings::new(
+        directory.path().join("native"),
+        [7; 32],
+        Compiler::InProcess,
+    );
+    let bare_engine = Engine::new(&engine_config(&settings))?;
+    let runtime = Runtime::new(settings)?;
+
+    let mut costs = Table::new(&[
+        "fresh store, instance and call",
+        "floor µs",
+        "wxhost µs",
+        "ratio",
+    ]);
+    let mut parts = Table::new(&[
+        "parts of the floor",
+        "store µs",
+        "instantiate µs",
+        "call µs",
+        "drop µs",
+    ]);
+    for (name, sample, text) in CASES {
+        let component = sample.component()?;
+        let floor = Floor::new(&bare_engine, &component, text)?;
+        let digest = runtime.check(component).await?.digest;
+        let plugin = runtime
+            .loaded(&digest)
+            .context("a plugin that was just checked")?;
+        let (bare, ours) = compare(&floor, &runtime, &plugin, text).await?;
+        costs.row(&[
+            &name,
+            &format!("{bare:.2}"),
+            &format!("{ours:.2}"),
+            &format!("{:.2}", ours / bare),
+        ]);
+        let Parts {
+            store,
+            instantiate,
+            call,
+            drop,
+        } = parts_of(&floor).await?;
+        let cell = |part: Duration| format!("{:.2}", part.as_secs_f64() * 1e6 / calls() as f64);
+        parts.row(&[
+            &name,
+            &cell(store),
+            &cell(instantiate),
+            &cell(call),
+            &cell(drop),
+        ]);
+    }
+    costs.print();
+    parts.print();
+    runtime.shutdown();
+    Ok(())
+}
+
+/// Medians over interleaved rounds, in microseconds a call: the floor, and the runtime.
+async fn compare(
+    floor: &Floor,
+    runtime: &Runtime,
+    plugin: &Plugin,
+    text: &str,
+) -> Result<(f64, f64)> {
+    let tenant = Arc::new(TenantPermits::new(16, 16));
+    let event = event(text);
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    // The first round warms up the pool and is not counted.
+    for round in 0..=size("BENCH_ROUNDS", ROUNDS) {
+        let started = Instant::now();
+        for _ in 0..calls() {
+            floor.call().await?;
+        }
+        let bare_round = micros_a_call(started);
+
+        let started = Instant::now();
+        for _ in 0..calls() {
+            let call = Call {
+                tenant: Arc::clone(&tenant),
+                capabilities: Arc::new(Nothing),
+                limits: CallLimits::default(),
+                deadline: tokio::time::Instant::now() + Duration::from_secs(14),
+            };
+            let report = runtime.call_callback(plugin, call, &event).await;
+            let outcome = report
+                .result
+                .map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+            anyhow::ensure!(
+                matches!(outcome.reply, Some(reply::Reply::Text(_))),
+                "no text"
+            );
+        }
+        let our_round = micros_a_call(started);
+        if round > 0 {
+            bare.push(bare_round);
+            ours.push(our_round);
+        }
+    }
+    Ok((median(bare), median(ours)))
+}
+
+async fn parts_of(floor: &Floor) -> Result<Parts> {
+    let mut sum = Parts::default();
+    for _ in 0..calls() {
+        let parts = floor.call_in_parts().await?;
+        sum.store += parts.store;
+        sum.instantiate += parts.instantiate;
+        sum.call += parts.call;
+        sum.drop += parts.drop;
+    }
+    Ok(sum)
+}
+
+fn calls() -> usize {
+    size("BENCH_CALLS", CALLS)
+}
+
+fn micros_a_call(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1e6 / calls() as f64
+}
+
+fn event(text: &str) -> callback::Event {
+    callback::Event {
+        id: "m:23456789012345678".into(),
+        open_id: "oBench0000000000000000000001".into(),
+        create_time: 1_700_000_000,
+        content: callback::Content::Text(callback::Text {
+            content: text.into(),
+            menu_id: None,
+        }),
+        extra: vec![callback::Field {
+            path: "MsgId".into(),
+            value: "23456789012345678".into(),
+        }],
+    }
+}
+
+/// A world in which there is nothing: what a read costs there is all the sandbox's.
+struct Nothing;
+
+#[async_trait]
+impl Capabilities for Nothing {
+    fn account(&self) -> AccountInfo {
+        AccountInfo {
+            app_id: String::new(),
+            original_id: String::new(),
+            name: String::new(),
+            mode: account::Mode::Plain,
+        }
+    }
+
+    fn config(&self) -> &str {
+        "{}"
+    }
+
+    fn secret(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    async fn kv_get(&self, _: &str) -> Result<Option<KvEntry>, KvError> {
+        Ok(None)
+    }
+
+    async fn kv_list(&self, _: &str, _: Option<&str>, _: u32) -> Result<KvPage, KvError> {
+        Ok(KvPage {
+            items: Vec::new(),
+            next: None,
+        })
+    }
+
+    async fn cache_get(&self, _: &str) -> Result<Option<Vec<u8>>, CacheError> {
+        Ok(None)
+    }
+
+    async fn cache_set(&self, _: &str, _: Vec<u8>, _: u32) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    async fn cache_delete(&self, _: &str) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}

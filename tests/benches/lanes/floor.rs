@@ -1,0 +1,181 @@
+//! The floor under a call: the same component and the same engine settings, but nothing around them.
+//! No permits, limits, deadlines, capabilities or judgement; imports answer from constants.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store};
+
+use bindings::wxhost::plugin::{account, cache, callback, config, kv, log, random, reply, time};
+use bindings::{CallbackPlugin, CallbackPluginPre};
+
+mod bindings {
+    #![expect(missing_docs, reason = "generated; its documentation is the WIT's")]
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "callback-plugin",
+        exports: { default: async },
+    });
+}
+
+/// A component, ready to be instantiated by bare wasmtime.
+pub(crate) struct Floor {
+    engine: Engine,
+    pre: CallbackPluginPre<Bare>,
+    event: callback::Event,
+}
+
+/// The parts of one call.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) store: Duration,
+    pub(crate) instantiate: Duration,
+    pub(crate) call: Duration,
+    pub(crate) drop: Duration,
+}
+
+impl Floor {
+    /// Prepares a component, and the text that it will get.
+    pub(crate) fn new(engine: &Engine, component: &[u8], text: &str) -> Result<Self> {
+        let mut linker = Linker::new(engine);
+        CallbackPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |bare| bare)?;
+        let component = Component::new(engine, component)?;
+        let pre = CallbackPluginPre::new(linker.instantiate_pre(&component)?)?;
+        Ok(Self {
+            engine: engine.clone(),
+            pre,
+            event: event(text),
+        })
+    }
+
+    /// A fresh store and instance, one call; gives the length of the reply.
+    pub(crate) async fn call(&self) -> Result<usize> {
+        let mut store = self.store();
+        let plugin = self.pre.instantiate_async(&mut store).await?;
+        self.handle(&mut store, &plugin).await
+    }
+
+    /// The same with a watch in hand.
+    pub(crate) async fn call_in_parts(&self) -> Result<Parts> {
+        let begun = Instant::now();
+        let mut store = self.store();
+        let stored = Instant::now();
+        let plugin = self.pre.instantiate_async(&mut store).await?;
+        let instantiated = Instant::now();
+        self.handle(&mut store, &plugin).await?;
+        let called = Instant::now();
+        drop(store);
+        Ok(Parts {
+            store: stored - begun,
+            instantiate: instantiated - stored,
+            call: called - instantiated,
+            drop: called.elapsed(),
+        })
+    }
+
+    fn store(&self) -> Store<Bare> {
+        let mut store = Store::new(&self.engine, Bare);
+        store.set_epoch_deadline(u64::MAX / 2);
+        store
+    }
+
+    async fn handle(&self, store: &mut Store<Bare>, plugin: &CallbackPlugin) -> Result<usize> {
+        let handler = plugin.wxhost_plugin_callback_handler();
+        let outcome = handler.call_handle(store, &self.event).await?;
+        match outcome {
+            Ok(outcome) => match outcome.reply {
+                Some(reply::Reply::Text(text)) => Ok(text.len()),
+                other => anyhow::bail!("the plugin answered {other:?}"),
+            },
+            Err(error) => anyhow::bail!("the plugin failed: {error:?}"),
+        }
+    }
+}
+
+fn event(text: &str) -> callback::Event {
+    callback::Event {
+        id: "m:23456789012345678".into(),
+        open_id: "oBench0000000000000000000001".into(),
+        create_time: 1_700_000_000,
+        content: callback::Content::Text(callback::Text {
+            content: text.into(),
+            menu_id: None,
+        }),
+        extra: vec![callback::Field {
+            path: "MsgId".into(),
+            value: "23456789012345678".into(),
+        }],
+    }
+}
+
+/// Answers every import with next to nothing.
+struct Bare;
+
+impl account::Host for Bare {
+    fn get(&mut self) -> account::Info {
+        account::Info {
+            app_id: String::new(),
+            original_id: String::new(),
+            name: String::new(),
+            mode: account::Mode::Plain,
+        }
+    }
+}
+
+impl config::Host for Bare {
+    fn get(&mut self) -> String {
+        "{}".into()
+    }
+
+    fn secret(&mut self, _: String) -> Result<String, config::SecretError> {
+        Err(config::SecretError::Unknown)
+    }
+}
+
+impl kv::Host for Bare {
+    fn get(&mut self, _: String) -> Result<Option<kv::Entry>, kv::Error> {
+        Ok(None)
+    }
+
+    fn list(&mut self, _: String, _: Option<String>, _: u32) -> Result<kv::Page, kv::Error> {
+        Ok(kv::Page {
+            items: Vec::new(),
+            next: None,
+        })
+    }
+}
+
+impl cache::Host for Bare {
+    fn get(&mut self, _: String) -> Result<Option<Vec<u8>>, cache::Error> {
+        Ok(None)
+    }
+
+    fn set(&mut self, _: String, _: Vec<u8>, _: u32) -> Result<(), cache::Error> {
+        Ok(())
+    }
+
+    fn delete(&mut self, _: String) -> Result<(), cache::Error> {
+        Ok(())
+    }
+}
+
+impl log::Host for Bare {
+    fn write(&mut self, _: log::Level, _: String) {}
+}
+
+impl time::Host for Bare {
+    fn now_ms(&mut self) -> u64 {
+        0
+    }
+}
+
+impl random::Host for Bare {
+    fn bytes(&mut self, length: u32) -> Vec<u8> {
+        vec![0; length as usize]
+    }
+
+    fn number(&mut self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,45 @@
+//! What an event costs: one call, the whole lane, and the memory of many plugins.
+//!
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [memory]`; all three without a name.
+//! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
+#![expect(clippy::print_stdout, reason = "tables are what this program is for")]
+
+mod call;
+mod floor;
+mod lane;
+mod load;
+mod memory;
+mod native;
+mod settings;
+mod table;
+
+use anyhow::{Result, bail};
+
+/// The host's own allocator, so that the native handler has no other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo adds `--bench`.
+    let wanted: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|word| *word != "--bench")
+        .collect();
+    match wanted.as_slice() {
+        ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
+        [] => ["call", "lane", "memory"].into_iter().try_for_each(measure),
+        wanted => wanted.iter().copied().try_for_each(measure),
+    }
+}
+
+fn measure(what: &str) -> Result<()> {
+    println!("## {what}\n");
+    match what {
+        "call" => call::measure(),
+        "lane" => lane::measure(),
+        "memory" => memory::measure(),
+        _ => bail!("there is no benchmark {what:?}: call, lane or memory"),
+    }
+}

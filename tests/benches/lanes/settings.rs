@@ -1,0 +1,63 @@
+//! What a benchmark makes of the machine: sizes, rounds, and accounts.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use wxhost_simulator::SimulatedAccount;
+use wxhost_wechat::envelope::{CallbackKeys, Mode, Receiver, ReceiverSettings};
+use wxhost_wechat::id::{AppId, OriginalId};
+use wxhost_wechat::secret::{CallbackToken, EncodingAesKey};
+
+/// A size that the environment may change, to try things out.
+pub(crate) fn size(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// What an account's text is answered with, with and without a sandbox.
+pub(crate) fn answer(text: &str) -> String {
+    format!("You wrote: {text}")
+}
+
+/// Writes down accounts for the native handler.
+pub(crate) fn write_accounts(file: &Path, accounts: &[SimulatedAccount]) -> Result<()> {
+    let accounts: Vec<Value> = accounts
+        .iter()
+        .map(|account| {
+            json!({
+                "app_id": account.app_id.as_str(),
+                "original_id": account.original_id.as_str(),
+                "safe": account.mode == Mode::Safe,
+                "token": account.token.expose(),
+                "aes_key": account.aes_key.expose(),
+            })
+        })
+        .collect();
+    Ok(std::fs::write(file, serde_json::to_vec(&accounts)?)?)
+}
+
+/// Reads them back.
+pub(crate) fn read_receivers(file: &Path) -> Result<Vec<Receiver>> {
+    let accounts: Vec<Value> = serde_json::from_slice(&std::fs::read(file)?)?;
+    accounts.iter().map(receiver).collect()
+}
+
+fn receiver(account: &Value) -> Result<Receiver> {
+    let text = |name: &str| account[name].as_str().with_context(|| format!("no {name}"));
+    let safe = account["safe"] == true;
+    let key = EncodingAesKey::parse(text("aes_key")?)?;
+    Ok(Receiver::new(ReceiverSettings {
+        app_id: AppId::parse(text("app_id")?)?,
+        original_id: Some(OriginalId::parse(text("original_id")?)?),
+        mode: if safe { Mode::Safe } else { Mode::Plain },
+        keys: CallbackKeys {
+            token: CallbackToken::parse(text("token")?)?,
+            current: safe.then_some(key),
+            previous: None,
+        },
+        window_seconds: 300,
+    })?)
+}

@@ -1,0 +1,280 @@
+//! Bad input on the callback address: each has its status, none reaches a plugin.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use wxhost_simulator::{Doing, Envelope, Forgery, HttpAnswer, Machine, Stamp};
+use wxhost_tests::account::{Account, new_user};
+use wxhost_tests::host::Host;
+use wxhost_tests::plugin::Plugin;
+use wxhost_wechat::envelope::{Format, Mode};
+
+use crate::scenario::scenarios;
+use crate::stage::Stage;
+
+scenarios! {
+    BOTH: forgeries_get_their_status_and_run_nothing, replayed_nonce_with_another_body_is_refused,
+        unknown_and_disabled_accounts_are_not_found, malformed_bodies_are_named,
+        refusals_of_unknown_accounts_take_as_long, window_is_the_accounts_own, large_bodies_are_refused_unread,
+        strange_requests_do_no_harm;
+}
+
+/// What is refused with which code.
+const CODES: [(Forgery, &str); 11] = [
+    (Forgery::BadSignature, "bad-signature"),
+    (Forgery::NoSignature, "missing-parameter"),
+    (Forgery::StaleTimestamp, "stale-timestamp"),
+    (Forgery::EarlyTimestamp, "stale-timestamp"),
+    (Forgery::Plaintext, "plaintext-refused"),
+    (Forgery::ForeignAppId, "foreign-app-id"),
+    (Forgery::ForeignReceiver, "wrong-receiver"),
+    (Forgery::BadPadding, "bad-envelope"),
+    (Forgery::BadBase64, "bad-base64"),
+    (Forgery::Doctype, "doctype-refused"),
+    (Forgery::TooLarge, "body-too-large"),
+];
+
+async fn forgeries_get_their_status_and_run_nothing(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    for (mode, format) in [
+        (Mode::Plain, Format::Xml),
+        (Mode::Compatible, Format::Xml),
+        (Mode::Safe, Format::Xml),
+        (Mode::Safe, Format::Json),
+    ] {
+        let mut account = stage.account(host, mode, Plugin::Hello).await?;
+        account.known_mut().format = format;
+        let user = new_user()?;
+        for (forgery, code) in CODES {
+            let only_xml = matches!(forgery, Forgery::Doctype | Forgery::TooLarge);
+            if !forgery.applies_to(mode) || only_xml && format == Format::Json {
+                continue;
+            }
+            let callback = account.callback(&user, &Doing::text("forged"));
+            let answer = stage
+                .wechat()
+                .forge(&account.at(host), &callback, forgery)
+                .await?;
+            expect(&answer, forgery.deserved_status(), code)?;
+        }
+        expect_only_genuine_calls(host, &account).await?;
+    }
+    Ok(())
+}
+
+async fn replayed_nonce_with_another_body_is_refused(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    for mode in [Mode::Plain, Mode::Safe] {
+        let account = stage.account(host, mode, Plugin::Hello).await?;
+        let user = new_user()?;
+        let seen = account.envelope(&account.callback(&user, &Doing::text("pay 1")));
+        ensure!(account.post(host, &seen).await?.status == 200);
+        // The very same request is a re-send like any other.
+        ensure!(account.post(host, &seen).await?.status == 200);
+
+        let other = account.callback(&user, &Doing::text("pay 1000"));
+        let replay = seen.replayed_with(account.known(), &other, &Machine);
+        expect(&account.post(host, &replay).await?, 403, "replayed-nonce")?;
+        let calls = host.admin().calls_once_written(&account, 1).await?;
+        ensure!(calls.len() == 1, "{calls:?}");
+    }
+    Ok(())
+}
+
+async fn unknown_and_disabled_accounts_are_not_found(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Safe, Plugin::Hello).await?;
+    let user = new_user()?;
+    account.ask(host, &user, "enabled").await?;
+
+    host.admin()
+        .change(&account, &json!({"status": "disabled"}))
+        .await?;
+    let envelope = account.envelope(&account.callback(&user, &Doing::text("disabled")));
+    let disabled = account.post(host, &envelope).await?;
+    let unknown = stage
+        .wechat()
+        .post(&format!("{}/callback/wxnobody", host.base()), &envelope)
+        .await?;
+    ensure!(
+        disabled.status == 404 && unknown.status == 404,
+        "{disabled:?} {unknown:?}"
+    );
+    ensure!(
+        code(&disabled) == code(&unknown),
+        "they can be told apart: {disabled:?} {unknown:?}"
+    );
+
+    host.admin()
+        .change(&account, &json!({"status": "active"}))
+        .await?;
+    account.ask(host, &user, "enabled again").await?;
+    Ok(())
+}
+
+async fn refusals_of_unknown_accounts_take_as_long(stage: Stage) -> Result<()> {
+    const PAIRS: usize = 31;
+    let host = stage.host().await?;
+    let account = stage.bare_account(host, Mode::Safe).await?;
+    // A large body, so that checking a signature over it would show.
+    let callback = account.callback(&new_user()?, &Doing::text(&"x".repeat(600_000)));
+    let forged = Forgery::BadSignature.craft(account.known(), &callback, &Machine);
+    let time = async |url: String, status: u16| -> Result<Duration> {
+        let started = Instant::now();
+        let answer = stage.wechat().post(&url, &forged).await?;
+        ensure!(answer.status == status, "{answer:?}");
+        Ok(started.elapsed())
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        known.push(time(account.url(host), 403).await?);
+        unknown.push(time(format!("{}/callback/wx0123456789abcdef", host.base()), 404).await?);
+    }
+    known.sort_unstable();
+    unknown.sort_unstable();
+    let (known, unknown) = (known[PAIRS / 2], unknown[PAIRS / 2]);
+    let ratio = known.as_secs_f64() / unknown.as_secs_f64();
+    ensure!(
+        (0.6..1.7).contains(&ratio),
+        "403 takes {known:?}, 404 takes {unknown:?}"
+    );
+    Ok(())
+}
+
+async fn malformed_bodies_are_named(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
+    let deep = format!("{}{}", "<a>".repeat(64), "</a>".repeat(64));
+    let broad = format!("<xml>{}</xml>", "<a>1</a>".repeat(10_000));
+    let entity = "<xml><Content>&nbsp;</Content></xml>";
+    for (body, code) in [
+        ("", "malformed-xml"),
+        ("<xml>", "malformed-xml"),
+        ("<xml><Content>a</Contents></xml>", "malformed-xml"),
+        (entity, "malformed-xml"),
+        ("{\"MsgType\": ", "malformed-json"),
+        (deep.as_str(), "too-deep"),
+        (broad.as_str(), "too-many-elements"),
+    ] {
+        let answer = post_clear(&stage, host, &account, body.as_bytes()).await?;
+        expect(&answer, 400, code)?;
+    }
+    expect_only_genuine_calls(host, &account).await
+}
+
+async fn window_is_the_accounts_own(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
+    let user = new_user()?;
+    let callback = account.callback(&user, &Doing::text("an hour late"));
+    let forge = async || {
+        stage
+            .wechat()
+            .forge(&account.at(host), &callback, Forgery::StaleTimestamp)
+            .await
+    };
+    ensure!(forge().await?.status == 403);
+    host.admin()
+        .change(&account, &json!({"window_seconds": 7_200}))
+        .await?;
+    let answer = forge().await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
+}
+
+async fn large_bodies_are_refused_unread(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    // Even for an account that nobody knows: what is not read costs nothing.
+    let url = format!(
+        "{}/callback/wxnobody?signature=1&timestamp=1&nonce=1",
+        host.base()
+    );
+    let response = host
+        .http()
+        .post(url)
+        .body(vec![b'x'; 2 << 20])
+        .send()
+        .await?;
+    ensure!(
+        [404, 413].contains(&response.status().as_u16()),
+        "{}",
+        response.status()
+    );
+    let (status, _) = host.get("/healthz").await?;
+    ensure!(status == 200);
+    Ok(())
+}
+
+async fn strange_requests_do_no_harm(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Safe, Plugin::Hello).await?;
+    let id = account.app_id();
+    let long = "x".repeat(5_000);
+    for path in [
+        "/callback/".to_owned(),
+        "/callback/%00".to_owned(),
+        "/callback/..%2f..%2fetc".to_owned(),
+        format!("/callback/{long}"),
+        format!("/callback/{id}?signature=%ff%fe&timestamp=-1&nonce=%00&echostr=%F0%9F"),
+        format!(
+            "/callback/{id}?signature=1&signature=2&timestamp=99999999999999999999&nonce=1&echostr=a"
+        ),
+        format!("/callback/{id}?{}", "a=b&".repeat(1_000)),
+    ] {
+        let (status, body) = host.get(&path).await?;
+        ensure!(
+            (400..500).contains(&status),
+            "{path:.60} was answered {status} {body}"
+        );
+    }
+    let delete = host.http().delete(account.url(host)).send().await?;
+    ensure!(delete.status() == 405, "{}", delete.status());
+    account.ask(host, &new_user()?, "still there?").await?;
+    Ok(())
+}
+
+/// Posts any bytes under a right plain signature.
+async fn post_clear(
+    stage: &Stage,
+    host: &Host,
+    account: &Account,
+    body: &[u8],
+) -> Result<HttpAnswer> {
+    let stamp = Stamp::fresh(&Machine);
+    let token = &account.known().token;
+    let signature =
+        wxhost_wechat::signature::callback_signature(token, &stamp.timestamp, &stamp.nonce);
+    let envelope = Envelope {
+        query: vec![
+            ("signature", signature),
+            ("timestamp", stamp.timestamp),
+            ("nonce", stamp.nonce),
+        ],
+        body: String::from_utf8(body.to_owned())?,
+    };
+    Ok(stage.wechat().post(&account.url(host), &envelope).await?)
+}
+
+/// The account still answers, and that is all that it ever did.
+async fn expect_only_genuine_calls(host: &Host, account: &Account) -> Result<()> {
+    account.ask(host, &new_user()?, "genuine").await?;
+    let calls = host.admin().calls_once_written(account, 1).await?;
+    ensure!(calls.len() == 1, "forgeries ran a plugin: {calls:?}");
+    Ok(())
+}
+
+fn expect(answer: &HttpAnswer, status: u16, wanted: &str) -> Result<()> {
+    let found = code(answer);
+    ensure!(
+        answer.status == status && found == wanted,
+        "{status} {wanted} was deserved, not {} {found}",
+        answer.status
+    );
+    Ok(())
+}
+
+/// A refusal's body is its code, for the operator who reads WeChat's error page.
+fn code(answer: &HttpAnswer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}

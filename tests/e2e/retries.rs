@@ -1,0 +1,251 @@
+//! WeChat delivers again: one run, one answer, one set of effects, wherever the deliveries land.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use serde_json::Value;
+use wxhost_simulator::{Doing, Machine, Outcome, PushSettings, Shown, WechatPlatform};
+use wxhost_tests::account::{Account, new_user};
+use wxhost_tests::host::Host;
+use wxhost_tests::plugin::Plugin;
+use wxhost_tests::wait;
+use wxhost_wechat::envelope::Mode;
+use wxhost_wechat::reply::Reply;
+
+use crate::samples;
+use crate::scenario::scenarios;
+use crate::stage::Stage;
+
+scenarios! {
+    BOTH: deliveries_at_once_share_one_run, answered_message_gets_the_same_answer,
+        redelivered_event_counts_once, patient_wechat_gets_the_answer_at_its_second_try,
+        late_answer_goes_to_the_outbox, events_of_one_second_are_told_apart;
+    SHARED: deliveries_on_two_hosts_share_one_run, answer_of_one_host_is_given_by_the_other,
+        wiped_redis_does_not_double_effects;
+}
+
+/// How many deliveries WeChat makes.
+const DELIVERIES: usize = 3;
+
+async fn deliveries_at_once_share_one_run(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage
+        .account_with(host, Mode::Safe, samples::sleeper()?)
+        .await?;
+    let callback = account.callback(&new_user()?, &Doing::text("sleep 3000"));
+    let outcomes = try_join_all((0..DELIVERIES).map(|_| account.deliver(host, &callback))).await?;
+    expect_one_answer(&outcomes)?;
+    expect_calls(host, &account, 1).await?;
+    Ok(())
+}
+
+async fn deliveries_on_two_hosts_share_one_run(stage: Stage) -> Result<()> {
+    let one = stage.host().await?;
+    let other = stage.second_host().await?;
+    let account = stage
+        .account_with(one, Mode::Safe, samples::sleeper()?)
+        .await?;
+    known_on(&other, &account).await?;
+    let callback = account.callback(&new_user()?, &Doing::text("sleep 3000"));
+    let hosts = [one, &other, one, &other];
+    let outcomes = try_join_all(hosts.map(|host| account.deliver(host, &callback))).await?;
+    expect_one_answer(&outcomes)?;
+    let calls = all_calls(one, &account).await?;
+    let runs = calls
+        .iter()
+        .filter(|call| call["event_id"] == event_id(&callback))
+        .count();
+    ensure!(runs == 1, "{runs} runs: {calls:?}");
+    Ok(())
+}
+
+async fn answer_of_one_host_is_given_by_the_other(stage: Stage) -> Result<()> {
+    let one = stage.host().await?;
+    let other = stage.second_host().await?;
+    let account = stage.account(one, Mode::Safe, Plugin::Rogue).await?;
+    known_on(&other, &account).await?;
+    let user = new_user()?;
+    let callback = account.callback(&user, &Doing::text("count"));
+    let outcomes = [
+        account.deliver(one, &callback).await?,
+        account.deliver(&other, &callback).await?,
+        account.deliver(one, &callback).await?,
+    ];
+    expect_one_answer(&outcomes)?;
+    ensure!(account.ask(&other, &user, "count").await? == samples::count(2));
+    Ok(())
+}
+
+async fn wiped_redis_does_not_double_effects(stage: Stage) -> Result<()> {
+    let one = stage.host().await?;
+    let other = stage.second_host().await?;
+    let account = stage.account(one, Mode::Safe, Plugin::Rogue).await?;
+    known_on(&other, &account).await?;
+    let user = new_user()?;
+    let callback = account.callback(&user, &Doing::text("count"));
+    let first = account.deliver(one, &callback).await?;
+    stage.wipe_redis().await?;
+    // The other host has never seen the event, and nobody remembers it but the database.
+    let second = account.deliver(&other, &callback).await?;
+    expect_one_answer(&[first, second])?;
+    ensure!(account.ask(&other, &user, "count").await? == samples::count(2));
+    Ok(())
+}
+
+async fn answered_message_gets_the_same_answer(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    for mode in [Mode::Plain, Mode::Compatible, Mode::Safe] {
+        let account = stage.account(host, mode, Plugin::Rogue).await?;
+        let callback = account.callback(&new_user()?, &Doing::text("an echo"));
+        let mut outcomes = Vec::new();
+        for _ in 0..DELIVERIES {
+            outcomes.push(account.deliver(host, &callback).await?);
+        }
+        expect_one_answer(&outcomes)?;
+        expect_calls(host, &account, 1).await?;
+    }
+    Ok(())
+}
+
+async fn redelivered_event_counts_once(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Safe, Plugin::Rogue).await?;
+    let user = new_user()?;
+    for round in 1..=5 {
+        let callback = account.callback(&user, &Doing::text("count"));
+        let outcomes =
+            try_join_all((0..DELIVERIES).map(|_| account.deliver(host, &callback))).await?;
+        let expected = Outcome::Replied(Reply::Text(samples::count(round)));
+        ensure!(
+            outcomes.iter().all(|outcome| *outcome == expected),
+            "round {round}: {outcomes:?}"
+        );
+    }
+    Ok(())
+}
+
+async fn patient_wechat_gets_the_answer_at_its_second_try(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage
+        .account_with(host, Mode::Safe, samples::sleeper()?)
+        .await?;
+    // WeChat as it is: five seconds a delivery, three of them.
+    let wechat = WechatPlatform::new(PushSettings::default(), std::sync::Arc::new(Machine))?;
+    let text = "sleep 6000";
+    let delivery = wechat
+        .user_does(&account.at(host), &new_user()?, &Doing::text(text))
+        .await;
+    ensure!(delivery.attempts.len() == 2, "{:?}", delivery.attempts);
+    ensure!(
+        matches!(delivery.shown, Shown::Reply(Reply::Text(_))),
+        "{:?}",
+        delivery.shown
+    );
+    let calls = expect_calls(host, &account, 1).await?;
+    ensure!(calls[0]["outcome"] == "replied", "{calls:?}");
+    Ok(())
+}
+
+async fn late_answer_goes_to_the_outbox(stage: Stage) -> Result<()> {
+    // One delivery of 300 ms instead of three of 4.5 s.
+    let site = stage
+        .site()
+        .await?
+        .with("ANSWER_WAIT_MS", 300)
+        .with("DELIVERIES", 1);
+    let host = site.host().await?;
+    let account = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
+    let user = new_user()?;
+    let outcome = account.say(&host, &user, "sleep 1000").await?;
+    ensure!(
+        outcome == Outcome::Silent,
+        "the last delivery must be acknowledged: {outcome:?}"
+    );
+    let calls = expect_calls(&host, &account, 1).await?;
+    ensure!(calls[0]["outcome"] == "late", "{calls:?}");
+    host.stop().await?;
+
+    let rows = wait::until("a row in the outbox", wait::SOON, async || {
+        let rows = site.outbox(&account).await?;
+        Ok((!rows.is_empty()).then_some(rows))
+    })
+    .await?;
+    ensure!(rows.len() == 1, "{rows:?}");
+    ensure!(
+        rows[0].open_id == user.as_str() && rows[0].state == "pending",
+        "{rows:?}"
+    );
+    Ok(())
+}
+
+async fn events_of_one_second_are_told_apart(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
+    let user = new_user()?;
+    let callbacks = [Doing::click("A"), Doing::click("B"), Doing::follow()]
+        .map(|doing| account.callback(&user, &doing));
+    for callback in &callbacks {
+        account.deliver(host, callback).await?;
+        account.deliver(host, callback).await?;
+    }
+    expect_calls(host, &account, callbacks.len()).await?;
+    Ok(())
+}
+
+/// All alike, and a reply.
+fn expect_one_answer(outcomes: &[Outcome]) -> Result<()> {
+    let first = outcomes.first().context("an outcome")?;
+    ensure!(matches!(first, Outcome::Replied(_)), "{first:?}");
+    ensure!(
+        outcomes.iter().all(|outcome| outcome == first),
+        "{outcomes:?}"
+    );
+    Ok(())
+}
+
+/// So many records.
+async fn expect_calls(host: &Host, account: &Account, count: usize) -> Result<Vec<Value>> {
+    let calls = all_calls(host, account).await?;
+    ensure!(
+        calls.len() == count,
+        "{} runs, not {count}: {calls:?}",
+        calls.len()
+    );
+    Ok(calls)
+}
+
+/// The account's records. One more event is sent and waited for, so that none is missed because it is
+/// not written yet.
+async fn all_calls(host: &Host, account: &Account) -> Result<Vec<Value>> {
+    let last = account.callback(&new_user()?, &Doing::text("the last one"));
+    account.deliver(host, &last).await?;
+    let mut calls = wait::until("the last record", Duration::from_secs(30), async || {
+        let calls = host.admin().calls(account).await?;
+        Ok(calls
+            .iter()
+            .any(|call| call["event_id"] == event_id(&last))
+            .then_some(calls))
+    })
+    .await?;
+    calls.retain(|call| call["event_id"] != event_id(&last));
+    Ok(calls)
+}
+
+fn event_id(callback: &wxhost_simulator::Callback) -> String {
+    format!("m:{}", callback.value("MsgId").unwrap_or_default())
+}
+
+/// Waits until a host knows the account and its plugin.
+async fn known_on(host: &Host, account: &Account) -> Result<()> {
+    let user = new_user()?;
+    wait::until(
+        "an account that is known on the other host",
+        wait::SOON,
+        async || {
+            let outcome = account.say(host, &user, "are you there").await?;
+            Ok(matches!(outcome, Outcome::Replied(_)).then_some(()))
+        },
+    )
+    .await
+}

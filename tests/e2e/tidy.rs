@@ -1,0 +1,212 @@
+//! Rules of the repository that no compiler checks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::scenario::scenarios;
+use crate::stage::Stage;
+
+scenarios! {
+    ALONE: arrows_between_crates_are_the_designed_ones, pure_crates_stay_pure, files_open_with_their_purpose,
+        files_fit_a_reader, released_contract_is_frozen;
+}
+
+/// Longest source file, in lines. A longer one wants to be two nouns.
+const MAX_LINES: usize = 600;
+
+/// Which of our crates each of our crates may use. See "Layout" in host/ARCHITECTURE.md.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("wxhost-wechat", &[]),
+    ("wxhost-runtime", &[]),
+    ("wxhost-server", &["wxhost-runtime", "wxhost-wechat"]),
+    ("wxhost-simulator", &["wxhost-wechat"]),
+    (
+        "wxhost",
+        &[
+            "wxhost-runtime",
+            "wxhost-server",
+            "wxhost-simulator",
+            "wxhost-wechat",
+        ],
+    ),
+    ("wxhost-sdk", &[]),
+    ("wxhost-plugin-hello", &["wxhost-sdk"]),
+    ("wxhost-plugin-desk", &["wxhost-sdk"]),
+    ("wxhost-plugin-rogue", &["wxhost-sdk"]),
+    ("xtask", &[]),
+];
+
+/// What would break an invariant if it were named in a crate's manifest.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    (
+        "wxhost-wechat",
+        &[
+            "tokio",
+            "reqwest",
+            "getrandom",
+            "axum",
+            "sqlx",
+            "redis",
+            "wasmtime",
+        ],
+    ),
+    (
+        "wxhost-runtime",
+        &["axum", "http", "hyper", "reqwest", "sqlx", "redis"],
+    ),
+    ("wxhost-server", &["wasmtime", "wasmtime-wasi"]),
+];
+
+/// SHA-256 over names and contents of `wit/*.wit`, by released version. Once a version is released its
+/// line never changes: what plugins were built against stays as it was.
+const CONTRACT: (&str, &str) = ("0.1.0", "UNSET");
+
+async fn arrows_between_crates_are_the_designed_ones(_: Stage) -> Result<()> {
+    let manifests = manifests()?;
+    for (name, dependencies) in &manifests {
+        // The tests may look at everything.
+        let Some((_, allowed)) = ARROWS.iter().find(|(given, _)| given == name) else {
+            ensure!(
+                name == "wxhost-tests",
+                "{name} is not in ARROWS: say what it may use"
+            );
+            continue;
+        };
+        for dependency in dependencies
+            .iter()
+            .filter(|dependency| manifests.contains_key(*dependency))
+        {
+            ensure!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not use {dependency}"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn pure_crates_stay_pure(_: Stage) -> Result<()> {
+    let manifests = manifests()?;
+    for (name, forbidden) in FORBIDDEN {
+        let dependencies = manifests
+            .get(*name)
+            .with_context(|| format!("no crate {name}"))?;
+        for dependency in *forbidden {
+            ensure!(
+                !dependencies.iter().any(|given| given == dependency),
+                "{name} must not use {dependency}"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn files_open_with_their_purpose(_: Stage) -> Result<()> {
+    for file in sources()? {
+        let text = std::fs::read_to_string(&file)?;
+        ensure!(
+            text.starts_with("//! "),
+            "{} does not begin with `//! `: say what it is for",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+async fn files_fit_a_reader(_: Stage) -> Result<()> {
+    for file in sources()? {
+        let lines = std::fs::read_to_string(&file)?.lines().count();
+        ensure!(
+            lines <= MAX_LINES,
+            "{} has {lines} lines, more than {MAX_LINES}",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+async fn released_contract_is_frozen(_: Stage) -> Result<()> {
+    let directory = root().join("wit");
+    let mut files: Vec<PathBuf> = with_extension(&directory, "wit")?;
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in &files {
+        let name = file.file_name().context("a file has a name")?;
+        hash.update(name.as_encoded_bytes());
+        hash.update([0]);
+        hash.update(std::fs::read(file)?);
+        hash.update([0]);
+    }
+    let (version, frozen) = CONTRACT;
+    let found: String = hex(&hash.finalize());
+    ensure!(
+        found == frozen,
+        "wit/ is not the {version} that was released: {found}. Plugins are built against it. Add a new \
+         version beside it (wit/CHANGES.md says how), and change this line only before a release."
+    );
+    Ok(())
+}
+
+/// The direct dependencies of every crate of ours; those for its tests only do not count.
+fn manifests() -> Result<BTreeMap<String, Vec<String>>> {
+    let workspace: toml::Table =
+        toml::from_str(&std::fs::read_to_string(root().join("Cargo.toml"))?)?;
+    let members = workspace["workspace"]["members"]
+        .as_array()
+        .context("the workspace has members")?;
+    let mut manifests = BTreeMap::new();
+    for member in members {
+        let directory = root().join(member.as_str().context("a member is a path")?);
+        let manifest: toml::Table =
+            toml::from_str(&std::fs::read_to_string(directory.join("Cargo.toml"))?)?;
+        let name = manifest["package"]["name"]
+            .as_str()
+            .context("a package has a name")?;
+        let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
+        let dependencies = dependencies
+            .map(|table| table.keys().cloned().collect())
+            .unwrap_or_default();
+        manifests.insert(name.to_owned(), dependencies);
+    }
+    Ok(manifests)
+}
+
+fn sources() -> Result<Vec<PathBuf>> {
+    let mut sources = Vec::new();
+    for room in ["host", "plugins", "tests"] {
+        sources.extend(with_extension(&root().join(room), "rs")?);
+    }
+    ensure!(
+        sources.len() > 50,
+        "only {} sources found: looking in the wrong place",
+        sources.len()
+    );
+    Ok(sources)
+}
+
+/// All files under a directory with an extension, but for what builds leave behind.
+fn with_extension(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if !path.join("CACHEDIR.TAG").exists() {
+                found.extend(with_extension(&path, extension)?);
+            }
+        } else if path.extension().is_some_and(|given| given == extension) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
