@@ -23,16 +23,22 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         return crate::table::print(wxhost_server::config::DEFAULT_FILE);
     }
     let mut config = Config::load(args.config.as_deref())?;
-    config.compiler = Some(std::env::current_exe().context("cannot find this program's file")?);
+    // The running program, even where its file was replaced meanwhile.
+    config.compiler = Some(PathBuf::from("/proc/self/exe"));
     telemetry::log_to_stderr(&config);
     let app = App::start(config).await?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
+    let name = stop_signal().await?;
     tracing::info!("{name}: stopping; callbacks under way are answered first");
     app.shutdown().await;
     Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT, and says which it was.
+pub(crate) async fn stop_signal() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }

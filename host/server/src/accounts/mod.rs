@@ -7,6 +7,8 @@
 
 mod account;
 mod change;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

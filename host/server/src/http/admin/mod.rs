@@ -8,6 +8,8 @@ mod calls;
 mod deployments;
 mod kv;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

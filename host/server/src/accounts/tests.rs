@@ -1,0 +1,213 @@
+//! The registry over a real database, as hosts that share one would use it.
+
+use std::sync::Arc;
+
+use wxhost_wechat::{
+    envelope::Mode,
+    id::{AppId, OriginalId},
+    secret::{CallbackToken, EncodingAesKey},
+};
+
+use super::*;
+use crate::{
+    db::testing::{databases, sqlite},
+    seal::{MasterKey, MasterKeys},
+};
+
+fn keys(byte: u8) -> Arc<MasterKeys> {
+    Arc::new(MasterKeys::new(MasterKey::from_bytes(&[byte; 32]), None))
+}
+
+async fn host(db: &Database) -> Accounts {
+    Accounts::load(db.clone(), keys(1)).await.unwrap()
+}
+
+fn tenant(id: &str) -> NewTenant {
+    NewTenant {
+        id: id.into(),
+        name: String::new(),
+        max_concurrent_calls: 8,
+    }
+}
+
+fn account(app_id: &str, mode: Mode, aes_key: Option<char>) -> NewAccount {
+    NewAccount {
+        app_id: AppId::parse(app_id).unwrap(),
+        tenant_id: "acme".into(),
+        name: "茶馆".into(),
+        original_id: OriginalId::parse("gh_1").unwrap(),
+        mode,
+        token: CallbackToken::parse("token123").unwrap(),
+        aes_key: aes_key.map(aes_key_of),
+        window_seconds: 300,
+        fallback_text: None,
+    }
+}
+
+fn aes_key_of(character: char) -> EncodingAesKey {
+    EncodingAesKey::parse(&character.to_string().repeat(43)).unwrap()
+}
+
+async fn with_account(db: &Database) -> Accounts {
+    let accounts = host(db).await;
+    accounts.add_tenant(tenant("acme")).await.unwrap();
+    accounts
+        .add_account(account("wx01", Mode::Safe, Some('a')))
+        .await
+        .unwrap();
+    accounts.refresh().await.unwrap();
+    accounts
+}
+
+#[track_caller]
+fn invalid<T: std::fmt::Debug>(answer: Result<T, ChangeError>, field: &str) {
+    match answer {
+        Err(ChangeError::Invalid { field: named, .. }) => assert_eq!(named, field),
+        other => panic!("must be refused for {field}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_change_reaches_every_host_that_shares_the_database() {
+    for db in databases().await {
+        let (one, other) = (host(&db).await, host(&db).await);
+        one.add_tenant(tenant("acme")).await.unwrap();
+        one.add_account(account("wx01", Mode::Plain, None))
+            .await
+            .unwrap();
+        assert!(other.get("wx01").is_none());
+        other.refresh().await.unwrap();
+        let seen = other.get("wx01").unwrap();
+        assert!(seen.is_active());
+        assert_eq!(seen.info.name, "茶馆");
+        assert_eq!(&*seen.tenant.id, "acme");
+
+        let disabled = AccountChange {
+            status: Some(Status::Disabled),
+            fallback_text: Some(Some("稍后再试".into())),
+            ..AccountChange::default()
+        };
+        other.change_account("wx01", disabled).await.unwrap();
+        one.refresh().await.unwrap();
+        let seen = one.get("wx01").unwrap();
+        assert!(!seen.is_active());
+        assert_eq!(seen.fallback_text.as_deref(), Some("稍后再试"));
+    }
+}
+
+#[tokio::test]
+async fn accounts_of_one_tenant_share_its_permits_also_after_a_change() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    accounts
+        .add_account(account("wx02", Mode::Plain, None))
+        .await
+        .unwrap();
+    accounts.refresh().await.unwrap();
+    let permits = |app_id: &str| Arc::clone(&accounts.get(app_id).unwrap().tenant.permits);
+    assert!(Arc::ptr_eq(&permits("wx01"), &permits("wx02")));
+}
+
+#[tokio::test]
+async fn what_is_known_stays_while_the_database_is_away() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    db.close().await;
+    let away = accounts.refresh().await;
+    assert!(matches!(away, Err(DbError::Unavailable(_))), "{away:?}");
+    assert!(accounts.get("wx01").is_some());
+}
+
+#[tokio::test]
+async fn an_account_that_is_damaged_in_the_database_stays_as_it_was() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    let mut row = db::accounts::find(&db, "wx01").await.unwrap().unwrap();
+    row.token_sealed = "v1.damaged".into();
+    let mut change = db.change().await.unwrap();
+    db::accounts::update(&mut change, &row).await.unwrap();
+    change.commit().await.unwrap();
+
+    accounts.refresh().await.unwrap();
+    assert!(accounts.get("wx01").is_some());
+    // A host that never knew it starts without it.
+    assert!(host(&db).await.get("wx01").is_none());
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_refused_at_start() {
+    for db in databases().await {
+        with_account(&db).await;
+        let refused = Accounts::load((*db).clone(), keys(2)).await;
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains("wx01") && error.contains("another master key"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_leaves_the_old_one_until_the_next() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    let before = db::accounts::find(&db, "wx01").await.unwrap().unwrap();
+    assert!(before.previous_aes_key_sealed.is_none());
+    let new_key = || KeyChange {
+        token: None,
+        aes_key: Some(aes_key_of('b')),
+    };
+    let row = accounts.rotate_keys("wx01", new_key()).await.unwrap();
+    assert_eq!(row.previous_aes_key_sealed, before.aes_key_sealed);
+    assert_eq!(row.token_sealed, before.token_sealed);
+    accounts.refresh().await.unwrap();
+    assert!(accounts.get("wx01").is_some());
+}
+
+#[tokio::test]
+async fn what_could_not_be_served_is_refused_by_its_field() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    let add = |change: fn(&mut NewAccount)| {
+        let mut new = account("wx02", Mode::Plain, None);
+        change(&mut new);
+        accounts.add_account(new)
+    };
+    invalid(add(|a| a.mode = Mode::Safe).await, "encoding_aes_key");
+    invalid(add(|a| a.window_seconds = 9).await, "window_seconds");
+    invalid(add(|a| a.window_seconds = 86_401).await, "window_seconds");
+    invalid(add(|a| a.name = "x".repeat(129)).await, "name");
+    invalid(add(|a| a.name = "a\nb".into()).await, "name");
+    invalid(add(|a| a.tenant_id = "nobody".into()).await, "tenant_id");
+    let long = add(|a| a.fallback_text = Some("长".repeat(683))).await;
+    invalid(long, "fallback_text");
+    let exists = add(|a| a.app_id = AppId::parse("wx01").unwrap()).await;
+    assert!(matches!(exists, Err(ChangeError::Exists { .. })), "{exists:?}");
+
+    for id in ["", "A", "a b", &"a".repeat(65)] {
+        invalid(accounts.add_tenant(tenant(id)).await, "id");
+    }
+    let mut greedy = tenant("greedy");
+    greedy.max_concurrent_calls = 0;
+    invalid(accounts.add_tenant(greedy).await, "max_concurrent_calls");
+
+    let gone = accounts
+        .change_account("wx09", AccountChange::default())
+        .await;
+    assert!(matches!(gone, Err(ChangeError::NotFound { .. })), "{gone:?}");
+    // A mode that its keys cannot serve.
+    accounts
+        .add_account(account("wx03", Mode::Plain, None))
+        .await
+        .unwrap();
+    let safe = AccountChange {
+        mode: Some(Mode::Safe),
+        ..AccountChange::default()
+    };
+    invalid(accounts.change_account("wx03", safe).await, "encoding_aes_key");
+}
+
+#[tokio::test]
+async fn a_wake_up_is_not_lost_when_nobody_waits_yet() {
+    let db = sqlite().await;
+    let accounts = host(&db).await;
+    accounts.wake();
+    accounts.woken().await;
+}

@@ -1,0 +1,268 @@
+//! `wxhost sim`: one user of a pretend WeChat, by hand.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use wxhost_simulator::{
+    Doing, Field, Forgery, Machine, Outcome, PushSettings, SimulatedAccount, WechatPlatform,
+};
+use wxhost_wechat::body::Format;
+use wxhost_wechat::envelope::Mode;
+use wxhost_wechat::id::{AppId, OpenId, OriginalId};
+use wxhost_wechat::secret::{CallbackToken, EncodingAesKey};
+
+use crate::transcript;
+
+/// Plays WeChat against a running host.
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    #[command(subcommand)]
+    verb: SimVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum SimVerb {
+    /// Lets a user do something, delivers it as WeChat would and prints what the user sees.
+    Send(SendArgs),
+    /// Makes the URL check that WeChat makes when the settings are saved.
+    Verify(AccountArgs),
+}
+
+/// An account, as WeChat's settings page shows it.
+#[derive(Debug, Args)]
+struct AccountArgs {
+    /// URL that WeChat calls, such as <http://127.0.0.1:8080/callback/wx…>.
+    #[arg(long)]
+    url: String,
+    /// How callbacks travel: plain, compatible or safe.
+    #[arg(long, value_parser = mode, default_value = "plain")]
+    mode: Mode,
+    /// Token.
+    #[arg(long)]
+    token: String,
+    /// EncodingAESKey; not needed in plain mode.
+    #[arg(long, required_if_eq_any = [("mode", "compatible"), ("mode", "safe")])]
+    aes_key: Option<String>,
+    /// AppID.
+    #[arg(long)]
+    app_id: String,
+    /// Original id (原始 ID).
+    #[arg(long)]
+    original_id: String,
+    /// Bodies in JSON instead of XML.
+    #[arg(long)]
+    json_bodies: bool,
+}
+
+#[derive(Debug, Args)]
+struct SendArgs {
+    #[command(flatten)]
+    account: AccountArgs,
+    /// Who does it.
+    #[arg(long, default_value = "oDemoUser00000000000000000a")]
+    open_id: String,
+    /// Milliseconds that each delivery may take.
+    #[arg(long, default_value_t = 5000)]
+    deadline_ms: u64,
+    /// Deliveries in all, when none is answered with 200.
+    #[arg(long, default_value_t = 3)]
+    deliveries: u32,
+    /// All deliveries at once, as when each re-send overtakes the answer to the one before.
+    #[arg(long)]
+    overlapping: bool,
+    /// Sends a forged callback instead, once, and prints the host's answer: bad-signature,
+    /// stale-timestamp, plaintext ….
+    #[arg(long, value_parser = forgery, conflicts_with = "overlapping")]
+    forge: Option<Forgery>,
+    #[command(subcommand)]
+    doing: DoingArg,
+}
+
+/// What the user does.
+#[derive(Debug, Subcommand)]
+enum DoingArg {
+    /// Writes a text.
+    Text { content: String },
+    /// Sends an image.
+    Image {
+        #[arg(default_value = "media-image")]
+        media_id: String,
+    },
+    /// Sends a voice message.
+    Voice {
+        #[arg(default_value = "media-voice")]
+        media_id: String,
+        /// The words that WeChat recognises.
+        #[arg(long)]
+        recognition: Option<String>,
+    },
+    /// Sends a video.
+    Video {
+        #[arg(default_value = "media-video")]
+        media_id: String,
+    },
+    /// Sends a place.
+    Location {
+        #[arg(allow_negative_numbers = true)]
+        latitude: f64,
+        #[arg(allow_negative_numbers = true)]
+        longitude: f64,
+        #[arg(default_value = "")]
+        label: String,
+    },
+    /// Sends a link.
+    Link { url: String },
+    /// Taps a menu button of type click.
+    Click { key: String },
+    /// Taps a menu button that opens a page.
+    View { url: String },
+    /// Follows the account.
+    Follow {
+        /// The scene value of the QR code that was scanned for it.
+        #[arg(long)]
+        scene: Option<String>,
+    },
+    /// Scans a QR code of the account as a follower.
+    Scan { scene: String },
+    /// Stops following the account.
+    Unsubscribe,
+    /// Anything else: fields such as MsgType=event Event=CLICK EventKey=K.
+    Raw {
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = field)]
+        fields: Vec<Field>,
+    },
+}
+
+/// Runs the verb. The exit code tells whether the host did right by WeChat.
+pub(crate) async fn run(args: SimArgs) -> Result<ExitCode> {
+    match args.verb {
+        SimVerb::Send(send) => send.run().await,
+        SimVerb::Verify(account) => {
+            let account = account.account()?;
+            let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(Machine))?;
+            let elapsed = wechat
+                .verify_url(&account)
+                .await
+                .context("WeChat would not accept this URL")?;
+            transcript::say(&format!("accepted in {} ms", elapsed.as_millis()));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl SendArgs {
+    async fn run(&self) -> Result<ExitCode> {
+        let account = self.account.account()?;
+        let user = OpenId::parse(&self.open_id).context("--open-id")?;
+        let doing = self.doing.doing();
+        let settings = PushSettings {
+            deadline: Duration::from_millis(self.deadline_ms),
+            deliveries: self.deliveries,
+            ..PushSettings::default()
+        };
+        let wechat = WechatPlatform::new(settings, Arc::new(Machine))?;
+        let callback = wechat.compose(&account, &user, &doing);
+        if let Some(forgery) = self.forge {
+            let answer = wechat.forge(&account, &callback, forgery).await?;
+            transcript::forgery(account.app_id.as_str(), &account, &doing, forgery, &answer);
+            return Ok(exit_code(answer.status == forgery.deserved_status()));
+        }
+        let delivery = if self.overlapping {
+            wechat.push_overlapping(&account, &callback).await
+        } else {
+            wechat.push(&account, &callback).await
+        };
+        transcript::delivery(account.app_id.as_str(), &account, &user, &doing, &delivery);
+        let is_answered = delivery
+            .attempts
+            .iter()
+            .any(|attempt| matches!(attempt.outcome, Outcome::Replied(_) | Outcome::Silent));
+        Ok(exit_code(is_answered))
+    }
+}
+
+fn exit_code(right: bool) -> ExitCode {
+    if right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl AccountArgs {
+    fn account(&self) -> Result<SimulatedAccount> {
+        let stranger = SimulatedAccount::register("", self.mode, &Machine);
+        let aes_key = match &self.aes_key {
+            Some(key) => EncodingAesKey::parse(key).context("--aes-key")?,
+            None => stranger.aes_key,
+        };
+        Ok(SimulatedAccount {
+            app_id: AppId::parse(&self.app_id).context("--app-id")?,
+            original_id: OriginalId::parse(&self.original_id).context("--original-id")?,
+            mode: self.mode,
+            format: if self.json_bodies {
+                Format::Json
+            } else {
+                Format::Xml
+            },
+            token: CallbackToken::parse(&self.token).context("--token")?,
+            aes_key,
+            callback_url: self.url.clone(),
+        })
+    }
+}
+
+impl DoingArg {
+    fn doing(&self) -> Doing {
+        match self {
+            Self::Text { content } => Doing::text(content),
+            Self::Image { media_id } => Doing::image(media_id),
+            Self::Voice {
+                media_id,
+                recognition: Some(words),
+            } => Doing::recognised_voice(media_id, words),
+            Self::Voice {
+                media_id,
+                recognition: None,
+            } => Doing::voice(media_id),
+            Self::Video { media_id } => Doing::video(media_id, "media-thumb"),
+            Self::Location {
+                latitude,
+                longitude,
+                label,
+            } => Doing::location(*latitude, *longitude, label),
+            Self::Link { url } => Doing::link(url, "", url),
+            Self::Click { key } => Doing::click(key),
+            Self::View { url } => Doing::view(url),
+            Self::Follow { scene: None } => Doing::follow(),
+            Self::Follow { scene: Some(scene) } => Doing::follow_by_qr(scene, "ticket"),
+            Self::Scan { scene } => Doing::scan(scene, "ticket"),
+            Self::Unsubscribe => Doing::unsubscribe(),
+            Self::Raw { fields } => Doing::raw(fields.clone()),
+        }
+    }
+}
+
+fn mode(name: &str) -> Result<Mode, String> {
+    [Mode::Plain, Mode::Compatible, Mode::Safe]
+        .into_iter()
+        .find(|mode| mode.as_str() == name)
+        .ok_or_else(|| "not one of plain, compatible, safe".to_owned())
+}
+
+fn forgery(name: &str) -> Result<Forgery, String> {
+    Forgery::ALL
+        .into_iter()
+        .find(|forgery| forgery.name() == name)
+        .ok_or_else(|| format!("not one of {}", Forgery::ALL.map(Forgery::name).join(", ")))
+}
+
+fn field(assignment: &str) -> Result<Field, String> {
+    match assignment.split_once('=') {
+        Some((name, value)) => Ok(Field::text(name, value)),
+        None => Err("not NAME=VALUE".to_owned()),
+    }
+}
