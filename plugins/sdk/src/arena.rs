@@ -12,8 +12,8 @@
 //!   it for the next instance: about 8 µs. So it has to be small and yet enough. Stack, data and
 //!   [`ARENA_BYTES`] = 24 KiB are put into the fewest pages of 64 KiB, and what the last page leaves over
 //!   is used too: a plugin with less than 8 KiB of data (no JSON, say) has one page, and 24 to 32 KiB to
-//!   allocate; with `serde_json` it has two pages, and 75 KiB or more. The sample `hello` takes 1 KiB
-//!   for a text message, `desk` with its example settings 5 KiB.
+//!   allocate; with `serde_json` it has two pages, and 75 KiB or more. The sample `hello` takes 0.4 KiB
+//!   for a text message, `desk` with its example settings 3 KiB.
 //! * The stack: 32 KiB (`-zstack-size` in `.cargo/config.toml`; the linker's default is 1 MiB). It lies
 //!   below the data, so an overflow traps and overwrites nothing. `hello` uses 2 KiB of it and `desk`,
 //!   which parses JSON, 4 KiB.
