@@ -99,6 +99,11 @@ impl<V, E: Clone> Loaded<V, E> {
         result.clone()
     }
 
+    /// How many values are kept.
+    pub(crate) fn count(&self) -> usize {
+        self.kept.read().values.len()
+    }
+
     fn board(&self, digest: &Digest) -> Seat<'_, V, E> {
         let mut flights = self.flights.lock();
         let flight = Arc::clone(flights.entry(*digest).or_default());

@@ -22,8 +22,8 @@ use crate::{Digest, callback};
 /// Settings of a [`Runtime`].
 #[derive(Clone)]
 pub struct RuntimeSettings {
-    /// How many calls run at once; the pool is made for as many. Each costs 12 GiB of address space,
-    /// and memory only as it is used.
+    /// How many calls run at once; the pool is made for as many. Each costs about 8 GiB of address space
+    /// (of 128 TiB that a process has), and memory only as it is used.
     pub max_concurrent_calls: u32,
     /// How many more may wait for their turn.
     pub queue_length: u32,
@@ -33,6 +33,8 @@ pub struct RuntimeSettings {
     pub loaded_bytes: usize,
     /// Where native code is kept.
     pub native_dir: PathBuf,
+    /// What native code may take of the disk, in bytes.
+    pub native_bytes: u64,
     /// The key that authenticates native code. Whoever has it can run anything in the host.
     pub native_key: [u8; 32],
     /// Where components are compiled.
@@ -50,6 +52,7 @@ impl RuntimeSettings {
             queue_wait: Duration::from_secs(2),
             loaded_bytes: 1 << 30,
             native_dir,
+            native_bytes: 8 << 30,
             native_key,
             compiler,
             compile_limits: CompileLimits::default(),
@@ -65,6 +68,7 @@ impl fmt::Debug for RuntimeSettings {
             .field("queue_wait", &self.queue_wait)
             .field("loaded_bytes", &self.loaded_bytes)
             .field("native_dir", &self.native_dir)
+            .field("native_bytes", &self.native_bytes)
             .field("native_key", &"…")
             .field("compiler", &self.compiler)
             .field("compile_limits", &self.compile_limits)
@@ -116,11 +120,16 @@ impl Runtime {
             reason: format!("{error:#}"),
         };
         let engine = Engine::new(&engine_config(&settings)).map_err(engine_error)?;
-        let native = NativeStore::open(&settings.native_dir, &settings.native_key, &engine)
-            .map_err(|source| RuntimeError::NativeDir {
-                path: settings.native_dir.clone(),
-                source,
-            })?;
+        let native = NativeStore::open(
+            &settings.native_dir,
+            settings.native_bytes,
+            &settings.native_key,
+            &engine,
+        )
+        .map_err(|source| RuntimeError::NativeDir {
+            path: settings.native_dir.clone(),
+            source,
+        })?;
         let foundry = Foundry::new(
             engine.clone(),
             native,
@@ -151,6 +160,11 @@ impl Runtime {
     /// A plugin that is loaded. The way of nearly every call: no waiting, no input or output.
     pub fn loaded(&self, digest: &Digest) -> Option<Arc<Plugin>> {
         self.loaded.get(digest)
+    }
+
+    /// How many plugins are loaded.
+    pub fn loaded_count(&self) -> usize {
+        self.loaded.count()
     }
 
     /// A plugin, from memory, from disk, or compiled from the component that `source` fetches. Of several

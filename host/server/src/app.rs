@@ -255,6 +255,7 @@ impl Parts {
             db: self.db.clone(),
             store: self.store.clone(),
             accounts: Arc::clone(&self.accounts),
+            runtime: Arc::clone(&self.runtime),
             metrics: Arc::clone(&self.metrics),
         };
         let admin = AdminState {

@@ -4,6 +4,7 @@
 //! `plugin.digest`, `trace_id`, `duration_ms`, `error`. No secrets, bodies or open ids. Metrics carry
 //! no account label: ten thousand accounts would make them useless; call records answer for one.
 
+use std::io::IsTerminal;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
@@ -22,6 +23,7 @@ pub fn log_to_stderr(config: &Config) {
     let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second host in one process (tests, the demo) logs where the first one does.
     let _ = match config.log_format {

@@ -8,20 +8,15 @@ use std::ffi::OsString;
 pub(crate) fn run(checkout: &Checkout, arguments: &[OsString]) -> anyhow::Result<()> {
     setup::install_servers()?;
     let plugins = plugins::build(checkout, None, None)?;
+    // Program and benchmark in one command: one set of features, so that nothing large is built twice.
     checkout
         .cargo()
-        .args(["build", "--release", "--package", "wxhost"])
+        .args(["build", "--release", "--workspace"])
+        .args(["--bin", "wxhost", "--bench", "lanes"])
         .run()?;
     checkout
         .cargo()
-        .args([
-            "bench",
-            "--package",
-            "wxhost-tests",
-            "--bench",
-            "lanes",
-            "--",
-        ])
+        .args(["bench", "--workspace", "--bench", "lanes", "--"])
         .args(arguments)
         .env("WXHOST_BIN", checkout.host("release"))
         .env("WXHOST_PLUGINS", plugins)

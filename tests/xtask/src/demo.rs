@@ -9,7 +9,7 @@ pub(crate) fn run(checkout: &Checkout, once: bool) -> anyhow::Result<()> {
     let plugins = plugins::build(checkout, None, None)?;
     checkout
         .cargo()
-        .args(["build", "--package", "wxhost"])
+        .args(["build", "--workspace", "--bin", "wxhost"])
         .run()?;
     Step::new(checkout.host("debug"))
         .named("wxhost")

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use wxhost_runtime::Runtime;
 
 use crate::accounts::Accounts;
 use crate::db::Database;
@@ -14,7 +15,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// What the health routes look at.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HealthState {
     /// Is it there?
     pub db: Database,
@@ -22,8 +23,16 @@ pub struct HealthState {
     pub store: Store,
     /// How many are known?
     pub accounts: Arc<Accounts>,
+    /// Where plugins are loaded.
+    pub runtime: Arc<Runtime>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for HealthState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HealthState").finish_non_exhaustive()
+    }
 }
 
 /// The state of what the host stands on.
@@ -60,8 +69,10 @@ pub async fn readyz(State(state): State<HealthState>) -> impl IntoResponse {
 
 /// Metrics in Prometheus' text format.
 pub async fn metrics(State(state): State<HealthState>) -> impl IntoResponse {
-    let accounts = i64::try_from(state.accounts.len()).unwrap_or(i64::MAX);
-    state.metrics.accounts.set(accounts);
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    state.metrics.accounts.set(number(state.accounts.len()));
+    let loaded = number(state.runtime.loaded_count());
+    state.metrics.loaded_plugins.set(loaded);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], state.metrics.to_text())
 }
