@@ -233,9 +233,15 @@ impl Doing {
     /// ToUserName, FromUserName and CreateTime are not. A message without MsgId gets one.
     pub fn raw(fields: impl Into<Vec<Field>>) -> Self {
         let fields = fields.into();
-        let names: Vec<&str> = fields.iter().map(Field::name).collect();
+        let shown: Vec<String> = fields
+            .iter()
+            .map(|field| match field {
+                Field::Text(name, value) | Field::Number(name, value) => format!("{name}={value}"),
+                Field::Group(name, _) => format!("{name}={{…}}"),
+            })
+            .collect();
         Self {
-            description: format!("raw {}", names.join(" ")),
+            description: shown.join(" "),
             fields,
         }
     }
