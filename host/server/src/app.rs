@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,13 +21,14 @@ use crate::db::Database;
 use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
+use crate::http::listener::Listener;
 use crate::http::router;
 use crate::plugins::Plugins;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Redis, Store};
-use crate::telemetry::Metrics;
 use crate::tasks;
+use crate::telemetry::Metrics;
 
 /// How long stopping may take before connections are dropped: longer than a callback waits.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -93,7 +92,9 @@ struct Parts {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -184,12 +185,16 @@ impl Parts {
             .await
             .map_err(|error| StartError::MasterKey(whole(&error)))?;
         if resealed > 0 {
-            tracing::info!(boxes = resealed, "secrets were sealed anew under the present master key");
+            tracing::info!(
+                boxes = resealed,
+                "secrets were sealed anew under the present master key"
+            );
         }
         let store = match &config.redis_url {
             None => Store::Memory(Arc::new(MemoryCache::new())),
             Some(url) => {
-                let redis = Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
+                let redis =
+                    Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
                 Store::Redis(Arc::new(redis))
             }
         };
@@ -199,7 +204,11 @@ impl Parts {
             .await
             .map_err(|error| StartError::Database(whole(&error)))?;
         let accounts = Arc::new(accounts);
-        let plugins = Arc::new(Plugins::new(db.clone(), Arc::clone(&runtime), Arc::clone(&keys)));
+        let plugins = Arc::new(Plugins::new(
+            db.clone(),
+            Arc::clone(&runtime),
+            Arc::clone(&keys),
+        ));
         Ok(Self {
             config,
             db,
@@ -236,7 +245,12 @@ impl Parts {
         loops.spawn(tasks::refresh_accounts(accounts, stop.clone()));
         loops.spawn(tasks::take_up_pending(Arc::clone(lane), stop.clone()));
         let kept = Duration::from_secs(u64::from(self.config.calls_kept_days) * 24 * 3600);
-        loops.spawn(tasks::forget_old(self.db.clone(), Clock, kept, stop.clone()));
+        loops.spawn(tasks::forget_old(
+            self.db.clone(),
+            Clock,
+            kept,
+            stop.clone(),
+        ));
         if let Some(redis) = self.store.shared() {
             let (redis, lane) = (Arc::clone(redis), Arc::clone(lane));
             let accounts = Arc::clone(&self.accounts);
@@ -282,19 +296,9 @@ async fn serve(
         what: format!("listen on {listen}"),
         source,
     };
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let listener = Listener::bind(listen).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let closed = closing.clone().cancelled_owned();
-    servers.push(tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(closed);
-        if let Err(error) = served.await {
-            tracing::error!(error = %error, "the HTTP server ended");
-        }
-    }));
+    servers.push(tokio::spawn(listener.serve(router, closing.clone())));
     Ok(addr)
 }
 

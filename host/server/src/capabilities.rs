@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use wxhost_runtime::{
-    AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage,
-};
+use wxhost_runtime::{AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage};
 
 use crate::accounts::{Account, Deployment};
 use crate::clock::Clock;
 use crate::db::commit::{Listing, ReadSet};
-use crate::db::{Database, kv};
+use crate::db::{Database, kv, patiently};
 use crate::store::Store;
 
 /// What one run of a handler may read.
@@ -83,9 +81,8 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
-        let entry = kv::get(&self.db, self.account.app_id.as_str(), key)
-            .await
-            .map_err(|error| self.away(&error))?;
+        let read = kv::get(&self.db, self.account.app_id.as_str(), key);
+        let entry = patiently(read).await.map_err(|error| self.away(&error))?;
         let version = entry.as_ref().map(|entry| entry.version);
         self.reads.lock().values.push((key.to_owned(), version));
         Ok(entry.map(entry_of))
@@ -98,7 +95,7 @@ impl Capabilities for CallCapabilities {
         limit: u32,
     ) -> Result<KvPage, KvError> {
         let app_id = self.account.app_id.as_str();
-        let page = match kv::list(&self.db, app_id, prefix, cursor, limit).await {
+        let page = match patiently(kv::list(&self.db, app_id, prefix, cursor, limit)).await {
             Ok(page) => page,
             Err(kv::ListError::InvalidCursor) => return Err(KvError::InvalidCursor),
             Err(kv::ListError::Database(error)) => return Err(self.away(&error)),
@@ -111,7 +108,9 @@ impl Capabilities for CallCapabilities {
             prefix: prefix.to_owned(),
             after,
             more: page.next.is_some(),
-            found: found.map(|(key, entry)| (key.clone(), entry.version)).collect(),
+            found: found
+                .map(|(key, entry)| (key.clone(), entry.version))
+                .collect(),
         });
         let items = page.items.into_iter().map(|(key, entry)| KvItem {
             key,
@@ -124,7 +123,10 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
-        let found = self.store.cache_get(self.account.app_id.as_str(), key).await;
+        let found = self
+            .store
+            .cache_get(self.account.app_id.as_str(), key)
+            .await;
         found.map_err(|_| CacheError::Unavailable)
     }
 
@@ -140,7 +142,10 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn cache_delete(&self, key: &str) -> Result<(), CacheError> {
-        let forgotten = self.store.cache_delete(self.account.app_id.as_str(), key).await;
+        let forgotten = self
+            .store
+            .cache_delete(self.account.app_id.as_str(), key)
+            .await;
         forgotten.map_err(|_| CacheError::Unavailable)
     }
 

@@ -160,7 +160,9 @@ impl Config {
             return refuse("no admin token: set WXHOST_ADMIN_TOKEN (16 bytes or more)");
         };
         if token.expose_secret().len() < MIN_ADMIN_TOKEN_BYTES {
-            return refuse("the admin token is shorter than 16 bytes: set a longer WXHOST_ADMIN_TOKEN");
+            return refuse(
+                "the admin token is shorter than 16 bytes: set a longer WXHOST_ADMIN_TOKEN",
+            );
         }
         if self.on_postgres() && self.redis_url.is_none() && !self.single_host {
             return refuse(
@@ -308,7 +310,10 @@ mod tests {
     fn dangerous_combinations_are_refused() {
         refused(&Config::default(), "WXHOST_ADMIN_TOKEN");
         let postgres = || Some("postgres://localhost/wxhost".to_owned().into());
-        refused(&with_token(|c| c.admin_token = Some("short".to_owned().into())), "16 bytes");
+        refused(
+            &with_token(|c| c.admin_token = Some("short".to_owned().into())),
+            "16 bytes",
+        );
         refused(&with_token(|c| c.database_url = postgres()), "redis_url");
         refused(
             &with_token(|c| {
@@ -335,6 +340,9 @@ mod tests {
     fn secrets_do_not_show() {
         let config = with_token(|c| c.master_key = Some("f00d".repeat(16).into()));
         let shown = format!("{config:?}");
-        assert!(!shown.contains("f00d") && !shown.contains("0123456789abcdef"), "{shown}");
+        assert!(
+            !shown.contains("f00d") && !shown.contains("0123456789abcdef"),
+            "{shown}"
+        );
     }
 }

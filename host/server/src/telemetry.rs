@@ -150,7 +150,13 @@ mod tests {
         metrics.calls.get_or_create(&CallLabels { outcome }).inc();
         metrics.callback_seconds.observe(0.01);
         let text = metrics.to_text();
-        assert!(text.contains("wxhost_calls_total{outcome=\"replied\"} 1"), "{text}");
-        assert!(text.contains("wxhost_callback_duration_seconds_count 1"), "{text}");
+        assert!(
+            text.contains("wxhost_calls_total{outcome=\"replied\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("wxhost_callback_duration_seconds_count 1"),
+            "{text}"
+        );
     }
 }

@@ -140,7 +140,10 @@ async fn a_wrong_master_key_is_refused_at_start() {
         with_account(&db).await;
         let refused = Accounts::load((*db).clone(), keys(2)).await;
         let error = refused.err().unwrap().to_string();
-        assert!(error.contains("wx01") && error.contains("another master key"), "{error}");
+        assert!(
+            error.contains("wx01") && error.contains("another master key"),
+            "{error}"
+        );
     }
 }
 
@@ -179,7 +182,10 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
     let long = add(|a| a.fallback_text = Some("长".repeat(683))).await;
     invalid(long, "fallback_text");
     let exists = add(|a| a.app_id = AppId::parse("wx01").unwrap()).await;
-    assert!(matches!(exists, Err(ChangeError::Exists { .. })), "{exists:?}");
+    assert!(
+        matches!(exists, Err(ChangeError::Exists { .. })),
+        "{exists:?}"
+    );
 
     for id in ["", "A", "a b", &"a".repeat(65)] {
         invalid(accounts.add_tenant(tenant(id)).await, "id");
@@ -191,7 +197,10 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
     let gone = accounts
         .change_account("wx09", AccountChange::default())
         .await;
-    assert!(matches!(gone, Err(ChangeError::NotFound { .. })), "{gone:?}");
+    assert!(
+        matches!(gone, Err(ChangeError::NotFound { .. })),
+        "{gone:?}"
+    );
     // A mode that its keys cannot serve.
     accounts
         .add_account(account("wx03", Mode::Plain, None))
@@ -201,7 +210,10 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
         mode: Some(Mode::Safe),
         ..AccountChange::default()
     };
-    invalid(accounts.change_account("wx03", safe).await, "encoding_aes_key");
+    invalid(
+        accounts.change_account("wx03", safe).await,
+        "encoding_aes_key",
+    );
 }
 
 #[tokio::test]

@@ -39,7 +39,10 @@ impl Rendered {
 ///
 /// # Errors
 /// A reply that WeChat would refuse.
-pub(super) fn of_outcome(arrival: &Arrival, reply: Option<wit::Reply>) -> Result<Rendered, ReplyError> {
+pub(super) fn of_outcome(
+    arrival: &Arrival,
+    reply: Option<wit::Reply>,
+) -> Result<Rendered, ReplyError> {
     match reply {
         None => Ok(Rendered::nothing()),
         Some(reply) => rendered(arrival, reply_of(reply)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::work::Work;
 use super::{Arrival, Delivery, Lane, nonce_kept};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
@@ -18,7 +19,10 @@ const RENEWAL: Duration = Duration::from_millis(1_500);
 /// How often an event that runs elsewhere is looked at, should the bell not ring.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
-const _: () = assert!(RENEWAL.as_millis() * 2 < LEASE.as_millis(), "one renewal may be lost");
+const _: () = assert!(
+    RENEWAL.as_millis() * 2 < LEASE.as_millis(),
+    "one renewal may be lost"
+);
 
 /// Wakes who waits for events that other hosts run.
 #[derive(Debug, Default)]
@@ -55,30 +59,33 @@ enum Turn {
 }
 
 impl Lane {
-    /// Starts the run of a new event in a task of its own: the connection may go, the run stays.
+    /// The work on the run of a new event, and what it is about.
     pub(super) fn begin(
         self: &Arc<Self>,
         run: &Arc<Run>,
         event_id: String,
         delivery: Delivery,
-    ) -> Arc<Arrival> {
+    ) -> (Work, Arc<Arrival>) {
+        let (lane, run) = (Arc::clone(self), Arc::clone(run));
         if self.parts.store.shared().is_none() {
             let arrival = self.arrival(event_id, delivery);
-            let (lane, run, arriving) = (Arc::clone(self), Arc::clone(run), Arc::clone(&arrival));
-            self.runs.spawn(async move {
+            let arriving = Arc::clone(&arrival);
+            let work = Work::new(&self.runs, async move {
+                let _ended = Ended(&lane, &run);
                 let settled = lane.execute(&run, &arriving).await;
                 lane.settle(&run, settled);
             });
-            return arrival;
+            return (work, arrival);
         }
         let (timestamp, nonce) = (delivery.timestamp.clone(), delivery.nonce.clone());
         let body_hash = delivery.body_hash;
         let arrival = self.arrival(event_id, delivery);
-        let (lane, run, arriving) = (Arc::clone(self), Arc::clone(run), Arc::clone(&arrival));
-        self.runs.spawn(async move {
+        let arriving = Arc::clone(&arrival);
+        let work = Work::new(&self.runs, async move {
             let Some(redis) = lane.parts.store.shared() else {
                 return;
             };
+            let _ended = Ended(&lane, &run);
             let owner = random::unique_name();
             let request = ClaimRequest {
                 app_id: arriving.account.app_id.as_str(),
@@ -93,7 +100,7 @@ impl Lane {
             let turn = lane.take_turn(redis, &run, request).await;
             lane.take_part(redis, &run, &arriving, turn).await;
         });
-        arrival
+        (work, arrival)
     }
 
     async fn take_part(&self, redis: &Redis, run: &Arc<Run>, arrival: &Arc<Arrival>, turn: Turn) {
@@ -114,7 +121,9 @@ impl Lane {
         // A Redis that went away meanwhile forgets the claim by itself.
         let _: Result<(), StoreAway> = match settled {
             Settled::Answered(answer) => {
-                redis.answer(app_id, event_id, &owner, answer.as_str()).await
+                redis
+                    .answer(app_id, event_id, &owner, answer.as_str())
+                    .await
             }
             Settled::Unavailable | Settled::Replayed => {
                 redis.abandon(app_id, event_id, &owner).await
@@ -177,6 +186,17 @@ impl Lane {
             }
             // The period heals a ring that was lost.
             let _ = tokio::time::timeout(LOOK_AGAIN, ring).await;
+        }
+    }
+}
+
+/// Sees to it that a run ends, even if its work panics: who waits for it is told at once.
+struct Ended<'a>(&'a Lane, &'a Arc<Run>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if self.1.settled().is_none() {
+            self.0.settle(self.1, Settled::Unavailable);
         }
     }
 }

@@ -10,9 +10,9 @@ use super::answer::{self, Rendered};
 use super::{Arrival, Lane, event};
 use crate::accounts::Deployment;
 use crate::capabilities::CallCapabilities;
-use crate::db::DbError;
 use crate::db::call_log::CallRecord;
 use crate::db::commit::{self, Commit, Committed, Expectation, LateMessage, ReadSet, Write};
+use crate::db::{DbError, patiently};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
 use crate::telemetry::{CallLabels, Word};
@@ -45,7 +45,9 @@ struct Decided {
 enum Step {
     Settled(Settled),
     /// What was read has changed: run again, behind others that wait for the same key.
-    Again { key: String },
+    Again {
+        key: String,
+    },
 }
 
 impl Lane {
@@ -93,8 +95,8 @@ impl Lane {
             return Settled::Answered(Answer::nothing());
         }
         let event = event::from_message(&arrival.message, &arrival.event_id);
-        let deadline = tokio::time::Instant::from_std(run.started())
-            + self.parts.settings.call_deadline;
+        let deadline =
+            tokio::time::Instant::from_std(run.started()) + self.parts.settings.call_deadline;
         let mut queue_place = None;
         loop {
             ended.runs += 1;
@@ -111,8 +113,15 @@ impl Lane {
                 limits: deployment.limits,
                 deadline,
             };
-            let report = self.parts.runtime.call_callback(&plugin, call, &event).await;
-            match self.conclude(run, arrival, &plugin, &capabilities, report, ended).await {
+            let report = self
+                .parts
+                .runtime
+                .call_callback(&plugin, call, &event)
+                .await;
+            match self
+                .conclude(run, arrival, &plugin, &capabilities, report, ended)
+                .await
+            {
                 Step::Settled(settled) => return settled,
                 Step::Again { key } if ended.runs < MAX_RUNS => {
                     self.parts.metrics.reruns.inc();
@@ -122,7 +131,9 @@ impl Lane {
                 }
                 Step::Again { key } => {
                     ended.outcome = "conflict".into();
-                    ended.error = Some(format!("{key:?} was changed by other events in each of {MAX_RUNS} runs"));
+                    ended.error = Some(format!(
+                        "{key:?} was changed by other events in each of {MAX_RUNS} runs"
+                    ));
                     return Settled::Unavailable;
                 }
             }
@@ -139,7 +150,11 @@ impl Lane {
         report: CallReport,
         ended: &mut Ended,
     ) -> Step {
-        let backtrace = report.result.as_ref().err().and_then(|failure| failure.backtrace.as_deref());
+        let backtrace = report
+            .result
+            .as_ref()
+            .err()
+            .and_then(|failure| failure.backtrace.as_deref());
         ended.log = log_text(&report.log, backtrace);
         let failed = report.result.is_err();
         let decided = decide(arrival, report.result);
@@ -159,8 +174,8 @@ impl Lane {
             ended.outcome = "unavailable".into();
             return Step::Settled(Settled::Unavailable);
         }
-        let may_be_late = run.is_late()
-            || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
+        let may_be_late =
+            run.is_late() || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
         if decided.writes.is_empty() && !may_be_late {
             return Step::Settled(Settled::Answered(decided.rendered.answer));
         }
@@ -178,7 +193,11 @@ impl Lane {
         ended: &mut Ended,
     ) -> Step {
         // What is not written need not be checked: an answer alone is as true as when it was read.
-        let reads = if decided.writes.is_empty() { ReadSet::default() } else { reads };
+        let reads = if decided.writes.is_empty() {
+            ReadSet::default()
+        } else {
+            reads
+        };
         let request = Commit {
             app_id: arrival.account.app_id.as_str(),
             event_id: &arrival.event_id,
@@ -189,7 +208,7 @@ impl Lane {
             late: late.as_ref(),
             now_ms: self.parts.clock.now_ms(),
         };
-        match commit::commit(&self.parts.db, &request).await {
+        match patiently(commit::commit(&self.parts.db, &request)).await {
             Ok(Committed::Done { late: false }) => {
                 Step::Settled(Settled::Answered(decided.rendered.answer))
             }
@@ -206,7 +225,8 @@ impl Lane {
             Err(error) => {
                 self.report_lost_commit(arrival, &error);
                 ended.outcome = "unavailable".into();
-                ended.error = Some("the effects could not be committed: the database is away".to_owned());
+                ended.error =
+                    Some("the effects could not be committed: the database is away".to_owned());
                 Step::Settled(Settled::Unavailable)
             }
         }
@@ -226,14 +246,21 @@ impl Lane {
     async fn rerun_place(&self, arrival: &Arrival, key: &str) -> tokio::sync::MutexGuard<'_, ()> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one((arrival.account.app_id.as_str(), key));
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of the hash will do"
+        )]
         let index = hash as usize % self.rerun_locks.len();
         self.rerun_locks[index].lock().await
     }
 
     fn record(&self, run: &Run, arrival: &Arrival, ended: Ended) {
         let outcome = Word(ended.outcome.clone());
-        self.parts.metrics.calls.get_or_create(&CallLabels { outcome }).inc();
+        self.parts
+            .metrics
+            .calls
+            .get_or_create(&CallLabels { outcome })
+            .inc();
         let deployment = arrival.account.deployment.as_ref();
         self.parts.records.add(CallRecord {
             id: random::unique_name(),

@@ -10,6 +10,7 @@ mod drive;
 mod event;
 mod execute;
 mod pending;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use wxhost_runtime::Runtime;
 use wxhost_wechat::envelope::{CallbackQuery, Format, Opened};
 use wxhost_wechat::message::Message;
 
+use self::work::Work;
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::db::Database;
@@ -134,7 +136,9 @@ struct Arrival {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("settings", &self.parts.settings).finish_non_exhaustive()
+        f.debug_struct("Lane")
+            .field("settings", &self.parts.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,20 +183,19 @@ impl Lane {
             return Reception::Replayed;
         }
         let event_id = delivery.message.event_id();
-        let account = Arc::clone(&delivery.account);
-        let (run, kept) = match self.table.admit(app_id, &event_id, now) {
+        match self.table.admit(app_id, &event_id, now) {
             Admission::New(run) => {
                 run.count_delivery();
-                let kept = self.begin(&run, event_id, delivery);
-                (run, kept)
+                let (work, arrival) = self.begin(&run, event_id, delivery);
+                self.wait(&run, &arrival, Some(work)).await
             }
             Admission::Known(run) => {
                 self.parts.metrics.joined.inc();
                 self.join(&run, app_id, &event_id).await;
-                (run, self.arrival(event_id, delivery))
+                let arrival = self.arrival(event_id, delivery);
+                self.wait(&run, &arrival, None).await
             }
-        };
-        self.wait(&run, &kept, &account).await
+        }
     }
 
     fn arrival(&self, event_id: String, delivery: Delivery) -> Arc<Arrival> {
@@ -221,24 +224,41 @@ impl Lane {
         }
     }
 
-    /// Waits for the run as long as this delivery may.
-    async fn wait(&self, run: &Arc<Run>, arrival: &Arc<Arrival>, account: &Account) -> Reception {
-        let LaneSettings {
-            answer_wait,
-            deliveries,
-            ..
-        } = self.parts.settings;
-        if let Ok(settled) = tokio::time::timeout(answer_wait, run.wait()).await {
-            return Reception::from(settled);
+    /// Waits for the run as long as this delivery may, and does its work if that is this delivery's.
+    async fn wait(
+        &self,
+        run: &Arc<Run>,
+        arrival: &Arc<Arrival>,
+        mut work: Option<Work>,
+    ) -> Reception {
+        let settings = &self.parts.settings;
+        if let Some(reception) = settled_within(settings.answer_wait, run, &mut work).await {
+            return reception;
         }
-        if run.deliveries() >= deliveries {
-            return self.acknowledge_unfinished(run, arrival, account).await;
+        if run.deliveries() >= settings.deliveries {
+            drop(work);
+            return self.acknowledge_unfinished(run, arrival).await;
         }
-        match tokio::time::timeout(HOLD, run.wait()).await {
-            Ok(settled) => Reception::from(settled),
-            Err(_) => Reception::StillRunning,
-        }
+        let reception = settled_within(HOLD, run, &mut work).await;
+        reception.unwrap_or(Reception::StillRunning)
     }
+}
+
+/// What the run comes to, if it does in time.
+async fn settled_within(time: Duration, run: &Run, work: &mut Option<Work>) -> Option<Reception> {
+    let settled = async {
+        match work {
+            None => run.wait().await,
+            // The answer may be there before the work is: what remains is done behind it.
+            Some(work) => tokio::select! {
+                biased;
+                settled = run.wait() => settled,
+                () = work => run.wait().await,
+            },
+        }
+    };
+    let settled = tokio::time::timeout(time, settled).await.ok()?;
+    Some(settled.into())
 }
 
 impl From<&Settled> for Reception {

@@ -12,10 +12,9 @@ use wxhost_wechat::envelope::Format;
 use wxhost_wechat::message::Message;
 
 use super::{Arrival, Lane, Reception};
-use crate::accounts::Account;
-use crate::db::DbError;
 use crate::db::commit::{self, Commit, Committed, ReadSet};
 use crate::db::inbox::{self, Acknowledged, PendingEvent};
+use crate::db::{DbError, patiently};
 use crate::inbox::{Admission, Answer, Run, Settled};
 use crate::random;
 use crate::seal::{Place, SealError};
@@ -43,9 +42,8 @@ impl Lane {
         &self,
         run: &Arc<Run>,
         arrival: &Arrival,
-        account: &Account,
     ) -> Reception {
-        let app_id = account.app_id.as_str();
+        let app_id = arrival.account.app_id.as_str();
         match self.keep(arrival).await {
             Ok(Acknowledged::Done { answer }) => Reception::Answered(Answer::reply(&answer)),
             Ok(Acknowledged::Kept) => match self.answered_meanwhile(run, arrival).await {
@@ -81,7 +79,8 @@ impl Lane {
             attempts: 0,
             created_at: arrival.created_at,
         };
-        Ok(inbox::acknowledge(&self.parts.db, &event, self.lease_until()).await?)
+        let kept = inbox::acknowledge(&self.parts.db, &event, self.lease_until());
+        Ok(patiently(kept).await?)
     }
 
     /// Takes up events that were acknowledged by a host that did not end them. Returns how many.

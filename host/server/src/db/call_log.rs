@@ -98,6 +98,9 @@ mod tests {
         let statement = insert_statement(2);
         assert!(statement.contains("VALUES ($1, $2, "), "{statement}");
         assert!(statement.contains("$13), ($14, "), "{statement}");
-        assert!(statement.ends_with("$26) ON CONFLICT (id) DO NOTHING"), "{statement}");
+        assert!(
+            statement.ends_with("$26) ON CONFLICT (id) DO NOTHING"),
+            "{statement}"
+        );
     }
 }

@@ -46,6 +46,20 @@ const POSTGRES_SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
+/// How long an event waits for one use of the database. A server that hangs would hold it for ever
+/// otherwise; WeChat delivers it again.
+const EVENT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Does a piece of an event's work, or gives it up after [`EVENT_PATIENCE`]. Whether a transaction that
+/// was given up happened is unknown then; committing the event again tells.
+pub(crate) async fn patiently<T, E: From<DbError>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(EVENT_PATIENCE, work)
+        .await
+        .unwrap_or_else(|elapsed| Err(DbError::Unavailable(elapsed.into()).into()))
+}
+
 /// Which database is behind the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

@@ -4,6 +4,7 @@
 //! for their code. A failure of a plugin is never a failure here: WeChat gets `success`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
@@ -17,6 +18,9 @@ use crate::callback::{Delivery, Lane, Reception};
 use crate::clock::Clock;
 use crate::random;
 use crate::telemetry::{CallbackLabels, Metrics, Word};
+
+/// How long a body may take to arrive: WeChat would have hung up by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the callback routes work with.
 #[derive(Debug, Clone)]
@@ -104,7 +108,10 @@ pub async fn receive(
 fn verify_url(state: &CallbackState, app_id: &str, query: &str) -> Ending {
     let query = CallbackQuery::parse(query);
     let now = state.clock.now_seconds();
-    let account = state.accounts.get(app_id).filter(|account| account.status == Status::Active);
+    let account = state
+        .accounts
+        .get(app_id)
+        .filter(|account| account.status == Status::Active);
     let receiver = match &account {
         Some(account) => &account.receiver,
         None => state.accounts.decoy(),
@@ -130,12 +137,17 @@ async fn answer(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Ending, Ending> {
-    let body = to_bytes(body, MAX_BODY_BYTES)
+    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
         .await
+        .map_err(|_| Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"))?
         .map_err(|_| Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"))?;
     let query = CallbackQuery::parse(query);
     let now = state.clock.now_seconds();
-    let Some(account) = state.accounts.get(app_id).filter(|account| account.status == Status::Active) else {
+    let Some(account) = state
+        .accounts
+        .get(app_id)
+        .filter(|account| account.status == Status::Active)
+    else {
         // As much work as for an account with a wrong signature, so that the time tells nothing.
         let _ = envelope::open(state.accounts.decoy(), &query, &body, now);
         return Err(unknown_account());
@@ -152,7 +164,9 @@ async fn answer(
     let reception = state.lane.receive(delivery).await;
     Ok(match reception {
         Reception::Answered(answer) if answer.is_nothing() => Ending::success(),
-        Reception::Answered(answer) => reply(&account, &query, format, sealing, answer.as_str(), now),
+        Reception::Answered(answer) => {
+            reply(&account, &query, format, sealing, answer.as_str(), now)
+        }
         Reception::StillRunning => {
             Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "still-running")
         }
@@ -271,9 +285,18 @@ mod tests {
                 "{value}"
             );
         };
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true);
-        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", true);
+        check(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            true,
+        );
+        check(
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            true,
+        );
         check("00-4bf92f3577b34da6-00f067aa0ba902b7-01", false);
-        check("00-4bf92f3577b34da6a3ce929d0e0e473'-00f067aa0ba902b7-01", false);
+        check(
+            "00-4bf92f3577b34da6a3ce929d0e0e473'-00f067aa0ba902b7-01",
+            false,
+        );
     }
 }

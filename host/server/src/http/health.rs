@@ -74,5 +74,8 @@ pub async fn metrics(State(state): State<HealthState>) -> impl IntoResponse {
     let loaded = number(state.runtime.loaded_count());
     state.metrics.loaded_plugins.set(loaded);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.to_text())
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        state.metrics.to_text(),
+    )
 }

@@ -1,5 +1,6 @@
 //! The URL map and what stands behind each address. No SQL here, and nothing of WeChat's formats.
 
+pub mod listener;
 pub mod router;
 
 pub mod admin;

@@ -56,7 +56,10 @@ impl Nonces {
         now: Instant,
     ) -> bool {
         let key = self.hasher.hash_one((app_id, timestamp, nonce));
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of the hash will do"
+        )]
         let mut shard = self.shards[key as usize % SHARDS].lock();
         shard.turn(kept, now, self.most_per_shard);
         if let Some(&body) = shard.young.get(&key).or_else(|| shard.old.get(&key)) {
@@ -98,7 +101,14 @@ mod tests {
     const KEPT: Duration = Duration::from_secs(600);
 
     fn admit(nonces: &Nonces, nonce: &str, body: &str, now: Instant) -> bool {
-        nonces.admit("wx1", "1411525903", nonce, body_hash(body.as_bytes()), KEPT, now)
+        nonces.admit(
+            "wx1",
+            "1411525903",
+            nonce,
+            body_hash(body.as_bytes()),
+            KEPT,
+            now,
+        )
     }
 
     #[test]
@@ -118,7 +128,10 @@ mod tests {
         assert!(admit(&nonces, "1", "a", now));
         let late = now + KEPT - Duration::from_secs(1);
         assert!(!admit(&nonces, "1", "b", late));
-        assert!(admit(&nonces, "1", "b", now + 3 * KEPT), "the window is over");
+        assert!(
+            admit(&nonces, "1", "b", now + 3 * KEPT),
+            "the window is over"
+        );
     }
 
     #[test]

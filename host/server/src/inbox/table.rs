@@ -192,7 +192,11 @@ mod tests {
         for id in 0..10_000 {
             new(&table, &format!("m:{id}"), now).settle(Settled::Answered(Answer::nothing()));
         }
-        let held: usize = table.shards.iter().map(|shard| shard.lock().runs.len()).sum();
+        let held: usize = table
+            .shards
+            .iter()
+            .map(|shard| shard.lock().runs.len())
+            .sum();
         assert!(held <= SHARDS * 5, "{held} events are held");
         assert!(Arc::ptr_eq(&under_way, &known(&table, "m:under-way", now)));
     }

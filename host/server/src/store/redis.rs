@@ -165,9 +165,15 @@ impl Redis {
     /// # Errors
     /// Redis can't be reached.
     pub async fn claim(&self, request: ClaimRequest<'_>) -> Result<(Claim, u32), StoreAway> {
-        let mut invocation = self.claim.key(keys::event(request.app_id, request.event_id));
+        let mut invocation = self
+            .claim
+            .key(keys::event(request.app_id, request.event_id));
         invocation
-            .key(keys::nonce(request.app_id, request.timestamp, request.nonce))
+            .key(keys::nonce(
+                request.app_id,
+                request.timestamp,
+                request.nonce,
+            ))
             .arg(request.owner)
             .arg(request.body_hash)
             .arg(millis(LEASE))
@@ -202,7 +208,12 @@ impl Redis {
     ///
     /// # Errors
     /// Redis can't be reached.
-    pub async fn renew(&self, app_id: &str, event_id: &str, owner: &str) -> Result<bool, StoreAway> {
+    pub async fn renew(
+        &self,
+        app_id: &str,
+        event_id: &str,
+        owner: &str,
+    ) -> Result<bool, StoreAway> {
         let mut invocation = self.renew.key(keys::event(app_id, event_id));
         invocation.arg(owner).arg(millis(LEASE));
         let mut connection = self.connection()?;

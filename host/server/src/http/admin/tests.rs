@@ -43,15 +43,16 @@ impl Drop for Api {
 impl Api {
     async fn on(db: TestDatabase) -> Self {
         let native = tempfile::tempdir().unwrap();
-        let settings =
-            RuntimeSettings::new(native.path().to_owned(), [7; 32], Compiler::InProcess);
+        let settings = RuntimeSettings::new(native.path().to_owned(), [7; 32], Compiler::InProcess);
         let runtime = Runtime::new(RuntimeSettings {
             max_concurrent_calls: 1,
             ..settings
         })
         .unwrap();
         let keys = Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None));
-        let accounts = Accounts::load((*db).clone(), Arc::clone(&keys)).await.unwrap();
+        let accounts = Accounts::load((*db).clone(), Arc::clone(&keys))
+            .await
+            .unwrap();
         let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
         let state = AdminState {
             db: (*db).clone(),
@@ -173,7 +174,12 @@ async fn nothing_is_reached_without_the_token() {
     let mut routes = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys() {
-            for token in [None, Some("Bearer"), Some("Bearer wrong"), Some("Basic 0123456789abcdef")] {
+            for token in [
+                None,
+                Some("Bearer"),
+                Some("Bearer wrong"),
+                Some("Basic 0123456789abcdef"),
+            ] {
                 let mut request = Request::builder()
                     .method(method.to_uppercase().as_str())
                     .uri(path.replace(['{', '}'], ""));
@@ -203,7 +209,10 @@ async fn the_document_describes_every_route_and_is_served() {
             let path = path.replace(['{', '}'], "");
             let (_, answer) = api.call(method, &path, &json!({})).await;
             let code = answer["error"]["code"].as_str().unwrap_or_default();
-            assert!(!["no-such-route", "wrong-method"].contains(&code), "{path}: {answer}");
+            assert!(
+                !["no-such-route", "wrong-method"].contains(&code),
+                "{path}: {answer}"
+            );
         }
     }
     // Every reference in the document leads somewhere in it.
@@ -217,8 +226,15 @@ async fn the_document_describes_every_route_and_is_served() {
 #[tokio::test]
 async fn unknown_addresses_and_methods_are_told() {
     let api = Api::on(sqlite().await).await;
-    Api::expect(&api.get("/api/v1/nothing").await, 404, "no-such-route", "openapi.json");
-    let answer = api.call(Method::DELETE, "/api/v1/tenants", &Value::Null).await;
+    Api::expect(
+        &api.get("/api/v1/nothing").await,
+        404,
+        "no-such-route",
+        "openapi.json",
+    );
+    let answer = api
+        .call(Method::DELETE, "/api/v1/tenants", &Value::Null)
+        .await;
     Api::expect(&answer, 405, "wrong-method", "method");
 }
 
@@ -237,18 +253,25 @@ async fn tenants_and_accounts_are_added_shown_and_changed() {
         assert_eq!(account["has_encoding_aes_key"], true);
         assert_eq!(account["window_seconds"], 300);
         let shown = account.to_string();
-        assert!(!shown.contains("tokenOfAcme") && !shown.contains("kkkk"), "{shown}");
+        assert!(
+            !shown.contains("tokenOfAcme") && !shown.contains("kkkk"),
+            "{shown}"
+        );
         assert!(!shown.contains("sealed"), "{shown}");
 
         // In effect at once on this host.
         assert!(api.state.accounts.get("wx01").unwrap().is_active());
         let change = json!({"status": "disabled", "fallback_text": "稍后再试"});
-        let (status, account) = api.call(Method::PATCH, "/api/v1/accounts/wx01", &change).await;
+        let (status, account) = api
+            .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
+            .await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(account["fallback_text"], "稍后再试");
         assert!(!api.state.accounts.get("wx01").unwrap().is_active());
         let change = json!({"fallback_text": null});
-        let (_, account) = api.call(Method::PATCH, "/api/v1/accounts/wx01", &change).await;
+        let (_, account) = api
+            .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
+            .await;
         assert_eq!(account["fallback_text"], Value::Null);
         assert_eq!(account["status"], "disabled");
 
@@ -280,18 +303,68 @@ async fn bad_input_is_refused_by_its_field() {
         (json!([]), 422, "invalid-body", "expected"),
         (without("app_id"), 422, "invalid-body", "`app_id`"),
         (with("mode", json!(7)), 422, "invalid-body", "mode: "),
-        (with("surprise", json!(1)), 422, "invalid-body", "`surprise`"),
-        (with("app_id", json!("wx/..")), 400, "invalid-field", "app_id: "),
-        (with("original_id", json!("")), 400, "invalid-field", "original_id: "),
-        (with("mode", json!("secure")), 400, "invalid-field", "mode: "),
+        (
+            with("surprise", json!(1)),
+            422,
+            "invalid-body",
+            "`surprise`",
+        ),
+        (
+            with("app_id", json!("wx/..")),
+            400,
+            "invalid-field",
+            "app_id: ",
+        ),
+        (
+            with("original_id", json!("")),
+            400,
+            "invalid-field",
+            "original_id: ",
+        ),
+        (
+            with("mode", json!("secure")),
+            400,
+            "invalid-field",
+            "mode: ",
+        ),
         (with("token", json!("a!")), 400, "invalid-field", "token: "),
-        (with("encoding_aes_key", json!("short")), 400, "invalid-field", "encoding_aes_key: "),
-        (without("encoding_aes_key"), 400, "invalid-field", "encoding_aes_key: "),
-        (with("window_seconds", json!(5)), 400, "invalid-field", "window_seconds: "),
-        (with("window_seconds", json!(-5)), 422, "invalid-body", "window_seconds: "),
-        (with("tenant_id", json!("nobody")), 400, "invalid-field", "tenant_id: "),
+        (
+            with("encoding_aes_key", json!("short")),
+            400,
+            "invalid-field",
+            "encoding_aes_key: ",
+        ),
+        (
+            without("encoding_aes_key"),
+            400,
+            "invalid-field",
+            "encoding_aes_key: ",
+        ),
+        (
+            with("window_seconds", json!(5)),
+            400,
+            "invalid-field",
+            "window_seconds: ",
+        ),
+        (
+            with("window_seconds", json!(-5)),
+            422,
+            "invalid-body",
+            "window_seconds: ",
+        ),
+        (
+            with("tenant_id", json!("nobody")),
+            400,
+            "invalid-field",
+            "tenant_id: ",
+        ),
         (with("app_id", json!("wx01")), 409, "exists", "wx01"),
-        (with("name", json!("x".repeat(70_000))), 413, "body-too-large", ""),
+        (
+            with("name", json!("x".repeat(70_000))),
+            413,
+            "body-too-large",
+            "",
+        ),
     ] {
         let answer = api.post("/api/v1/accounts", &body).await;
         Api::expect(&answer, status, code, part);
@@ -300,17 +373,54 @@ async fn bad_input_is_refused_by_its_field() {
         ("/api/v1/accounts/wx09", 404, "not-found", "account wx09"),
         ("/api/v1/tenants/none", 404, "not-found", "tenant none"),
         ("/api/v1/calls/none", 404, "not-found", "call none"),
-        ("/api/v1/accounts/wx09/calls", 404, "not-found", "account wx09"),
-        ("/api/v1/accounts/wx01/kv/none", 404, "not-found", "key none"),
-        ("/api/v1/accounts/wx01/calls?limit=0", 400, "invalid-field", "limit: "),
-        ("/api/v1/accounts/wx01/calls?limit=x", 400, "invalid-field", "query: "),
-        ("/api/v1/accounts?surprise=1", 400, "invalid-field", "surprise"),
-        ("/api/v1/accounts/wx01/kv?cursor=!", 400, "invalid-field", "cursor: "),
-        ("/api/v1/accounts/wx01/kv?limit=101", 400, "invalid-field", "limit: "),
+        (
+            "/api/v1/accounts/wx09/calls",
+            404,
+            "not-found",
+            "account wx09",
+        ),
+        (
+            "/api/v1/accounts/wx01/kv/none",
+            404,
+            "not-found",
+            "key none",
+        ),
+        (
+            "/api/v1/accounts/wx01/calls?limit=0",
+            400,
+            "invalid-field",
+            "limit: ",
+        ),
+        (
+            "/api/v1/accounts/wx01/calls?limit=x",
+            400,
+            "invalid-field",
+            "query: ",
+        ),
+        (
+            "/api/v1/accounts?surprise=1",
+            400,
+            "invalid-field",
+            "surprise",
+        ),
+        (
+            "/api/v1/accounts/wx01/kv?cursor=!",
+            400,
+            "invalid-field",
+            "cursor: ",
+        ),
+        (
+            "/api/v1/accounts/wx01/kv?limit=101",
+            400,
+            "invalid-field",
+            "limit: ",
+        ),
     ] {
         Api::expect(&api.get(path).await, status, code, part);
     }
-    let nothing = api.post("/api/v1/accounts/wx01/rotate-key", &json!({})).await;
+    let nothing = api
+        .post("/api/v1/accounts/wx01/rotate-key", &json!({}))
+        .await;
     Api::expect(&nothing, 400, "invalid-field", "encoding_aes_key");
 }
 
@@ -318,12 +428,18 @@ async fn bad_input_is_refused_by_its_field() {
 async fn a_zero_character_is_no_failure_of_the_host() {
     for db in databases().await {
         let api = Api::with_account(db).await;
-        for path in ["/api/v1/accounts/wx%00", "/api/v1/accounts?tenant=%00", "/api/v1/calls/%00"] {
+        for path in [
+            "/api/v1/accounts/wx%00",
+            "/api/v1/accounts?tenant=%00",
+            "/api/v1/calls/%00",
+        ] {
             let (status, answer) = api.get(path).await;
             assert!(status.as_u16() < 500, "{path}: {answer}");
         }
         let change = json!({"fallback_text": "a\0b"});
-        let (status, answer) = api.call(Method::PATCH, "/api/v1/accounts/wx01", &change).await;
+        let (status, answer) = api
+            .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
+            .await;
         assert!(status.as_u16() < 500, "{answer}");
     }
 }
@@ -349,7 +465,9 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
     for db in databases().await {
         let api = Api::with_account(db).await;
         let schema = r#"{"properties":{"greeting":{"type":"string"}}}"#;
-        let (status, first) = api.deploy(&plugin(schema), &json!({"greeting": "hi"})).await;
+        let (status, first) = api
+            .deploy(&plugin(schema), &json!({"greeting": "hi"}))
+            .await;
         assert_eq!(status, StatusCode::CREATED, "{first}");
         assert_eq!(first["version"], 1);
         assert_eq!(first["handlers"], json!(["callback"]));
@@ -364,8 +482,13 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         assert!(api.state.plugins.load(deployment).await.is_ok());
 
         // The same component again: another deployment, the same digest.
-        let (_, second) = api.deploy(&plugin(schema), &json!({"greeting": "ho"})).await;
-        assert_eq!((&second["version"], &second["digest"]), (&json!(2), &first["digest"]));
+        let (_, second) = api
+            .deploy(&plugin(schema), &json!({"greeting": "ho"}))
+            .await;
+        assert_eq!(
+            (&second["version"], &second["digest"]),
+            (&json!(2), &first["digest"])
+        );
         let (_, page) = api.get("/api/v1/accounts/wx01/deployments").await;
         assert_eq!(page["deployments"][0]["active"], true);
         assert_eq!(page["deployments"][1]["active"], false);
@@ -374,13 +497,23 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         let (_, back) = api.post(rollback, &json!({})).await;
         assert_eq!(back["version"], 1);
         assert_eq!(api.active_version(), Some(1));
-        Api::expect(&api.post(rollback, &json!({})).await, 404, "not-found", "earlier deployment");
+        Api::expect(
+            &api.post(rollback, &json!({})).await,
+            404,
+            "not-found",
+            "earlier deployment",
+        );
 
         let activate = "/api/v1/accounts/wx01/deployments/2/activate";
         let (_, again) = api.post(activate, &json!({})).await;
         assert_eq!(again["version"], 2);
         let nine = "/api/v1/accounts/wx01/deployments/9/activate";
-        Api::expect(&api.post(nine, &json!({})).await, 404, "not-found", "deployment 9");
+        Api::expect(
+            &api.post(nine, &json!({})).await,
+            404,
+            "not-found",
+            "deployment 9",
+        );
         assert_eq!(api.active_version(), Some(2));
         let (_, account) = api.get("/api/v1/accounts/wx01").await;
         assert_eq!(account["active_version"], 2);
@@ -396,7 +529,12 @@ async fn what_ran_before_keeps_running_when_a_deployment_is_refused() {
     assert_eq!(api.deploy(&good, &json!({})).await.0, StatusCode::CREATED);
 
     let answer = api.deploy(b"not wasm", &json!({})).await;
-    Api::expect(&answer, 422, "component-refused", "not a WebAssembly component");
+    Api::expect(
+        &answer,
+        422,
+        "component-refused",
+        "not a WebAssembly component",
+    );
     let answer = api.deploy(&good, &json!({"greeting": 7})).await;
     Api::expect(&answer, 422, "config-refused", "/greeting: 7");
     let answer = api.deploy(&plugin(r##"{"$ref":"#"}"##), &json!({})).await;
@@ -407,15 +545,37 @@ async fn what_ran_before_keeps_running_when_a_deployment_is_refused() {
     let path = "/api/v1/accounts/wx01/deployments";
     let component = BASE64_STANDARD.encode(&good);
     for (body, status, code, part) in [
-        (json!({"component_base64": "!"}), 400, "invalid-field", "component_base64: "),
-        (json!({"component_base64": component, "limits": {"memory": 1}}), 422, "invalid-body", "limits"),
-        (json!({"component_base64": component, "secrets": {"a b": "x"}}), 400, "invalid-field", "secrets: "),
-        (json!({"component_base64": component, "secrets": {"a": "x".repeat(5000)}}), 400, "invalid-field", "secrets: "),
+        (
+            json!({"component_base64": "!"}),
+            400,
+            "invalid-field",
+            "component_base64: ",
+        ),
+        (
+            json!({"component_base64": component, "limits": {"memory": 1}}),
+            422,
+            "invalid-body",
+            "limits",
+        ),
+        (
+            json!({"component_base64": component, "secrets": {"a b": "x"}}),
+            400,
+            "invalid-field",
+            "secrets: ",
+        ),
+        (
+            json!({"component_base64": component, "secrets": {"a": "x".repeat(5000)}}),
+            400,
+            "invalid-field",
+            "secrets: ",
+        ),
     ] {
         Api::expect(&api.post(path, &body).await, status, code, part);
     }
     let unknown = "/api/v1/accounts/wx09/deployments";
-    let answer = api.post(unknown, &json!({"component_base64": component})).await;
+    let answer = api
+        .post(unknown, &json!({"component_base64": component}))
+        .await;
     Api::expect(&answer, 404, "not-found", "account wx09");
 
     assert_eq!(api.active_version(), Some(1));
