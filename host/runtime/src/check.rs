@@ -352,10 +352,9 @@ fn is_offered(name: &InterfaceName<'_>) -> bool {
     let Some(package) = name.package.strip_prefix("wasi:") else {
         return false;
     };
-    let is_offered = |offered: &&str| {
-        offered.split_once('/') == Some((package, name.interface)) && name.is_of(WASI_LINE)
-    };
-    wasi::OFFERED.iter().any(|offered| is_offered(&offered))
+    let wanted = Some((package, name.interface));
+    let mut offered = wasi::OFFERED.iter().map(|offered| offered.split_once('/'));
+    name.is_of(WASI_LINE) && offered.any(|offered| offered == wanted)
 }
 
 fn check_version(name: &InterfaceName<'_>, full: &str) -> Result<(), DeployError> {

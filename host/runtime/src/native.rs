@@ -22,9 +22,14 @@ const TAG_BYTES: usize = 32;
 /// The suffix of the files.
 const SUFFIX: &str = "native";
 
+/// The prefix of files that are being written.
+const UNFINISHED: &str = ".new-";
+
 /// A directory of native code for one engine on one kind of CPU.
 pub(crate) struct NativeStore {
     directory: PathBuf,
+    /// What the directory may hold.
+    budget_bytes: u64,
     mac: Hmac<Sha256>,
     /// Engine, its settings and the CPU's features: native code of another one is of no use.
     compatibility: [u8; 32],
@@ -42,18 +47,31 @@ pub(crate) enum NativeError {
 }
 
 impl NativeStore {
-    /// Opens the directory; makes it, for this user only, if there is none.
-    pub(crate) fn open(directory: &Path, key: &[u8; 32], engine: &Engine) -> io::Result<Self> {
+    /// Opens the directory; makes it, for this user only, if there is none, and clears away what a crash
+    /// left half written.
+    pub(crate) fn open(
+        directory: &Path,
+        budget_bytes: u64,
+        key: &[u8; 32],
+        engine: &Engine,
+    ) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
+        for file in fs::read_dir(directory)? {
+            let file = file?;
+            if file.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(file.path())?;
+            }
+        }
         // HMAC fills a short key up with zeros to SHA-256's block.
         let mut block = [0; 64];
         block[..key.len()].copy_from_slice(key);
         Ok(Self {
             directory: directory.to_owned(),
+            budget_bytes,
             mac: Hmac::new(&block.into()),
             compatibility: compatibility(engine),
         })
@@ -82,7 +100,7 @@ impl NativeStore {
     pub(crate) fn write(&self, digest: &Digest, native: &[u8]) -> io::Result<()> {
         // Only this user may read it: that is how `tempfile` makes files.
         let mut file = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(UNFINISHED)
             .tempfile_in(&self.directory)?;
         let tag = self.mac_of(digest, native).finalize().into_bytes();
         file.write_all(native)?;
@@ -90,7 +108,36 @@ impl NativeStore {
         file.as_file().sync_all()?;
         file.persist(self.path(digest))
             .map_err(|error| error.error)?;
-        File::open(&self.directory)?.sync_all()
+        File::open(&self.directory)?.sync_all()?;
+        self.shrink(digest)
+    }
+
+    /// Removes what was written longest ago, of other engines too, until the rest fits into the budget.
+    fn shrink(&self, newest: &Digest) -> io::Result<()> {
+        let keep = self.path(newest);
+        let mut files = Vec::new();
+        let mut bytes = 0_u64;
+        for file in fs::read_dir(&self.directory)? {
+            let path = file?.path();
+            // Another thread may have removed it meanwhile.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            bytes = bytes.saturating_add(metadata.len());
+            let is_ours = path.extension().is_some_and(|suffix| suffix == SUFFIX);
+            if is_ours && path != keep {
+                files.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+        files.sort_unstable();
+        for (_, length, path) in files {
+            if bytes <= self.budget_bytes {
+                break;
+            }
+            fs::remove_file(path)?;
+            bytes = bytes.saturating_sub(length);
+        }
+        Ok(())
     }
 
     /// Removes native code that turned out to be of no use.
@@ -147,7 +194,7 @@ mod tests {
 
     fn store(directory: &Path, key: u8) -> NativeStore {
         let engine = Engine::new(&code_config()).unwrap();
-        NativeStore::open(directory, &[key; 32], &engine).unwrap()
+        NativeStore::open(directory, 1_000, &[key; 32], &engine).unwrap()
     }
 
     #[test]
@@ -214,6 +261,30 @@ mod tests {
         store.write(&mine, b"native").unwrap();
         fs::rename(store.path(&mine), store.path(&theirs)).unwrap();
         assert!(matches!(store.read(&theirs), Err(NativeError::Forged)));
+    }
+
+    #[test]
+    fn a_full_directory_gives_up_what_is_oldest() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), 1);
+        let digests = [b"a", b"b", b"c"].map(|name| Digest::of(name));
+        for (age, digest) in digests.iter().enumerate() {
+            store.write(digest, &[0; 400]).unwrap();
+            let file = File::options().write(true).open(store.path(digest));
+            let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            file.unwrap().set_modified(written).unwrap();
+        }
+        let kept = digests.map(|digest| store.read(&digest).is_ok());
+        assert_eq!(kept, [false, true, true]);
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_cleared_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let unfinished = directory.path().join(".new-x");
+        fs::write(&unfinished, b"half").unwrap();
+        store(directory.path(), 1);
+        assert!(!unfinished.exists());
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<F: HandlerFunction> Export<F> {
         params: F::Params<'_>,
     ) -> wasmtime::Result<F::Return> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
-        let Some(function) = instance.get_func(&mut *store, &self.function) else {
+        let Some(function) = instance.get_func(&mut *store, self.function) else {
             return Err(wasmtime::Error::msg("the instance lacks its own export"));
         };
         #[expect(
