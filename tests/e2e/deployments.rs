@@ -3,6 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use wasm_encoder::{
+    ComponentImportSection, ComponentSection as _, ComponentTypeRef, ComponentTypeSection,
+    InstanceType,
+};
+use wasmparser::{Parser, ValidPayload, Validator};
 use wxhost_simulator::{Doing, Outcome};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
@@ -42,17 +47,17 @@ fn broken_components() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         ("a bare module", b"\0asm\x01\0\0\0".to_vec(), ""),
         (
             "an import of files",
-            importing("wasi:filesystem/types@0.2.0"),
+            importing("wasi:filesystem/types@0.2.0", &hello)?,
             "wasi:filesystem/types@0.2.0",
         ),
         (
             "an import of HTTP",
-            importing("wasi:http/types@0.2.0"),
+            importing("wasi:http/types@0.2.0", &hello)?,
             "wasi:http/types@0.2.0",
         ),
         (
             "an import of nobody's",
-            importing("acme:money/mint@1.0.0"),
+            importing("acme:money/mint@1.0.0", &hello)?,
             "acme:money/mint@1.0.0",
         ),
         ("64 MiB of nothing", plugin::padded(&hello, 64 << 20), ""),
@@ -316,15 +321,22 @@ async fn deployments(host: &Host, account: &Account) -> Result<(usize, Value)> {
     Ok((list.context("a list")?.len(), answer.clone()))
 }
 
-/// A component that imports an empty instance by this name.
-fn importing(name: &str) -> Vec<u8> {
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    // Type section: one instance type without declarations.
-    component.extend([7, 3, 1, 0x42, 0]);
-    // Import section: one import of that type.
-    let length = u8::try_from(name.len()).unwrap_or(0);
-    component.extend([10, length + 5, 1, 0, length]);
-    component.extend(name.as_bytes());
-    component.extend([5, 0]);
-    component
+/// `component` with one import more: an empty instance by this name.
+fn importing(name: &str, component: &[u8]) -> Result<Vec<u8>> {
+    let mut types = Validator::new();
+    let mut count = 0;
+    for part in Parser::new(0).parse_all(component) {
+        // The last end is that of the component itself.
+        if let ValidPayload::End(seen) = types.payload(&part?)? {
+            count = seen.as_ref().component_type_count();
+        }
+    }
+    let mut kinds = ComponentTypeSection::new();
+    kinds.instance(&InstanceType::new());
+    let mut imports = ComponentImportSection::new();
+    imports.import(name, ComponentTypeRef::Instance(count));
+    let mut more = component.to_vec();
+    kinds.append_to_component(&mut more);
+    imports.append_to_component(&mut more);
+    Ok(more)
 }

@@ -27,7 +27,8 @@ const CODES: [(Forgery, &str); 11] = [
     (Forgery::StaleTimestamp, "stale-timestamp"),
     (Forgery::EarlyTimestamp, "stale-timestamp"),
     (Forgery::Plaintext, "plaintext-refused"),
-    (Forgery::ForeignAppId, "foreign-app-id"),
+    // Whatever is wrong inside looks alike from outside.
+    (Forgery::ForeignAppId, "bad-envelope"),
     (Forgery::ForeignReceiver, "wrong-receiver"),
     (Forgery::BadPadding, "bad-envelope"),
     (Forgery::BadBase64, "bad-base64"),
@@ -152,7 +153,7 @@ async fn malformed_bodies_are_named(stage: Stage) -> Result<()> {
         ("", "malformed-xml"),
         ("<xml>", "malformed-xml"),
         ("<xml><Content>a</Contents></xml>", "malformed-xml"),
-        (entity, "malformed-xml"),
+        (entity, "entity-refused"),
         ("{\"MsgType\": ", "malformed-json"),
         (deep.as_str(), "too-deep"),
         (broad.as_str(), "too-many-elements"),

@@ -7,6 +7,7 @@ use futures::future::{join, try_join_all};
 use tokio::sync::watch;
 use wxhost_simulator::Outcome;
 use wxhost_tests::account::{Account, new_user};
+use wxhost_tests::admin::Bundle;
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
 use wxhost_wechat::envelope::Mode;
@@ -75,7 +76,7 @@ async fn too_many_reads(stage: Stage) -> Result<()> {
 }
 
 async fn too_many_effects(stage: Stage) -> Result<()> {
-    misbehave(stage, "effects", &Fate::Outcome("host-limit:effects")).await
+    misbehave(stage, "effects", &Fate::Outcome("host-limit:call-bytes")).await
 }
 
 async fn misbehave(stage: Stage, misdeed: &str, fate: &Fate) -> Result<()> {
@@ -85,7 +86,8 @@ async fn misbehave(stage: Stage, misdeed: &str, fate: &Fate) -> Result<()> {
     let (done, is_done) = watch::channel(false);
     let misdeeds = async {
         let users = (0..USERS).map(|_| new_user()).collect::<Result<Vec<_>>>()?;
-        let outcomes = try_join_all(users.iter().map(|user| rogue.say(host, user, misdeed))).await;
+        let outcomes =
+            try_join_all(users.iter().map(|user| rogue.insist(host, user, misdeed))).await;
         done.send_replace(true);
         outcomes
     };
@@ -123,16 +125,16 @@ async fn every_misdeed_has_its_outcome(stage: Stage) -> Result<()> {
         ("unreachable", "trap"),
         ("list", "host-limit:kv-reads"),
         ("fill-cache", "host-limit:cache-calls"),
-        ("huge", "host-limit:reply-bytes"),
+        ("huge", "host-limit:call-bytes"),
         ("empty-media", "invalid-reply"),
         ("articles 0", "invalid-reply"),
         ("articles 2", "invalid-reply"),
-        ("big-effect", "host-limit:effect-bytes"),
+        ("big-effect", "host-limit:call-bytes"),
         ("bad-key", "host-limit:effect-key"),
     ];
     let mut wrong = Vec::new();
     for (number, (misdeed, expected)) in misdeeds.into_iter().enumerate() {
-        let outcome = rogue.say(host, &user, misdeed).await?;
+        let outcome = rogue.insist(host, &user, misdeed).await?;
         ensure!(
             outcome == Outcome::Silent,
             "{misdeed:?} was answered {outcome:?}"
@@ -150,7 +152,7 @@ async fn flooded_log_is_cut(stage: Stage) -> Result<()> {
     const MAX_LOG_BYTES: usize = 64 << 10;
     let host = stage.host().await?;
     let rogue = stage.account(host, Mode::Safe, Plugin::Rogue).await?;
-    rogue.say(host, &new_user()?, "flood").await?;
+    rogue.insist(host, &new_user()?, "flood").await?;
     let calls = host.admin().calls_once_written(&rogue, 1).await?;
     let id = calls[0]["id"].as_str().context("an id")?;
     let call = host.admin().get(&format!("/api/v1/calls/{id}")).await?;
@@ -195,15 +197,20 @@ async fn greet_until(host: &Host, neighbour: &Account, done: watch::Receiver<boo
 }
 
 async fn crowd_of_loops_does_not_starve_others(stage: Stage) -> Result<()> {
-    // Few places, so that one tenant's loops could take all of them.
+    // Few places, and a tenant that may have half of them.
     let site = stage.site().await?.with("MAX_CONCURRENT_CALLS", 8);
     let host = site.host().await?;
-    let rogue = stage.account(&host, Mode::Plain, Plugin::Rogue).await?;
+    let tenant = host.admin().add_tenant_with(4).await?;
+    let rogue = Account::fresh(Mode::Plain, stage.wechat());
+    host.admin().add_account(&rogue, &tenant).await?;
+    let bundle = Bundle::of(Plugin::Rogue.component()?);
+    host.admin().deploy(&rogue, &bundle).await?;
     let neighbour = stage.account(&host, Mode::Plain, Plugin::Hello).await?;
     let (done, is_done) = watch::channel(false);
     let crowd = async {
         let users = (0..40).map(|_| new_user()).collect::<Result<Vec<_>>>()?;
-        let outcomes = try_join_all(users.iter().map(|user| rogue.say(&host, user, "loop"))).await;
+        let outcomes =
+            try_join_all(users.iter().map(|user| rogue.insist(&host, user, "loop"))).await;
         done.send_replace(true);
         outcomes
     };

@@ -389,8 +389,8 @@ async fn demo_comes_out_right(stage: Stage) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let plugins = wxhost_tests::plugin::directory()?;
     let demo = Command::new(host::binary()?)
-        .args(["demo", "--once"])
-        .env("WXHOST_PLUGINS", plugins)
+        .args(["demo", "--once", "--plugins"])
+        .arg(plugins)
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .kill_on_drop(true)

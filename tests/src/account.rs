@@ -151,6 +151,19 @@ impl Account {
             .await
     }
 
+    /// A user writes a text, and WeChat delivers it three times at most while it is told to come again.
+    pub async fn insist(&self, host: &Host, user: &OpenId, text: &str) -> Result<Outcome> {
+        let callback = self.callback(user, &Doing::text(text));
+        let mut outcome = self.deliver(host, &callback).await?;
+        for _ in 1..PushSettings::default().deliveries {
+            if !matches!(outcome, Outcome::Refused(status) if status == 503) {
+                break;
+            }
+            outcome = self.deliver(host, &callback).await?;
+        }
+        Ok(outcome)
+    }
+
     /// A user writes a text that must be answered with a text.
     pub async fn ask(&self, host: &Host, user: &OpenId, text: &str) -> Result<String> {
         match self.say(host, user, text).await? {

@@ -56,16 +56,29 @@ impl Host {
 
     /// Waits until it says that it is ready.
     pub async fn ready(mut self) -> Result<Self> {
-        let url = format!("{}/readyz", self.base);
-        wait::until("a host that is ready", wait::SOON, async || {
-            self.process.expect_running()?;
-            let answer = self.http.get(&url).send().await;
-            Ok(answer
-                .is_ok_and(|answer| answer.status().is_success())
-                .then_some(()))
-        })
-        .await?;
+        self.says_yes("/readyz").await?;
         Ok(self)
+    }
+
+    /// Waits until it says that it is alive, ready or not.
+    pub async fn alive(&mut self) -> Result<()> {
+        self.says_yes("/healthz").await
+    }
+
+    async fn says_yes(&mut self, path: &str) -> Result<()> {
+        let url = format!("{}{path}", self.base);
+        wait::until(
+            &format!("a host that says yes to {path}"),
+            wait::SOON,
+            async || {
+                self.process.expect_running()?;
+                let answer = self.http.get(&url).send().await;
+                Ok(answer
+                    .is_ok_and(|answer| answer.status().is_success())
+                    .then_some(()))
+            },
+        )
+        .await
     }
 
     /// Where it listens: `http://127.0.0.1:…`.

@@ -79,7 +79,11 @@ impl Default for Nonces {
 impl Shard {
     fn turn(&mut self, kept: Duration, now: Instant, most: usize) {
         let since = *self.young_since.get_or_insert(now);
-        if now.duration_since(since) >= kept || self.young.len() >= most {
+        if now.duration_since(since) >= 2 * kept {
+            self.old.clear();
+            self.young.clear();
+            self.young_since = Some(now);
+        } else if now.duration_since(since) >= kept || self.young.len() >= most {
             std::mem::swap(&mut self.old, &mut self.young);
             self.young.clear();
             self.young_since = Some(now);
@@ -144,7 +148,10 @@ mod tests {
         let held: usize = nonces
             .shards
             .iter()
-            .map(|shard| shard.lock().young.len() + shard.lock().old.len())
+            .map(|shard| {
+                let shard = shard.lock();
+                shard.young.len() + shard.old.len()
+            })
             .sum();
         assert!(held <= SHARDS * 16, "{held} nonces are held");
     }
