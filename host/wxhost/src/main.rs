@@ -27,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs tenants' WebAssembly plugins for WeChat official accounts.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version)]
 struct Cli {
     #[command(flatten)]
     connection: Connection,

@@ -1,6 +1,6 @@
 //! The admin API, `/api/v1`: what an operator's programs and the command line call.
 //!
-//! Every handler takes an [`Operator`], which only a request with the admin token can be. Bodies are
+//! Every handler takes an `Operator`, which only a request with the admin token can be. Bodies are
 //! bounded, unknown fields are refused, and every refusal names the field.
 
 mod accounts;
