@@ -321,7 +321,7 @@ async fn deployments(host: &Host, account: &Account) -> Result<(usize, Value)> {
     Ok((list.context("a list")?.len(), answer.clone()))
 }
 
-/// `component` with one import more: an empty instance by this name.
+/// `component` with one import more: an instance by this name that has a function.
 fn importing(name: &str, component: &[u8]) -> Result<Vec<u8>> {
     let mut types = Validator::new();
     let mut count = 0;
@@ -332,7 +332,14 @@ fn importing(name: &str, component: &[u8]) -> Result<Vec<u8>> {
         }
     }
     let mut kinds = ComponentTypeSection::new();
-    kinds.instance(&InstanceType::new());
+    let mut instance = InstanceType::new();
+    instance
+        .ty()
+        .function()
+        .params::<_, wasm_encoder::ComponentValType>([])
+        .result(None);
+    instance.export("ask", ComponentTypeRef::Func(0));
+    kinds.instance(&instance);
     let mut imports = ComponentImportSection::new();
     imports.import(name, ComponentTypeRef::Instance(count));
     let mut more = component.to_vec();

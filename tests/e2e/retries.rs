@@ -173,7 +173,7 @@ async fn late_answer_goes_to_the_outbox(stage: Stage) -> Result<()> {
     .await?;
     ensure!(rows.len() == 1, "{rows:?}");
     ensure!(
-        rows[0].open_id == user.as_str() && rows[0].state == "pending",
+        rows[0].open_id == user.as_str() && rows[0].state == "waiting",
         "{rows:?}"
     );
     Ok(())

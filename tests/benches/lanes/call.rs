@@ -46,7 +46,7 @@ async fn measure_all() -> Result<()> {
         [7; 32],
         Compiler::InProcess,
     );
-    let bare_engine = Engine::new(&engine_config(&settings))?;
+    let bare_engine = Engine::new(&engine_config(&settings)).map_err(plain)?;
     let runtime = Runtime::new(settings)?;
 
     let mut costs = Table::new(&[
@@ -64,7 +64,7 @@ async fn measure_all() -> Result<()> {
     ]);
     for (name, sample, text) in CASES {
         let component = sample.component()?;
-        let floor = Floor::new(&bare_engine, &component, text)?;
+        let floor = Floor::new(&bare_engine, &component, text).map_err(plain)?;
         let digest = runtime.check(component).await?.digest;
         let plugin = runtime
             .loaded(&digest)
@@ -111,7 +111,7 @@ async fn compare(
     for round in 0..=size("BENCH_ROUNDS", ROUNDS) {
         let started = Instant::now();
         for _ in 0..calls() {
-            floor.call().await?;
+            floor.call().await.map_err(plain)?;
         }
         let bare_round = micros_a_call(started);
 
@@ -144,7 +144,7 @@ async fn compare(
 async fn parts_of(floor: &Floor) -> Result<Parts> {
     let mut sum = Parts::default();
     for _ in 0..calls() {
-        let parts = floor.call_in_parts().await?;
+        let parts = floor.call_in_parts().await.map_err(plain)?;
         sum.store += parts.store;
         sum.instantiate += parts.instantiate;
         sum.call += parts.call;
@@ -229,4 +229,9 @@ impl Capabilities for Nothing {
     fn random(&self, bytes: &mut [u8]) {
         bytes.fill(0);
     }
+}
+
+/// Wasmtime's error, whose type anyhow does not know, with all that it says.
+fn plain(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
 }

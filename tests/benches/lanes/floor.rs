@@ -3,15 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use wasmtime::Result;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
-use bindings::wxhost::plugin::{account, cache, callback, config, kv, log, random, reply, time};
+use bindings::wxhost::plugin::{
+    account, cache, callback, config, effects, kv, log, random, reply, time,
+};
 use bindings::{CallbackPlugin, CallbackPluginPre};
 
 mod bindings {
-    #![expect(missing_docs, reason = "generated; its documentation is the WIT's")]
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "callback-plugin",
@@ -86,9 +87,9 @@ impl Floor {
         match outcome {
             Ok(outcome) => match outcome.reply {
                 Some(reply::Reply::Text(text)) => Ok(text.len()),
-                other => anyhow::bail!("the plugin answered {other:?}"),
+                other => wasmtime::bail!("the plugin answered {other:?}"),
             },
-            Err(error) => anyhow::bail!("the plugin failed: {error:?}"),
+            Err(error) => wasmtime::bail!("the plugin failed: {error:?}"),
         }
     }
 }
@@ -111,6 +112,12 @@ fn event(text: &str) -> callback::Event {
 
 /// Answers every import with next to nothing.
 struct Bare;
+
+impl callback::Host for Bare {}
+
+impl effects::Host for Bare {}
+
+impl reply::Host for Bare {}
 
 impl account::Host for Bare {
     fn get(&mut self) -> account::Info {

@@ -186,7 +186,7 @@ async fn onboard(host: &Host, accounts: &[&Account]) -> Result<()> {
     let bundle = Bundle::of(Plugin::Hello.component()?);
     for block in accounts.chunks(10) {
         // One tenant's share of the host is not what is measured here.
-        let tenant = host.admin().add_tenant_with(10_000).await?;
+        let tenant = host.admin().add_tenant_with(4_096).await?;
         for account in block {
             host.admin().add_account(account, &tenant).await?;
             host.admin().deploy(account, &bundle).await?;
