@@ -78,14 +78,15 @@ async fn answer_of_one_host_is_given_by_the_other(stage: Stage) -> Result<()> {
 }
 
 async fn wiped_redis_does_not_double_effects(stage: Stage) -> Result<()> {
-    let one = stage.host().await?;
-    let other = stage.second_host().await?;
-    let account = stage.account(one, Mode::Safe, Plugin::Rogue).await?;
+    let site = stage.site().await?;
+    let one = site.host().await?;
+    let other = site.host().await?;
+    let account = stage.account(&one, Mode::Safe, Plugin::Rogue).await?;
     known_on(&other, &account).await?;
     let user = new_user()?;
     let callback = account.callback(&user, &Doing::text("count"));
-    let first = account.deliver(one, &callback).await?;
-    stage.wipe_redis().await?;
+    let first = account.deliver(&one, &callback).await?;
+    stage.wipe_redis(&site).await?;
     // The other host has never seen the event, and nobody remembers it but the database.
     let second = account.deliver(&other, &callback).await?;
     expect_one_answer(&[first, second])?;

@@ -129,10 +129,10 @@ impl Stage {
         }
     }
 
-    /// Makes Redis forget everything.
-    pub(crate) async fn wipe_redis(&self) -> Result<()> {
+    /// Makes Redis forget everything about a site.
+    pub(crate) async fn wipe_redis(&self, site: &Site) -> Result<()> {
         let (_, redis) = self.world.servers().await?;
-        redis.wipe().await
+        redis.wipe(site.redis_database()).await
     }
 
     /// A Python that scenarios share, prepared by the first that asks.

@@ -22,7 +22,7 @@ impl Redis {
     pub async fn start(directory: &Path) -> Result<Self> {
         let port = port::free()?;
         let arguments =
-            format!("--port {port} --bind 127.0.0.1 --appendonly no --databases 64 --dir")
+            format!("--port {port} --bind 127.0.0.1 --appendonly no --databases 256 --dir")
                 .split(' ')
                 .map(str::to_owned)
                 .chain([
@@ -58,21 +58,22 @@ impl Redis {
         self.port
     }
 
-    /// Forgets everything, in all databases.
-    pub async fn wipe(&self) -> Result<()> {
-        let answer = say(self.port, "FLUSHALL").await?;
-        ensure!(answer == "+OK\r\n", "FLUSHALL answered {answer:?}");
+    /// Forgets everything in one database.
+    pub async fn wipe(&self, database: &str) -> Result<()> {
+        let answer = say(self.port, &format!("SELECT {database}\r\nFLUSHDB")).await?;
+        ensure!(answer == "+OK\r\n+OK\r\n", "FLUSHDB answered {answer:?}");
         Ok(())
     }
 }
 
-/// Says one inline command and reads a one-line answer.
+/// Says inline commands and reads their short answers.
 async fn say(port: u16, command: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream
         .write_all(format!("{command}\r\n").as_bytes())
         .await?;
-    let mut answer = [0; 64];
-    let length = stream.read(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

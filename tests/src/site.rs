@@ -63,7 +63,7 @@ impl Site {
             "postgres://wxhost@127.0.0.1:{}/{database}",
             to_postgres.port()
         );
-        let redis_url = format!("redis://127.0.0.1:{}/{}", to_redis.port(), number % 64);
+        let redis_url = format!("redis://127.0.0.1:{}/{}", to_redis.port(), number % 256);
         site.settings.push(("DATABASE_URL".into(), database_url));
         site.settings.push(("REDIS_URL".into(), redis_url));
         site.relays = Some((to_postgres, to_redis));
@@ -78,7 +78,7 @@ impl Site {
         let site = Self::new(Pair::Shared, directory)?;
         Ok(site.with("DATABASE_URL", postgres.url(&database)).with(
             "REDIS_URL",
-            format!("redis://127.0.0.1:{}/{}", redis.port(), number % 64),
+            format!("redis://127.0.0.1:{}/{}", redis.port(), number % 256),
         ))
     }
 
@@ -143,6 +143,15 @@ impl Site {
             ),
             url => url.to_owned(),
         }
+    }
+
+    /// Its database in Redis; empty where the store is in memory.
+    #[must_use]
+    pub fn redis_database(&self) -> &str {
+        self.setting("REDIS_URL")
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
     }
 
     /// The line to PostgreSQL; absent where the database is a file.
