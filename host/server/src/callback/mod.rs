@@ -1,7 +1,7 @@
 //! The callback lane: from an opened delivery to what WeChat is told.
 //!
 //! A delivery is admitted to its event's run ([`crate::inbox`]); the run is driven once
-//! ([`drive`]), by the first delivery's host; every delivery waits for it within WeChat's five
+//! (`drive`), by the first delivery's host; every delivery waits for it within WeChat's five
 //! seconds. When the last delivery would run out of time, the event is kept in the database and
 //! acknowledged, and the answer goes to the outbox.
 

@@ -5,7 +5,7 @@
 //! that died runs out, and the next delivery takes the event over.
 //!
 //! A Redis that does not answer costs one time-out; after that, calls fail at once for
-//! [`REST_AFTER_FAILURE`], so that callbacks go on at full speed without it.
+//! a second, so that callbacks go on at full speed without it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
