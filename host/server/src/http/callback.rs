@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -137,10 +137,7 @@ async fn answer(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Ending, Ending> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
-        .await
-        .map_err(|_| Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"))?
-        .map_err(|_| Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"))?;
+    let body = read(body, headers).await?;
     let query = CallbackQuery::parse(query);
     let now = state.clock.now_seconds();
     let Some(account) = state
@@ -173,6 +170,21 @@ async fn answer(
         Reception::Unavailable => Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         Reception::Replayed => Ending::refused(StatusCode::FORBIDDEN, "replayed-nonce"),
     })
+}
+
+/// The whole body, unless it is too large (or says that it will be) or too slow.
+async fn read(body: Body, headers: &HeaderMap) -> Result<Bytes, Ending> {
+    let too_large = || Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large");
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
+        .await
+        .map_err(|_| Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"))?
+        .map_err(|_| too_large())
 }
 
 fn reply(
