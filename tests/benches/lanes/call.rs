@@ -17,9 +17,9 @@ use crate::settings::size;
 use crate::table::{Table, median};
 
 /// Rounds of each, taking turns.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 60;
 /// Calls of a round.
-const CALLS: usize = 20_000;
+const CALLS: usize = 5_000;
 
 /// What is called: a name, a sample plugin, and the text that it gets.
 const CASES: [(&str, plugin::Plugin, &str); 2] = [
@@ -76,20 +76,9 @@ async fn measure_all() -> Result<()> {
             &format!("{ours:.2}"),
             &format!("{:.2}", ours / bare),
         ]);
-        let Parts {
-            store,
-            instantiate,
-            call,
-            drop,
-        } = parts_of(&floor).await?;
-        let cell = |part: Duration| format!("{:.2}", part.as_secs_f64() * 1e6 / calls() as f64);
-        parts.row(&[
-            &name,
-            &cell(store),
-            &cell(instantiate),
-            &cell(call),
-            &cell(drop),
-        ]);
+        let [store, instantiate, call, drop] =
+            parts_of(&floor).await?.map(|part| format!("{part:.2}"));
+        parts.row(&[&name, &store, &instantiate, &call, &drop]);
     }
     costs.print();
     parts.print();
@@ -106,15 +95,14 @@ async fn compare(
 ) -> Result<(f64, f64)> {
     let tenant = Arc::new(TenantPermits::new(16, 16));
     let event = event(text);
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
-    // The first round warms up the pool and is not counted.
-    for round in 0..=size("BENCH_ROUNDS", ROUNDS) {
+    let floor_round = async || -> Result<f64> {
         let started = Instant::now();
         for _ in 0..calls() {
             floor.call().await.map_err(plain)?;
         }
-        let bare_round = micros_a_call(started);
-
+        Ok(micros_a_call(started))
+    };
+    let our_round = async || -> Result<f64> {
         let started = Instant::now();
         for _ in 0..calls() {
             let call = Call {
@@ -132,25 +120,43 @@ async fn compare(
                 "no text"
             );
         }
-        let our_round = micros_a_call(started);
-        if round > 0 {
-            bare.push(bare_round);
-            ours.push(our_round);
+        Ok(micros_a_call(started))
+    };
+    // Warms up both pools.
+    floor_round().await?;
+    our_round().await?;
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    for round in 0..size("BENCH_ROUNDS", ROUNDS) {
+        // Who goes first changes, so that it favours nobody.
+        if round % 2 == 0 {
+            bare.push(floor_round().await?);
+            ours.push(our_round().await?);
+        } else {
+            ours.push(our_round().await?);
+            bare.push(floor_round().await?);
         }
     }
     Ok((median(bare), median(ours)))
 }
 
-async fn parts_of(floor: &Floor) -> Result<Parts> {
-    let mut sum = Parts::default();
-    for _ in 0..calls() {
-        let parts = floor.call_in_parts().await.map_err(plain)?;
-        sum.store += parts.store;
-        sum.instantiate += parts.instantiate;
-        sum.call += parts.call;
-        sum.drop += parts.drop;
+/// Medians over rounds, in microseconds a call: store, instantiate, call, drop.
+async fn parts_of(floor: &Floor) -> Result<[f64; 4]> {
+    let mut rounds: [Vec<f64>; 4] = Default::default();
+    for _ in 0..size("BENCH_ROUNDS", ROUNDS) {
+        let mut sum = Parts::default();
+        for _ in 0..calls() {
+            let parts = floor.call_in_parts().await.map_err(plain)?;
+            sum.store += parts.store;
+            sum.instantiate += parts.instantiate;
+            sum.call += parts.call;
+            sum.drop += parts.drop;
+        }
+        let sums = [sum.store, sum.instantiate, sum.call, sum.drop];
+        for (round, part) in rounds.iter_mut().zip(sums) {
+            round.push(part.as_secs_f64() * 1e6 / calls() as f64);
+        }
     }
-    Ok(sum)
+    Ok(rounds.map(median))
 }
 
 fn calls() -> usize {

@@ -4,13 +4,17 @@
 use std::time::{Duration, Instant};
 
 use wasmtime::Result;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{
+    Component, ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc,
+};
+use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store};
 
+use bindings::CallbackPlugin;
+use bindings::exports::wxhost::plugin::callback_handler::{Outcome, PluginError};
 use bindings::wxhost::plugin::{
     account, cache, callback, config, effects, kv, log, random, reply, time,
 };
-use bindings::{CallbackPlugin, CallbackPluginPre};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -20,10 +24,13 @@ mod bindings {
     });
 }
 
+type Handle<'a> = TypedFunc<(&'a callback::Event,), (Result<Outcome, PluginError>,)>;
+
 /// A component, ready to be instantiated by bare wasmtime.
 pub(crate) struct Floor {
     engine: Engine,
-    pre: CallbackPluginPre<Bare>,
+    pre: InstancePre<Bare>,
+    handle: ComponentExportIndex,
     event: callback::Event,
 }
 
@@ -42,10 +49,16 @@ impl Floor {
         let mut linker = Linker::new(engine);
         CallbackPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |bare| bare)?;
         let component = Component::new(engine, component)?;
-        let pre = CallbackPluginPre::new(linker.instantiate_pre(&component)?)?;
+        let interface = component
+            .get_export_index(None, "wxhost:plugin/callback-handler@0.1.0")
+            .context("no handler")?;
+        let handle = component
+            .get_export_index(Some(&interface), "handle")
+            .context("no function")?;
         Ok(Self {
             engine: engine.clone(),
-            pre,
+            pre: linker.instantiate_pre(&component)?,
+            handle,
             event: event(text),
         })
     }
@@ -54,7 +67,7 @@ impl Floor {
     pub(crate) async fn call(&self) -> Result<usize> {
         let mut store = self.store();
         let plugin = self.pre.instantiate_async(&mut store).await?;
-        self.handle(&mut store, &plugin).await
+        self.handle(&mut store, plugin).await
     }
 
     /// The same with a watch in hand.
@@ -64,7 +77,7 @@ impl Floor {
         let stored = Instant::now();
         let plugin = self.pre.instantiate_async(&mut store).await?;
         let instantiated = Instant::now();
-        self.handle(&mut store, &plugin).await?;
+        self.handle(&mut store, plugin).await?;
         let called = Instant::now();
         drop(store);
         Ok(Parts {
@@ -81,9 +94,18 @@ impl Floor {
         store
     }
 
-    async fn handle(&self, store: &mut Store<Bare>, plugin: &CallbackPlugin) -> Result<usize> {
-        let handler = plugin.wxhost_plugin_callback_handler();
-        let outcome = handler.call_handle(store, &self.event).await?;
+    async fn handle(&self, store: &mut Store<Bare>, plugin: Instance) -> Result<usize> {
+        let function = plugin
+            .get_func(&mut *store, self.handle)
+            .context("no function")?;
+        #[expect(
+            unsafe_code,
+            reason = "to compare the types again costs more than the call: no floor"
+        )]
+        // SAFETY: the types are those that the component's WIT was generated from, and the answer is
+        // looked at below.
+        let function: Handle<'_> = unsafe { TypedFunc::new_unchecked(function) };
+        let (outcome,) = function.call_async(store, (&self.event,)).await?;
         match outcome {
             Ok(outcome) => match outcome.reply {
                 Some(reply::Reply::Text(text)) => Ok(text.len()),
