@@ -60,7 +60,11 @@ fn broken_components() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
             importing("acme:money/mint@1.0.0", &hello)?,
             "acme:money/mint@1.0.0",
         ),
-        ("64 MiB of nothing", plugin::padded(&hello, 64 << 20), ""),
+        (
+            "32 MiB of nothing",
+            plugin::padded(&hello, 32 << 20),
+            "33554432",
+        ),
     ])
 }
 
