@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use wxhost_wechat::body::MAX_BODY_BYTES;
 use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
 
@@ -21,6 +22,10 @@ use crate::telemetry::{CallbackLabels, Metrics, Word};
 
 /// How long a body may take to arrive: WeChat would have hung up by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of a refused body is read, and for how long, so that its sender hears the answer.
+const MAX_DISCARDED_BYTES: usize = 4 * MAX_BODY_BYTES;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the callback routes work with.
 #[derive(Debug, Clone)]
@@ -179,12 +184,26 @@ async fn read(body: Body, headers: &HeaderMap) -> Result<Bytes, Ending> {
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        // A connection that is closed with bytes unread takes the answer with it.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard(body)).await;
         return Err(too_large());
     }
     tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
         .await
         .map_err(|_| Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"))?
         .map_err(|_| too_large())
+}
+
+/// Reads what is left of a refused body, within reason.
+async fn discard(body: Body) {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        bytes += chunk.len();
+        if bytes > MAX_DISCARDED_BYTES {
+            return;
+        }
+    }
 }
 
 fn reply(
