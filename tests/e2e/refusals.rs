@@ -133,9 +133,9 @@ async fn refusals_of_unknown_accounts_take_as_long(stage: Stage) -> Result<()> {
         known.push(time(account.url(host), 403).await?);
         unknown.push(time(format!("{}/callback/wx0123456789abcdef", host.base()), 404).await?);
     }
-    known.sort_unstable();
-    unknown.sort_unstable();
-    let (known, unknown) = (known[PAIRS / 2], unknown[PAIRS / 2]);
+    // The shortest of each: what else the machine does only makes them longer.
+    let shortest = |times: Vec<Duration>| times.into_iter().min().context("a time");
+    let (known, unknown) = (shortest(known)?, shortest(unknown)?);
     let ratio = known.as_secs_f64() / unknown.as_secs_f64();
     ensure!(
         (0.6..1.7).contains(&ratio),
