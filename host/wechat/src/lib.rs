@@ -1,8 +1,8 @@
-//! WeChat's callback protocol, pure: bytes in, values out. No IO, no clock, no randomness.
+//! WeChat's protocol for official accounts, pure: bytes in, values out. No IO, no clock, no randomness.
 //!
 //! WeChat's servers call an account's URL with a signed query and an XML or JSON body, in clear or
-//! sealed with AES; the answer to that call is the reply that the user sees. This crate knows every
-//! byte of that exchange and nothing else; who the account is, what time it is and where random bytes
+//! sealed with AES; the answer to that call is the reply that the user sees. In the other direction an
+//! account calls WeChat's API with a token. This crate knows every byte of both and nothing else; who the account is, what time it is and where random bytes
 //! come from is told by the caller, so everything here can be tested by table and fuzzed.
 //!
 //! Reading order:
@@ -14,6 +14,8 @@
 //! 5. [`reply`]: what an account may answer, and WeChat's limits on it.
 //! 6. [`envelope`]: the whole exchange: [`envelope::verify_url`], [`envelope::open`],
 //!    [`envelope::seal`].
+//! 7. [`api`]: calls to WeChat and their answers; [`errcode`]: how it refuses.
+//! 8. [`jssdk`]: signatures for an account's web pages.
 //!
 //! The rules come from WeChat's documents 接入概述 (server configuration), 接收普通消息 and 接收事件推送
 //! (messages and events), 被动回复用户消息 (replies) and 消息加解密说明 (encryption).
@@ -34,3 +36,7 @@ pub mod message;
 pub mod reply;
 
 pub mod envelope;
+
+pub mod api;
+pub mod errcode;
+pub mod jssdk;

@@ -1,6 +1,6 @@
-//! What an account must keep to itself: the callback token and the AES key.
+//! What an account must keep to itself: the callback token, the AES key and the AppSecret.
 //!
-//! Both are wiped from memory when dropped and never show themselves in `Debug`. Sealing them at rest
+//! All are wiped from memory when dropped and never show themselves in `Debug`. Sealing them at rest
 //! is the server's work.
 
 use std::fmt;
@@ -17,6 +17,10 @@ pub const MAX_TOKEN_LENGTH: usize = 32;
 pub const MIN_TOKEN_LENGTH: usize = 3;
 /// Characters of an EncodingAESKey.
 pub const AES_KEY_LENGTH: usize = 43;
+/// Fewest characters of an AppSecret. WeChat gives out 32; its documents promise no number.
+pub const MIN_APP_SECRET_LENGTH: usize = 16;
+/// Most characters of an AppSecret.
+pub const MAX_APP_SECRET_LENGTH: usize = 64;
 
 /// The last of the 43 characters carries four bits; WeChat's console gives out keys whose two spare
 /// bits are set, so they must be allowed.
@@ -36,6 +40,9 @@ pub enum SecretError {
     /// An EncodingAESKey is 43 letters and digits.
     #[error("an EncodingAESKey has exactly 43 letters and digits")]
     AesKey,
+    /// An AppSecret is 16 to 64 letters and digits.
+    #[error("an AppSecret has 16 to 64 letters and digits")]
+    AppSecret,
 }
 
 /// The token that signs callbacks (Token of 服务器配置): 3 to 32 letters and digits.
@@ -112,6 +119,36 @@ impl fmt::Debug for EncodingAesKey {
     }
 }
 
+/// The secret that access tokens are got with (AppSecret): 16 to 64 letters and digits, 32 as a rule.
+#[derive(Clone)]
+pub struct AppSecret(SecretString);
+
+impl AppSecret {
+    /// Checks length and characters.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError::AppSecret`].
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let fits = (MIN_APP_SECRET_LENGTH..=MAX_APP_SECRET_LENGTH).contains(&text.len());
+        if !fits || !is_alphanumeric(text) {
+            return Err(SecretError::AppSecret);
+        }
+        Ok(Self(SecretString::from(text)))
+    }
+
+    /// The secret itself, for the token calls and for sealing at rest.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for AppSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AppSecret(…)")
+    }
+}
+
 fn is_alphanumeric(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
@@ -153,12 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn app_secret_takes_16_to_64_letters_and_digits() {
+        let usual = "0123456789abcdef0123456789abcdef";
+        for good in [usual, &usual[16..], &usual.repeat(2)] {
+            assert_eq!(AppSecret::parse(good).unwrap().expose(), good);
+        }
+        for bad in [
+            "",
+            &usual[17..],
+            &format!("{usual}{usual}0"),
+            &usual.replace('0', "&"),
+        ] {
+            let error = AppSecret::parse(bad).unwrap_err();
+            assert_eq!(error, SecretError::AppSecret, "{bad}");
+        }
+    }
+
+    #[test]
     fn debug_shows_nothing() {
         let token = CallbackToken::parse("topsecret").unwrap();
         let key = EncodingAesKey::parse(&"k".repeat(43)).unwrap();
+        let secret = AppSecret::parse(&"s".repeat(32)).unwrap();
         assert_eq!(
-            format!("{token:?} {key:?}"),
-            "CallbackToken(…) EncodingAesKey(…)"
+            format!("{token:?} {key:?} {secret:?}"),
+            "CallbackToken(…) EncodingAesKey(…) AppSecret(…)"
         );
     }
 }

@@ -6,7 +6,7 @@ use wxhost_wechat::envelope::{
 };
 use wxhost_wechat::id::AppId;
 use wxhost_wechat::secret::EncodingAesKey;
-use wxhost_wechat::{signature, xml};
+use wxhost_wechat::{jssdk, signature, xml};
 
 use crate::data;
 
@@ -28,7 +28,7 @@ impl<'v> Strings<'v> {
 fn every_vector_has_its_known_answer() {
     let vectors = data::json("vectors.json");
     let vectors = vectors.as_array().unwrap();
-    assert_eq!(vectors.len(), 28);
+    assert_eq!(vectors.len(), 31);
     for vector in vectors {
         let name = vector["name"].as_str().unwrap();
         let (inputs, expected) = (Strings(&vector["inputs"]), Strings(&vector["expected"]));
@@ -37,7 +37,10 @@ fn every_vector_has_its_known_answer() {
             "sha1_sorted_concat" => {
                 let digest = signature::sha1_sorted_concat(&parts(&inputs));
                 assert_eq!(hex::encode(digest), expected.at("sha1"), "{name}");
+                let card = jssdk::card_signature(&parts(&inputs));
+                assert_eq!(card, expected.at("sha1"), "{name}");
             }
+            "jsapi_signature" => assert_eq!(page(&inputs), expected.at("signature"), "{name}"),
             "sha1_sorted_amp" => {
                 let mut sorted = parts(&inputs);
                 sorted.sort_unstable();
@@ -73,6 +76,17 @@ fn parts<'v>(inputs: &Strings<'v>) -> Vec<&'v str> {
         .iter()
         .map(|part| part.as_str().unwrap())
         .collect()
+}
+
+fn page(inputs: &Strings<'_>) -> String {
+    let page = jssdk::page_url(inputs.at("url")).unwrap();
+    let timestamp = inputs.at("timestamp").parse().unwrap();
+    jssdk::signature(
+        inputs.at("jsapi_ticket"),
+        inputs.at("noncestr"),
+        timestamp,
+        &page,
+    )
 }
 
 fn callback(inputs: &Strings<'_>) -> String {

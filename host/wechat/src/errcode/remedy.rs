@@ -1,0 +1,80 @@
+//! What to do about a code, in one sentence for an operator or an account's owner.
+
+use super::{Advice, Class, Errcode};
+
+/// The sentence of `code`: its own where it has one, otherwise that of its class and advice.
+pub(super) fn of(code: Errcode) -> &'static str {
+    own(code.0).unwrap_or_else(|| shared(code))
+}
+
+fn own(code: i64) -> Option<&'static str> {
+    Some(match code {
+        40001 => {
+            "Renew the access token; if the token call itself answers this, correct the AppSecret."
+        }
+        40003 | 49003 => {
+            "Use an open id of this very account: each account knows a person by another one."
+        }
+        40007 => "Upload the media again: temporary media live for three days.",
+        40013 => "Correct the AppId.",
+        40033 => "Send the text as UTF-8, without \\u escapes and control characters.",
+        40037 => "Use the id of a template that this account has.",
+        40125 => {
+            "Correct the AppSecret; it is shown once, when it is set anew in WeChat's console."
+        }
+        40130 => "Send to two open ids at least, or send a preview.",
+        40164 => {
+            "Add this host's public addresses to the account's IP allow-list in WeChat's console."
+        }
+        40243 => "Unfreeze the AppSecret in WeChat's console.",
+        42007 => "Let the user authorise again.",
+        43004 | 50005 => "The person does not follow the account: send nothing until they do.",
+        43019 => "Take the person off the account's blacklist, or send nothing to them.",
+        43101 => "Drop the subscription: the person refused it, or its one message is used up.",
+        45009 => "Wait for midnight in Beijing, or clear the quota (ten times a month).",
+        45015 => "Send a template or subscription message, or wait until the person acts again.",
+        45028 => "Wait for the next day or month: no mass message is left.",
+        45047 => {
+            "Wait until the person acts again: they have got all the messages that one act allows."
+        }
+        45056 => "Delete a tag first: an account has 100 at most.",
+        45059 => "Take a tag off the person first: 20 is the most.",
+        45065 => "Nothing: this message was taken before.",
+        45066 => "Wait a minute before the same mass message is sent again.",
+        46003 => "Create a menu first.",
+        48001 => "Get the account verified, or use an API that its type is entitled to.",
+        48004 => "Read in WeChat's console why the API was taken away, and appeal there.",
+        48006 => "Wait for the next month: the quota can be cleared ten times a month.",
+        50004 => "Ask WeChat why the account may get no tokens.",
+        50007 => "Get the account unfrozen in WeChat's console.",
+        61003 | 61007 => {
+            "Let the account's owner authorise the third-party platform again, with this right."
+        }
+        61024 => "Use the third-party platform's token: the account is run by a platform.",
+        65303 => "Create the default menu first.",
+        76003 => "Give the path from `/` on, without a host.",
+        89501 | 89503 | 89505 => {
+            "Let the account's administrator confirm this host's address in WeChat."
+        }
+        89506 | 89507 => {
+            "Add this host's address to the IP allow-list: the administrator refused it, for an hour or a day."
+        }
+        _ => return None,
+    })
+}
+
+fn shared(code: Errcode) -> &'static str {
+    match (code.class(), code.advice()) {
+        (Class::Success, _) => "Nothing.",
+        (Class::Owner, _) => "Ask the account's owner to look at it in WeChat's console.",
+        (Class::Rights, _) => "Ask the account's owner for the right to this API.",
+        (Class::Unreachable, _) => "Send nothing to this person in this way; take another.",
+        (Class::Content, _) => "Correct the message; WeChat's text says what is wrong with it.",
+        (_, Advice::RefreshToken) => "Renew the access token and repeat once.",
+        (_, Advice::Backoff) => "Repeat later, each time after a longer wait.",
+        (_, Advice::NextDay) => "Repeat after midnight in Beijing.",
+        (_, Advice::Fallback) => "Take another way to do it.",
+        (_, Advice::Alert) => "Ask the account's owner to look at it in WeChat's console.",
+        (_, Advice::Never) => "Correct the call; WeChat's text says what is wrong with it.",
+    }
+}
