@@ -17,6 +17,7 @@ use crate::accounts::Accounts;
 use crate::callback::{Lane, LaneParts, LaneSettings};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::contacts::{self, Sightings};
 use crate::db::Database;
 use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
@@ -110,10 +111,13 @@ impl App {
         }
         let parts = Parts::open(config).await?;
         let (records, writer) = records::channel(parts.db.clone(), Arc::clone(&parts.metrics));
-        let lane = Arc::new(Lane::new(parts.lane_parts(records)));
+        let (sightings, sighting_writer) =
+            contacts::channel(parts.db.clone(), Arc::clone(&parts.metrics));
+        let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
         let stop = CancellationToken::new();
         let loops = TaskTracker::new();
         loops.spawn(writer.run(stop.clone()));
+        loops.spawn(sighting_writer.run(stop.clone()));
         parts.spawn_loops(&loops, &lane, &stop);
         let closing = CancellationToken::new();
         let (public, operator) = parts.routers(&lane);
@@ -221,7 +225,7 @@ impl Parts {
         })
     }
 
-    fn lane_parts(&self, records: records::Records) -> LaneParts {
+    fn lane_parts(&self, records: records::Records, sightings: Sightings) -> LaneParts {
         LaneParts {
             accounts: Arc::clone(&self.accounts),
             runtime: Arc::clone(&self.runtime),
@@ -230,6 +234,7 @@ impl Parts {
             store: self.store.clone(),
             keys: Arc::clone(&self.keys),
             records,
+            sightings,
             metrics: Arc::clone(&self.metrics),
             clock: Clock,
             settings: LaneSettings {

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub under_way: Gauge,
     /// Records that found no room or no database.
     pub records_dropped: Counter<u64, AtomicU64>,
+    /// Observations of contacts that found no room or no database.
+    pub sightings_dropped: Counter<u64, AtomicU64>,
     /// Plugins loaded.
     pub loaded_plugins: Gauge,
     /// Accounts known.
@@ -97,6 +99,7 @@ impl Metrics {
             reruns: Counter::default(),
             under_way: Gauge::default(),
             records_dropped: Counter::default(),
+            sightings_dropped: Counter::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
         };
@@ -115,6 +118,11 @@ impl Metrics {
             "call_records_dropped",
             "Call records that were not written",
             m.records_dropped.clone(),
+        );
+        registry.register(
+            "contact_sightings_dropped",
+            "Observations of contacts that were not written",
+            m.sightings_dropped.clone(),
         );
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());
         registry.register("accounts", "Accounts known", m.accounts.clone());

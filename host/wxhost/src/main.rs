@@ -5,6 +5,7 @@ mod account;
 mod calls;
 mod client;
 mod compile;
+mod contacts;
 mod plugin;
 mod serve;
 mod table;
@@ -50,6 +51,8 @@ enum Command {
     Plugin(plugin::PluginVerb),
     /// What came of the calls of an account's plugins.
     Calls(calls::CallsArgs),
+    /// The people who met an account.
+    Contacts(contacts::ContactsArgs),
     /// Shows a host at work, with two tenants, three accounts and a pretend WeChat.
     Demo(demo::DemoArgs),
     /// Plays WeChat against a running host.
@@ -94,6 +97,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Account(verb) => account::run(verb, &connection).await?,
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
+        Command::Contacts(args) => contacts::run(args, &connection).await?,
         Command::Demo(args) => return demo::run(args).await,
         Command::Sim(args) => return sim::run(args).await,
         Command::CompilePlugin => return Ok(compile::run()),

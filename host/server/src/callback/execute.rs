@@ -10,6 +10,7 @@ use super::answer::{self, Rendered};
 use super::{Arrival, Lane, event};
 use crate::accounts::Deployment;
 use crate::capabilities::CallCapabilities;
+use crate::contacts::Observation;
 use crate::db::call_log::CallRecord;
 use crate::db::commit::{self, Commit, Committed, Expectation, LateMessage, ReadSet, Write};
 use crate::db::{DbError, patiently};
@@ -31,6 +32,8 @@ struct Ended {
     error: Option<String>,
     log: Option<String>,
     runs: u32,
+    /// Whether the commit has written what the event tells of its sender.
+    sighted: bool,
 }
 
 /// What a handler's outcome comes to.
@@ -64,6 +67,11 @@ impl Lane {
                 self.run_plugin(run, arrival, deployment, &mut ended).await
             }
         };
+        if !ended.sighted
+            && let Some(observation) = sender(arrival)
+        {
+            self.parts.sightings.add(observation);
+        }
         self.record(run, arrival, ended);
         settled
     }
@@ -278,6 +286,15 @@ impl Lane {
             created_at: arrival.created_at,
         });
     }
+}
+
+/// What the event tells of the person who caused it.
+fn sender(arrival: &Arrival) -> Option<Observation> {
+    Observation::of(
+        &arrival.account.app_id,
+        &arrival.message,
+        arrival.created_at,
+    )
 }
 
 /// What the handler's result means for the user and the tenant.

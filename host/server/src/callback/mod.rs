@@ -24,6 +24,7 @@ use wxhost_wechat::message::Message;
 use self::work::Work;
 use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
+use crate::contacts::Sightings;
 use crate::db::Database;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
 use crate::plugins::Plugins;
@@ -56,6 +57,8 @@ pub struct LaneParts {
     pub keys: Arc<MasterKeys>,
     /// Takes the call records.
     pub records: Records,
+    /// Takes what events tell of contacts.
+    pub sightings: Sightings,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.

@@ -2,6 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
+use super::values::placeholders;
 use super::{Database, DbError, Dialect};
 
 /// Rows of one statement. Thirteen values a row stay far below what either database takes.
@@ -69,45 +70,10 @@ pub async fn insert(db: &Database, records: &[CallRecord]) -> Result<(), DbError
     Ok(())
 }
 
-/// The one place where the dialects write a placeholder differently: SQLite looks a numbered one up in
-/// a list, from its beginning, which took a third of a busy host's time.
 fn insert_statement(dialect: Dialect, rows: usize) -> String {
-    let mut statement = String::from(
+    let values = placeholders(dialect, rows, COLUMNS);
+    format!(
         "INSERT INTO calls (id, app_id, event_id, event_kind, digest, version, outcome, error, \
-         log, duration_us, runs, trace_id, created_at) VALUES ",
-    );
-    for row in 0..rows {
-        statement.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 1..=COLUMNS {
-            if column > 1 {
-                statement.push_str(", ");
-            }
-            match dialect {
-                Dialect::Sqlite => statement.push('?'),
-                Dialect::Postgres => {
-                    statement.push('$');
-                    statement.push_str(&(row * COLUMNS + column).to_string());
-                }
-            }
-        }
-        statement.push(')');
-    }
-    statement.push_str(" ON CONFLICT (id) DO NOTHING");
-    statement
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_value_has_its_number() {
-        let statement = insert_statement(Dialect::Postgres, 2);
-        assert!(statement.contains("VALUES ($1, $2, "), "{statement}");
-        assert!(statement.contains("$13), ($14, "), "{statement}");
-        assert!(
-            statement.ends_with("$26) ON CONFLICT (id) DO NOTHING"),
-            "{statement}"
-        );
-    }
+         log, duration_us, runs, trace_id, created_at) VALUES {values} ON CONFLICT (id) DO NOTHING"
+    )
 }

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod call_log;
 pub mod calls;
 pub mod commit;
+pub mod contacts;
 pub mod deployments;
 pub mod inbox;
 pub mod kv;
@@ -15,6 +16,7 @@ mod lock;
 pub mod plugins;
 pub mod sealed;
 pub mod tenants;
+mod values;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod calls;
+mod contacts;
 mod deployments;
 mod kv;
 mod tenants;
@@ -110,6 +111,8 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(deployments::rollback))
         .routes(routes!(calls::list))
         .routes(routes!(calls::show))
+        .routes(routes!(contacts::list))
+        .routes(routes!(contacts::show))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -1,0 +1,156 @@
+//! `/api/v1/accounts/{app_id}/contacts`: the people who met an account.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use crate::{
+    db::{
+        self,
+        contacts::{Interactions, ListError},
+    },
+    http::error::{ApiError, ErrorBody},
+};
+
+/// A person, as far as an account knows. Times are Unix milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Contact {
+    /// The open id.
+    open_id: String,
+    /// The same person over all accounts of one WeChat Open Platform account, where known.
+    union_id: Option<String>,
+    /// Whether the person follows the account; null where the host never heard.
+    following: Option<bool>,
+    /// The first event or import that named the person.
+    first_seen_at: i64,
+    /// The last follow.
+    followed_at: Option<i64>,
+    /// The last unfollow.
+    unfollowed_at: Option<i64>,
+    /// The scene of the QR code by which the person followed.
+    qr_scene: Option<String>,
+    /// When the person last did what.
+    last: Last,
+    /// Ids of WeChat's tags of the person, as last known.
+    tags: Vec<u32>,
+    /// The account's remark; may be empty.
+    remark: String,
+    /// What plugins noted.
+    #[schema(value_type = Object)]
+    attributes: Box<RawValue>,
+    /// Since when the person wants no messages; null where that is not so.
+    opted_out_at: Option<i64>,
+}
+
+/// When a person last did what.
+#[derive(Debug, Serialize, ToSchema)]
+struct Last {
+    /// Wrote a message.
+    message: Option<i64>,
+    /// Tapped a menu item.
+    menu: Option<i64>,
+    /// Scanned a QR code.
+    scan: Option<i64>,
+    /// Followed.
+    follow: Option<i64>,
+    /// Paid.
+    payment: Option<i64>,
+}
+
+impl From<Interactions> for Last {
+    fn from(last: Interactions) -> Self {
+        Self {
+            message: last.message,
+            menu: last.menu,
+            scan: last.scan,
+            follow: last.follow,
+            payment: last.payment,
+        }
+    }
+}
+
+impl TryFrom<db::contacts::Contact> for Contact {
+    type Error = ApiError;
+
+    fn try_from(contact: db::contacts::Contact) -> Result<Self, ApiError> {
+        Ok(Self {
+            open_id: contact.open_id,
+            union_id: contact.union_id,
+            following: contact.following,
+            first_seen_at: contact.first_seen_at,
+            followed_at: contact.followed_at,
+            unfollowed_at: contact.unfollowed_at,
+            qr_scene: contact.qr_scene,
+            last: contact.last.into(),
+            tags: contact.tags,
+            remark: contact.remark,
+            attributes: RawValue::from_string(contact.attributes).map_err(ApiError::internal)?,
+            opted_out_at: contact.opted_out_at,
+        })
+    }
+}
+
+/// A page of contacts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Contacts {
+    /// In byte order of their open ids.
+    contacts: Vec<Contact>,
+    /// Give it as `cursor` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Which contacts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ContactQuery {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Lists the contacts of an account.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/contacts", tag = "contacts", params(("app_id" = String, Path), ContactQuery), responses(
+    (status = 200, body = Contacts),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    Query(query): Query<ContactQuery>,
+) -> Result<Json<Contacts>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    let limit = page_items(query.limit)?;
+    let page = db::contacts::list(&state.db, &app_id, query.cursor.as_deref(), limit).await;
+    let page = page.map_err(|error| match error {
+        ListError::InvalidCursor => ApiError::invalid("cursor", error),
+        ListError::Database(error) => error.into(),
+    })?;
+    let contacts: Result<_, _> = page.contacts.into_iter().map(Contact::try_from).collect();
+    Ok(Json(Contacts {
+        contacts: contacts?,
+        next: page.next,
+    }))
+}
+
+/// Shows a contact.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/contacts/{open_id}", tag = "contacts", params(("app_id" = String, Path), ("open_id" = String, Path)), responses(
+    (status = 200, body = Contact),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn show(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path((app_id, open_id)): Path<(String, String)>,
+) -> Result<Json<Contact>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    match db::contacts::find(&state.db, &app_id, &open_id).await? {
+        Some(contact) => Ok(Json(contact.try_into()?)),
+        None => Err(ApiError::not_found("contact", &open_id)),
+    }
+}
