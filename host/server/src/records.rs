@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 /// Records that may wait to be written: some seconds of a busy host.
 const QUEUE: usize = 1 << 16;
 /// How long the writer waits for a batch to fill.
-const LINGER: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_millis(250);
 /// How long the writer waits before it tries a failed batch again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a batch after shutdown began, before its records are given up.

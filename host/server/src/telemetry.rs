@@ -4,6 +4,7 @@
 //! `plugin.digest`, `trace_id`, `duration_ms`, `error`. No secrets, bodies or open ids. Metrics carry
 //! no account label: ten thousand accounts would make them useless; call records answer for one.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::sync::atomic::AtomicU64;
 
@@ -34,7 +35,7 @@ pub fn log_to_stderr(config: &Config) {
 
 /// A short, stable word as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Word(pub std::borrow::Cow<'static, str>);
+pub struct Word(pub Cow<'static, str>);
 
 impl EncodeLabelValue for Word {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
@@ -58,14 +59,33 @@ pub struct CallLabels {
     pub outcome: Word,
 }
 
+/// Code of a callback that was answered.
+const OK: &str = "ok";
+/// Outcome of a call that gave a reply.
+const REPLIED: &str = "replied";
+
+fn callback_labels(status: u16, code: &'static str) -> CallbackLabels {
+    CallbackLabels {
+        status,
+        code: Word(code.into()),
+    }
+}
+
+fn call_labels(outcome: Cow<'static, str>) -> CallLabels {
+    CallLabels {
+        outcome: Word(outcome),
+    }
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Callbacks answered, by status and code.
-    pub callbacks: Family<CallbackLabels, Counter>,
-    /// Calls of plugins, by outcome.
-    pub calls: Family<CallLabels, Counter>,
+    callbacks: Family<CallbackLabels, Counter>,
+    calls: Family<CallLabels, Counter>,
+    /// The counters of the common case, which need not be looked up by their labels.
+    callbacks_ok: Counter,
+    calls_replied: Counter,
     /// From a callback's arrival to its answer.
     pub callback_seconds: Histogram,
     /// Deliveries that joined a run or got the answer of one.
@@ -90,10 +110,14 @@ impl Metrics {
         let mut registry = Registry::with_prefix("wxhost");
         // 0.25 ms to 8 s, doubling: WeChat's 5 s lies in the last but one.
         let seconds = (0..16).map(|power| 0.000_25 * f64::from(1 << power));
+        let callbacks = Family::<CallbackLabels, Counter>::default();
+        let calls = Family::<CallLabels, Counter>::default();
         let metrics = Self {
             registry: Registry::default(),
-            callbacks: Family::default(),
-            calls: Family::default(),
+            callbacks_ok: callbacks.get_or_create_owned(&callback_labels(200, OK)),
+            calls_replied: calls.get_or_create_owned(&call_labels(REPLIED.into())),
+            callbacks,
+            calls,
             callback_seconds: Histogram::new(seconds),
             joined: Counter::default(),
             reruns: Counter::default(),
@@ -132,6 +156,26 @@ impl Metrics {
         }
     }
 
+    /// Counts a callback that was answered with `status`; `code` says why it was refused, or `ok`.
+    pub fn count_callback(&self, status: u16, code: &'static str) {
+        if status == 200 && code == OK {
+            self.callbacks_ok.inc();
+        } else {
+            let labels = callback_labels(status, code);
+            self.callbacks.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Counts a call of a plugin by its outcome's word.
+    pub fn count_call(&self, outcome: &str) {
+        if outcome == REPLIED {
+            self.calls_replied.inc();
+        } else {
+            let labels = call_labels(outcome.to_owned().into());
+            self.calls.get_or_create(&labels).inc();
+        }
+    }
+
     /// The metrics in Prometheus' text format.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -154,14 +198,20 @@ mod tests {
     #[test]
     fn metrics_are_text_for_prometheus() {
         let metrics = Metrics::new();
-        let outcome = Word("replied".into());
-        metrics.calls.get_or_create(&CallLabels { outcome }).inc();
+        metrics.count_call("replied");
+        metrics.count_call("trap");
+        metrics.count_callback(200, "ok");
+        metrics.count_callback(403, "bad-signature");
         metrics.callback_seconds.observe(0.01);
         let text = metrics.to_text();
-        assert!(
-            text.contains("wxhost_calls_total{outcome=\"replied\"} 1"),
-            "{text}"
-        );
+        for line in [
+            "wxhost_calls_total{outcome=\"replied\"} 1",
+            "wxhost_calls_total{outcome=\"trap\"} 1",
+            "wxhost_callbacks_total{status=\"200\",code=\"ok\"} 1",
+            "wxhost_callbacks_total{status=\"403\",code=\"bad-signature\"} 1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         assert!(
             text.contains("wxhost_callback_duration_seconds_count 1"),
             "{text}"

@@ -16,7 +16,6 @@ use crate::db::commit::{self, Commit, Committed, Expectation, LateMessage, ReadS
 use crate::db::{DbError, patiently};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
-use crate::telemetry::{CallLabels, Word};
 
 /// Runs of one event when what it reads keeps changing under it. Repeated runs queue up behind each
 /// other on this host, so only other hosts and first runs can still come between.
@@ -263,21 +262,16 @@ impl Lane {
     }
 
     fn record(&self, run: &Run, arrival: &Arrival, ended: Ended) {
-        let outcome = Word(ended.outcome.clone());
-        self.parts
-            .metrics
-            .calls
-            .get_or_create(&CallLabels { outcome })
-            .inc();
+        self.parts.metrics.count_call(&ended.outcome);
         let deployment = arrival.account.deployment.as_ref();
         self.parts.records.add(CallRecord {
             id: random::unique_name(),
-            app_id: arrival.account.app_id.as_str().to_owned(),
+            app_id: arrival.account.app_id.clone(),
             event_id: arrival.event_id.clone(),
             event_kind: arrival.message.content.kind(),
-            digest: deployment.map(|d| d.digest.to_string()).unwrap_or_default(),
+            digest: deployment.map(|deployment| deployment.digest),
             version: deployment.map(|d| d.version).unwrap_or_default(),
-            outcome: ended.outcome.into_owned(),
+            outcome: ended.outcome,
             error: ended.error,
             log: ended.log,
             duration_us: micros(run.age()),

@@ -18,7 +18,7 @@ use crate::accounts::{Account, Accounts, Status};
 use crate::callback::{Delivery, Lane, Reception};
 use crate::clock::Clock;
 use crate::random;
-use crate::telemetry::{CallbackLabels, Metrics, Word};
+use crate::telemetry::Metrics;
 
 /// How long a body may take to arrive: WeChat would have hung up by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -244,11 +244,9 @@ fn unknown_account() -> Ending {
 
 /// Counts, logs once, answers.
 fn respond(state: &CallbackState, app_id: &str, ending: Ending) -> Response {
-    let labels = CallbackLabels {
-        status: ending.status.as_u16(),
-        code: Word(ending.code.into()),
-    };
-    state.metrics.callbacks.get_or_create(&labels).inc();
+    state
+        .metrics
+        .count_callback(ending.status.as_u16(), ending.code);
     if ending.status != StatusCode::OK {
         // The id is the caller's text: cut, and printed with escapes.
         let app_id: String = app_id.chars().take(64).collect();

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::SetOnce;
 
+use super::table::EventKey;
+
 /// What goes back to WeChat for an event: the reply in clear, or nothing to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer(Arc<str>);
@@ -46,7 +48,7 @@ pub enum Settled {
 /// An event under way on this host, or settled.
 #[derive(Debug)]
 pub struct Run {
-    key: Arc<str>,
+    key: EventKey,
     started: Instant,
     deliveries: AtomicU32,
     late: AtomicBool,
@@ -54,7 +56,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub(super) fn new(key: Arc<str>, now: Instant) -> Self {
+    pub(super) fn new(key: EventKey, now: Instant) -> Self {
         Self {
             key,
             started: now,
@@ -64,8 +66,8 @@ impl Run {
         }
     }
 
-    pub(super) fn key(&self) -> &Arc<str> {
-        &self.key
+    pub(super) fn key(&self) -> EventKey {
+        self.key
     }
 
     /// When the event was first seen here.
