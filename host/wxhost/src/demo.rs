@@ -79,7 +79,7 @@ fn settings(directory: &Path, admin_token: &str) -> Result<Config> {
         master_key: Some(random_hex(32)?.into()),
         // What people should read is on standard output.
         log_level: "warn".to_owned(),
-        compiler: Some(std::env::current_exe().context("where this program is")?),
+        compiler: Some(crate::compile::program()),
         ..Config::default()
     })
 }

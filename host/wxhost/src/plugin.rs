@@ -148,7 +148,7 @@ async fn check(file: &Path, config: Option<&str>, connection: &Connection) -> Re
     let upload = read(file)?;
     let directory = tempfile::tempdir().context("cannot make a directory for the check")?;
     let compiler = Compiler::Child {
-        program: std::env::current_exe().context("cannot find this program's file")?,
+        program: crate::compile::program(),
         args: vec!["compile-plugin".into()],
     };
     let mut key = [0; 32];

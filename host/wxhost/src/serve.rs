@@ -23,8 +23,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         return crate::table::print(wxhost_server::config::DEFAULT_FILE);
     }
     let mut config = Config::load(args.config.as_deref())?;
-    // The running program, even where its file was replaced meanwhile.
-    config.compiler = Some(PathBuf::from("/proc/self/exe"));
+    config.compiler = Some(crate::compile::program());
     telemetry::log_to_stderr(&config);
     let app = App::start(config).await?;
     let name = stop_signal().await?;

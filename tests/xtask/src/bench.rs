@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 /// Builds everything with optimisations and runs the benchmarks. `arguments` go to them.
 pub(crate) fn run(checkout: &Checkout, arguments: &[OsString]) -> anyhow::Result<()> {
-    setup::install_servers()?;
+    setup::install_partners()?;
     let plugins = plugins::build(checkout, None, None)?;
     // Program and benchmark in one command: one set of features, so that nothing large is built twice.
     checkout

@@ -1,21 +1,37 @@
 //! Installs what the tests and the demo need.
 
 use crate::debian;
+use crate::step::Step;
 use crate::toolchain::Source;
 
 /// Servers that the end-to-end tests start on free ports. Debian's packages start their own too; those
 /// are not used.
 const SERVERS: [&str; 2] = ["redis-server", "postgresql"];
 
+/// A Python that can make itself a place for the client library that talks with the host.
+const PYTHON: &str = "python3-venv";
+
 /// Installs what is missing and says what it does.
 pub(crate) fn run() -> anyhow::Result<()> {
-    install_servers()?;
+    install_partners()?;
     Source::prepare(None)?;
     println!("Everything is there. Next: cargo xtask demo, cargo xtask test.");
     Ok(())
 }
 
-/// Installs the servers that the end-to-end tests start.
-pub(crate) fn install_servers() -> anyhow::Result<()> {
-    debian::install(&SERVERS, "testing with PostgreSQL and Redis")
+/// Installs what the end-to-end tests start: servers, and a Python.
+pub(crate) fn install_partners() -> anyhow::Result<()> {
+    debian::install(&SERVERS, "testing with PostgreSQL and Redis")?;
+    if has_venv() {
+        return Ok(());
+    }
+    debian::install(&[PYTHON], "testing with a client library in Python")
+}
+
+/// Whether there is a Python, wherever it comes from, that makes virtual environments with pip.
+fn has_venv() -> bool {
+    Step::new("python3")
+        .args(["-c", "import ensurepip, venv; print('yes')"])
+        .output()
+        .is_some_and(|said| said == "yes")
 }

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 /// Format, lints, docs, then every test. `arguments` go to `cargo test`.
 pub(crate) fn run(checkout: &Checkout, arguments: &[OsString]) -> anyhow::Result<()> {
     checkout.cargo().args(["fmt", "--all", "--check"]).run()?;
-    setup::install_servers()?;
+    setup::install_partners()?;
     let plugins = plugins::build(checkout, None, None)?;
     checkout
         .cargo()
