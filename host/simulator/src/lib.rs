@@ -1,5 +1,6 @@
 //! A pretend WeChat: what stands on the other side of the wire, for `wxhost demo`, for trying things
-//! by hand and for tests. For now it has WeChat's callback side.
+//! by hand and for tests. It has two sides that know nothing of each other: callbacks, which it sends,
+//! and [`api`], which it answers.
 //!
 //! It is as strict as WeChat wherever WeChat's rule is known, and stricter where it is not, so that
 //! a host which satisfies it has nothing to fear from the real one. Everything travels over real HTTP.
@@ -41,6 +42,8 @@ mod delivery;
 mod forgery;
 mod platform;
 mod standing;
+
+pub mod api;
 
 pub use account::SimulatedAccount;
 pub use answer::{Flaw, SERVICE_FAULT, Shown};

@@ -93,7 +93,7 @@ impl dyn Surroundings + '_ {
     }
 
     /// A number from `low` to `high`, both included. The bias is far below what a simulation notices.
-    fn number(&self, low: u64, high: u64) -> u64 {
+    pub(crate) fn number(&self, low: u64, high: u64) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
         low + u64::from_le_bytes(bytes) % (high - low + 1)

@@ -1,0 +1,44 @@
+//! The API side of the pretend WeChat: what `api.weixin.qq.com` answers, over real HTTP.
+//!
+//! Every rule is at least as strict as WeChat's document of it; where the documents are silent, the
+//! stricter reading is taken. Time is the machine's, moved forward on request and never waited for.
+//!
+//! In reading order:
+//!
+//! * [`ApiServer`] listens; [`Settings`] and [`AppSettings`] tell it what exists; [`Control`] changes
+//!   and shows it, in process and under `/_sim/…`.
+//! * `exchange`: one request from its arrival to its answer, faults and record included.
+//! * `world`: all that the pretend WeChat knows; `routes`: which paths there are.
+//! * `app`, `tokens`, `tickets`, `quota`: one account, its credentials and its limits.
+//! * One file per family of calls.
+
+mod server;
+
+mod arrival;
+mod control;
+mod exchange;
+mod fault;
+mod record;
+mod rid;
+
+mod answer;
+mod body;
+mod refusal;
+mod routes;
+mod world;
+
+mod app;
+mod quota;
+mod tickets;
+mod tokens;
+
+mod address_calls;
+mod quota_calls;
+mod token_calls;
+
+#[cfg(test)]
+mod tests;
+
+pub use app::{AppKind, AppSettings};
+pub use control::{Control, ControlError};
+pub use server::{ApiServer, Settings};

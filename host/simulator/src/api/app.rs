@@ -1,0 +1,166 @@
+//! One official account as the API side knows it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use wxhost_wechat::id::AppId;
+
+use crate::api::arrival::Arrival;
+use crate::api::quota::Quota;
+use crate::api::tickets::Tickets;
+use crate::api::tokens::TokenBook;
+
+/// Shortest and longest life of a token, in seconds.
+const LIFETIME_SECONDS: std::ops::RangeInclusive<u64> = 1..=7200;
+
+/// What an account is allowed to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppKind {
+    /// 服务号, verified.
+    #[default]
+    Service,
+    /// 订阅号, verified: no template messages, one mass message a day.
+    Subscription,
+}
+
+/// An account as its owner has set it up, and what the simulation adds.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSettings {
+    /// AppID.
+    pub app_id: AppId,
+    /// AppSecret. To change it is to reset it: tokens that were issued before end at once.
+    pub secret: String,
+    /// 服务号 or 订阅号.
+    #[serde(default)]
+    pub kind: AppKind,
+    /// How long tokens live: 1 to 7200 s.
+    #[serde(default = "usual_lifetime")]
+    pub token_lifetime_seconds: u64,
+    /// How long tickets live: 1 to 7200 s; as long as tokens where it is absent.
+    #[serde(default)]
+    pub ticket_lifetime_seconds: Option<u64>,
+    /// The IP list (IP白名单) that token calls are held against; no list allows every address.
+    #[serde(default)]
+    pub allowed_ips: Option<Vec<String>>,
+    /// The address that this account's calls seem to come from, unless the header
+    /// `X-Sim-Client-Ip` says otherwise; the connection's where it is absent.
+    #[serde(default)]
+    pub client_ip: Option<String>,
+    /// Whether the AppSecret is frozen.
+    #[serde(default)]
+    pub frozen: bool,
+    /// Daily limits by path, instead of WeChat's.
+    #[serde(default)]
+    pub quotas: BTreeMap<String, u64>,
+    /// Limits per minute by path, instead of WeChat's.
+    #[serde(default)]
+    pub minute_quotas: BTreeMap<String, u64>,
+    /// Customer-service messages that a user's message allows.
+    #[serde(default = "usual_allowance")]
+    pub messages_per_interaction: u32,
+}
+
+fn usual_lifetime() -> u64 {
+    7200
+}
+
+fn usual_allowance() -> u32 {
+    5
+}
+
+impl AppSettings {
+    /// A verified service account with WeChat's own limits.
+    pub fn new(app_id: AppId, secret: impl Into<String>) -> Self {
+        Self {
+            app_id,
+            secret: secret.into(),
+            kind: AppKind::default(),
+            token_lifetime_seconds: usual_lifetime(),
+            ticket_lifetime_seconds: None,
+            allowed_ips: None,
+            client_ip: None,
+            frozen: false,
+            quotas: BTreeMap::new(),
+            minute_quotas: BTreeMap::new(),
+            messages_per_interaction: usual_allowance(),
+        }
+    }
+
+    /// What is wrong with the settings, where something is.
+    pub(crate) fn flaw(&self) -> Option<&'static str> {
+        let ticket_lifetime = self
+            .ticket_lifetime_seconds
+            .unwrap_or(self.token_lifetime_seconds);
+        if self.secret.is_empty() {
+            Some("secret is empty")
+        } else if !LIFETIME_SECONDS.contains(&self.token_lifetime_seconds) {
+            Some("token_lifetime_seconds is not 1 to 7200")
+        } else if !LIFETIME_SECONDS.contains(&ticket_lifetime) {
+            Some("ticket_lifetime_seconds is not 1 to 7200")
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn token_lifetime_ms(&self) -> u64 {
+        self.token_lifetime_seconds * 1000
+    }
+
+    pub(crate) fn ticket_lifetime_ms(&self) -> u64 {
+        let seconds = self.ticket_lifetime_seconds;
+        seconds.unwrap_or(self.token_lifetime_seconds) * 1000
+    }
+
+    /// The address that a call seems to come from.
+    pub(crate) fn client_ip(&self, arrival: &Arrival) -> String {
+        let named = arrival.claimed_ip.clone().or(self.client_ip.clone());
+        named.unwrap_or_else(|| arrival.peer.to_string())
+    }
+
+    /// Whether token calls may come from there.
+    pub(crate) fn allows(&self, ip: &str) -> bool {
+        let listed = |allowed: &Vec<String>| allowed.iter().any(|given| given == ip);
+        self.allowed_ips.as_ref().is_none_or(listed)
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for AppSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppSettings")
+            .field("app_id", &self.app_id)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An account and all that happened to it.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: AppSettings,
+    pub(crate) tokens: TokenBook,
+    pub(crate) tickets: Tickets,
+    pub(crate) quota: Quota,
+}
+
+impl App {
+    pub(crate) fn new(settings: AppSettings) -> Self {
+        Self {
+            settings,
+            tokens: TokenBook::default(),
+            tickets: Tickets::default(),
+            quota: Quota::default(),
+        }
+    }
+
+    /// Changes the settings; all that happened stays. A new AppSecret ends the tokens.
+    pub(crate) fn change(&mut self, settings: AppSettings, now_ms: u64) {
+        if settings.secret != self.settings.secret {
+            self.tokens.end_all(now_ms);
+        }
+        self.settings = settings;
+    }
+}

@@ -1,0 +1,285 @@
+//! The control surface: how the pretend WeChat is set up, moved through time, broken and looked at.
+//!
+//! The same requests in process, by [`Control`], and over HTTP under `/_sim`, where errors have real
+//! statuses and say `{"error":"…"}`. [`HELP`] lists them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Response, StatusCode};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::api::app::{App, AppSettings};
+use crate::api::arrival::Arrival;
+use crate::api::fault::Fault;
+use crate::api::record::Selection;
+use crate::api::world::World;
+
+/// Where the control surface begins.
+const PREFIX: &str = "/_sim";
+/// Records that are shown at once, unless the caller wants fewer.
+const MAX_SHOWN: usize = 10_000;
+
+/// What `GET /_sim` says.
+const HELP: &str = "\
+GET    /_sim/clock                         the time, in ms since 1970
+POST   /_sim/clock                         {advance_ms}
+GET    /_sim/apps                          all apps with their counts
+POST   /_sim/apps                          {app_id, secret, kind?, token_lifetime_seconds?,
+                                           ticket_lifetime_seconds?, allowed_ips?, client_ip?, frozen?,
+                                           quotas?, minute_quotas?, messages_per_interaction?}, or a list
+GET    /_sim/apps/APPID                    one app: settings, counts, tokens
+PATCH  /_sim/apps/APPID                    some of its settings; a new secret ends its tokens
+GET    /_sim/secrets                       every secret, token and ticket there was
+GET    /_sim/faults
+POST   /_sim/faults                        {kind: slow|busy|drop|errcode|html-502, ms?, errcode?,
+                                           performed?, app_id?, path_prefix?, count?}
+DELETE /_sim/faults
+GET    /_sim/requests?app_id&path&after&limit
+DELETE /_sim/requests
+GET    /_sim/counters                      what is counted over all apps
+";
+
+/// Sets up, moves, breaks and shows a pretend WeChat in this process.
+#[derive(Debug, Clone)]
+pub struct Control {
+    world: Arc<Mutex<World>>,
+}
+
+/// Why the control surface did not do as it was told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// Its status over HTTP.
+    pub status: StatusCode,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl ControlError {
+    fn bad(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
+    }
+
+    fn absent(what: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            message: format!("no such {what}"),
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn new(world: Arc<Mutex<World>>) -> Self {
+        Self { world }
+    }
+
+    /// Adds an app, or changes the settings of one.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn put_app(&self, settings: AppSettings) -> Result<(), ControlError> {
+        self.world
+            .lock()
+            .put_app(settings)
+            .map_err(ControlError::bad)
+    }
+
+    /// Moves the clock ahead.
+    pub fn advance(&self, time: Duration) {
+        self.world.lock().advanced += time;
+    }
+
+    /// Does what the control surface does over HTTP: `path` begins after `/_sim`, such as `/clock`.
+    ///
+    /// # Errors
+    /// What it would answer with a status other than 200.
+    pub fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, ControlError> {
+        let uri: http::Uri = path
+            .parse()
+            .map_err(|_| ControlError::bad("path is not a URI"))?;
+        let arrival = Arrival::new(
+            &method,
+            &uri,
+            &http::HeaderMap::new(),
+            body.to_string().into(),
+            std::net::Ipv4Addr::LOCALHOST.into(),
+        );
+        obey(&mut self.world.lock(), &arrival, uri.path())
+    }
+}
+
+/// Whether a path belongs to the control surface.
+pub(crate) fn owns(path: &str) -> bool {
+    path.strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers a request to the control surface.
+pub(crate) fn answer(world: &Mutex<World>, arrival: &Arrival) -> Response<Body> {
+    let path = arrival.path.strip_prefix(PREFIX).unwrap_or("");
+    let (status, content_type, body) = match obey(&mut world.lock(), arrival, path) {
+        Ok(Value::String(text)) => (StatusCode::OK, "text/plain; charset=utf-8", text),
+        Ok(value) => (StatusCode::OK, "application/json", value.to_string()),
+        Err(error) => {
+            let body = json!({ "error": error.message }).to_string();
+            (error.status, "application/json", body)
+        }
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn obey(world: &mut World, arrival: &Arrival, path: &str) -> Result<Value, ControlError> {
+    let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match (arrival.method.as_str(), segments.as_slice()) {
+        ("GET", []) => Ok(HELP.into()),
+        ("GET", ["clock"]) => Ok(json!({ "now_ms": world.now_ms() })),
+        ("POST", ["clock"]) => advance(world, &arrival.body),
+        ("GET", ["apps"]) => Ok(world.apps.values().map(app_counts).collect()),
+        ("POST", ["apps"]) => put_apps(world, &arrival.body),
+        ("GET", ["apps", app_id]) => shown_app(world, app_id),
+        ("PATCH", ["apps", app_id]) => change_app(world, app_id, &arrival.body),
+        ("GET", ["secrets"]) => Ok(secrets(world)),
+        ("GET", ["faults"]) => Ok(json!(world.faults.told())),
+        ("POST", ["faults"]) => {
+            let fault: Fault = parsed(&arrival.body)?;
+            world.faults.add(fault).map_err(ControlError::bad)?;
+            Ok(json!({}))
+        }
+        ("DELETE", ["faults"]) => {
+            world.faults.clear();
+            Ok(json!({}))
+        }
+        ("GET", ["requests"]) => requests(world, arrival),
+        ("DELETE", ["requests"]) => {
+            world.records.clear();
+            Ok(json!({}))
+        }
+        ("GET", ["counters"]) => Ok(json!({
+            "requests": world.records.received(),
+            "unknown_token_uses": world.unknown_token_uses,
+            "apps": world.apps.len(),
+        })),
+        _ => Err(ControlError::absent("control; GET /_sim lists them")),
+    }
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
+    serde_json::from_slice(body).map_err(|error| ControlError::bad(error.to_string()))
+}
+
+fn advance(world: &mut World, body: &[u8]) -> Result<Value, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Step {
+        advance_ms: u64,
+    }
+    let step: Step = parsed(body)?;
+    // A century: what is longer is a slip, and would overflow in the end.
+    if step.advance_ms > 100 * 366 * 24 * 3600 * 1000 {
+        return Err(ControlError::bad("advance_ms is more than a century"));
+    }
+    world.advanced += Duration::from_millis(step.advance_ms);
+    Ok(json!({ "now_ms": world.now_ms() }))
+}
+
+fn put_apps(world: &mut World, body: &[u8]) -> Result<Value, ControlError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Apps {
+        Many(Vec<AppSettings>),
+        One(Box<AppSettings>),
+    }
+    let apps = match parsed(body) {
+        Ok(Apps::Many(apps)) => apps,
+        Ok(Apps::One(app)) => vec![*app],
+        // For the reason: that of an untagged enum says nothing.
+        Err(_) => vec![parsed::<AppSettings>(body)?],
+    };
+    let count = apps.len();
+    for settings in apps {
+        world.put_app(settings).map_err(ControlError::bad)?;
+    }
+    Ok(json!({ "apps": count }))
+}
+
+fn app<'a>(world: &'a World, app_id: &str) -> Result<&'a App, ControlError> {
+    world
+        .apps
+        .get(app_id)
+        .ok_or_else(|| ControlError::absent("app"))
+}
+
+fn change_app(world: &mut World, app_id: &str, body: &[u8]) -> Result<Value, ControlError> {
+    let changes: Value = parsed(body)?;
+    let Value::Object(changes) = changes else {
+        return Err(ControlError::bad("not an object"));
+    };
+    let mut settings = json!(app(world, app_id)?.settings);
+    for (name, value) in changes {
+        settings[name.as_str()] = value;
+    }
+    settings["app_id"] = app_id.into();
+    let settings: AppSettings = parsed(settings.to_string().as_bytes())?;
+    world.put_app(settings).map_err(ControlError::bad)?;
+    shown_app(world, app_id)
+}
+
+fn app_counts(app: &App) -> Value {
+    let mut shown = app.tokens.counts();
+    shown["app_id"] = json!(app.settings.app_id);
+    shown["tickets"] = app.tickets.counts();
+    shown
+}
+
+fn shown_app(world: &World, app_id: &str) -> Result<Value, ControlError> {
+    let app = app(world, app_id)?;
+    let mut shown = app_counts(app);
+    let mut settings = json!(app.settings);
+    settings["secret"] = "***".into();
+    shown["settings"] = settings;
+    shown["tokens"] = app.tokens.shown().into();
+    shown["used_today"] = app.quota.used_today();
+    Ok(shown)
+}
+
+/// For tests that look for them where they must not be.
+fn secrets(world: &World) -> Value {
+    let values = world.apps.values().flat_map(|app| {
+        std::iter::once(app.settings.secret.as_str())
+            .chain(app.tokens.values())
+            .chain(app.tickets.values())
+    });
+    values.collect()
+}
+
+fn requests(world: &World, arrival: &Arrival) -> Result<Value, ControlError> {
+    let number = |name: &str| match arrival.parameter(name) {
+        None => Ok(None),
+        Some(text) => text
+            .parse::<u64>()
+            .map(Some)
+            .map_err(|_| ControlError::bad(format!("{name} is not a number"))),
+    };
+    let limit = number("limit")?.and_then(|limit| usize::try_from(limit).ok());
+    let selection = Selection {
+        app_id: arrival.parameter("app_id"),
+        path: arrival.parameter("path"),
+        after: number("after")?.unwrap_or(0),
+        limit: limit.unwrap_or(MAX_SHOWN).min(MAX_SHOWN),
+    };
+    let shown: Vec<_> = world.records.select(&selection).collect();
+    Ok(json!(shown))
+}

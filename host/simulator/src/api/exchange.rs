@@ -1,0 +1,160 @@
+//! One request from its arrival to its answer: faults, the call itself, and the record of both.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use parking_lot::Mutex;
+
+use crate::api::arrival::Arrival;
+use crate::api::control;
+use crate::api::fault::{Fault, FaultKind};
+use crate::api::record::Record;
+use crate::api::refusal::Refusal;
+use crate::api::world::{self, Caller, Sent, World};
+
+/// Bytes that a body may have: the largest media (10 MB) and the form around it.
+const MAX_BODY_BYTES: usize = 12 << 20;
+/// What a proxy says when nobody behind it answers.
+const BAD_GATEWAY: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+     <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+
+/// The connection is to break without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("told to drop the connection")]
+pub(crate) struct Dropped;
+
+impl From<Infallible> for Dropped {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Answers a request, to the API or to the control surface.
+pub(crate) async fn answer(
+    world: Arc<Mutex<World>>,
+    peer: IpAddr,
+    request: Request<Body>,
+) -> Result<Response<Body>, Dropped> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return Ok(page(status, "<html><title>413</title></html>"));
+    };
+    let arrival = Arrival::new(&parts.method, &parts.uri, &parts.headers, body, peer);
+    if control::owns(&arrival.path) {
+        return Ok(control::answer(&world, &arrival));
+    }
+    let caller = world.lock().caller(&arrival);
+    let fault = {
+        let app_id = caller.app_id.as_ref().map(|id| id.as_str());
+        world.lock().faults.take(app_id, &arrival.path)
+    };
+    match fault {
+        None => Ok(response(performed(&world, &arrival, &caller, None))),
+        Some(fault) => answer_faulty(&world, &arrival, &caller, &fault).await,
+    }
+}
+
+async fn answer_faulty(
+    world: &Mutex<World>,
+    arrival: &Arrival,
+    caller: &Caller,
+    fault: &Fault,
+) -> Result<Response<Body>, Dropped> {
+    if fault.kind == FaultKind::Slow && !fault.performs() {
+        tokio::time::sleep(fault.delay()).await;
+        return Ok(response(performed(world, arrival, caller, Some(fault))));
+    }
+    let sent = fault
+        .performs()
+        .then(|| performed(world, arrival, caller, Some(fault)));
+    let refusal = match fault.kind {
+        FaultKind::Busy => Some(Refusal::of(-1)),
+        FaultKind::Errcode => Some(Refusal::of(fault.errcode.unwrap_or(-1))),
+        FaultKind::Slow | FaultKind::Drop | FaultKind::Html502 => None,
+    };
+    let refused = refusal.map(|refusal| world.lock().refuse(&refusal, arrival, caller));
+    if sent.is_none() {
+        let mut world = world.lock();
+        let record = record(&world, arrival, caller, Some(fault), refused.as_ref());
+        world.records.keep(record);
+    }
+    match fault.kind {
+        FaultKind::Drop => Err(Dropped),
+        FaultKind::Html502 => Ok(page(StatusCode::BAD_GATEWAY, BAD_GATEWAY)),
+        FaultKind::Busy | FaultKind::Errcode | FaultKind::Slow => {
+            tokio::time::sleep(fault.delay()).await;
+            Ok(match refused.or(sent) {
+                Some(sent) => response(sent),
+                None => page(StatusCode::BAD_GATEWAY, BAD_GATEWAY),
+            })
+        }
+    }
+}
+
+/// Carries a call out and records it, in one step.
+fn performed(
+    world: &Mutex<World>,
+    arrival: &Arrival,
+    caller: &Caller,
+    fault: Option<&Fault>,
+) -> Sent {
+    let mut world = world.lock();
+    let sent = world.perform(arrival, caller);
+    let mut record = record(&world, arrival, caller, fault, Some(&sent));
+    record.performed = true;
+    world.records.keep(record);
+    sent
+}
+
+fn record(
+    world: &World,
+    arrival: &Arrival,
+    caller: &Caller,
+    fault: Option<&Fault>,
+    sent: Option<&Sent>,
+) -> Record {
+    Record {
+        id: 0,
+        at_ms: world.now_ms(),
+        app_id: caller.app_id.as_ref().map(ToString::to_string),
+        method: arrival.method.to_string(),
+        path: arrival.path.clone(),
+        query: arrival.shown_query(),
+        token: caller.token.clone(),
+        client_ip: world.client_ip(arrival, caller),
+        body: world::shown_body(arrival),
+        body_bytes: arrival.body.len(),
+        shown_escaped: sent.is_some_and(|sent| sent.shown_escaped),
+        fault: fault.map(|fault| fault.kind.name()),
+        performed: false,
+        errcode: sent.and_then(|sent| sent.errcode),
+        rid: sent.and_then(|sent| sent.rid.clone()),
+    }
+}
+
+fn response(sent: Sent) -> Response<Body> {
+    let mut response = Response::new(Body::from(sent.body));
+    *response.status_mut() = sent.status;
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(sent.content_type) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    if let Some(value) = sent.disposition.and_then(|d| HeaderValue::try_from(d).ok()) {
+        headers.insert(CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+fn page(status: StatusCode, html: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from_static(html.as_bytes())));
+    *response.status_mut() = status;
+    let html = HeaderValue::from_static("text/html");
+    response.headers_mut().insert(CONTENT_TYPE, html);
+    response
+}

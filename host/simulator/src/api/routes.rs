@@ -1,0 +1,100 @@
+//! Which paths there are, how they are called, and who answers them.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use http::Method;
+
+use crate::Surroundings;
+use crate::api::answer::Outcome;
+use crate::api::app::App;
+use crate::api::arrival::Arrival;
+use crate::api::body::Body;
+use crate::api::refusal::Refusal;
+use crate::api::rid::Rids;
+use crate::api::{address_calls, quota_calls, token_calls};
+
+/// Every family's calls.
+const FAMILIES: &[&[Route]] = &[
+    token_calls::ROUTES,
+    quota_calls::ROUTES,
+    address_calls::ROUTES,
+];
+
+/// One path.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) call: Entry,
+}
+
+/// How a call comes in, and who answers it.
+#[derive(Clone, Copy)]
+pub(crate) enum Entry {
+    /// Names its app by app id and secret, in the query or in the body.
+    Secret(fn(&mut SecretCall<'_>) -> Outcome),
+    /// With an access token in the query.
+    Token(fn(&mut Call<'_>) -> Outcome),
+}
+
+impl Route {
+    pub(crate) const fn get(path: &'static str, call: fn(&mut Call<'_>) -> Outcome) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            call: Entry::Token(call),
+        }
+    }
+
+    pub(crate) const fn post(path: &'static str, call: fn(&mut Call<'_>) -> Outcome) -> Self {
+        Self {
+            method: Method::POST,
+            path,
+            call: Entry::Token(call),
+        }
+    }
+}
+
+/// A call that an access token has opened.
+pub(crate) struct Call<'a> {
+    pub(crate) app: &'a mut App,
+    pub(crate) rids: &'a Rids,
+    pub(crate) arrival: &'a Arrival,
+    pub(crate) now_ms: u64,
+    pub(crate) chance: &'a dyn Surroundings,
+    /// What users see escaped, once the body was read.
+    pub(crate) shown_escaped: bool,
+}
+
+impl Call<'_> {
+    /// The body as JSON.
+    pub(crate) fn body(&mut self) -> Result<Body, Refusal> {
+        let body = Body::parse(&self.arrival.body)?;
+        self.shown_escaped = body.shown_escaped;
+        Ok(body)
+    }
+
+    #[expect(dead_code, reason = "the families that send need it")]
+    /// Seconds since 1970.
+    pub(crate) fn now_seconds(&self) -> u64 {
+        self.now_ms / 1000
+    }
+}
+
+/// A call that names its app by app id and secret.
+pub(crate) struct SecretCall<'a> {
+    pub(crate) apps: &'a mut HashMap<wxhost_wechat::id::AppId, App>,
+    pub(crate) path: &'static str,
+    pub(crate) arrival: &'a Arrival,
+    pub(crate) now_ms: u64,
+    pub(crate) chance: &'a dyn Surroundings,
+}
+
+/// The route of a path.
+pub(crate) fn find(path: &str) -> Option<&'static Route> {
+    static BY_PATH: LazyLock<HashMap<&str, &Route>> = LazyLock::new(|| {
+        let routes = FAMILIES.iter().flat_map(|family| family.iter());
+        routes.map(|route| (route.path, route)).collect()
+    });
+    BY_PATH.get(path).copied()
+}
