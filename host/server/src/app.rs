@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::contacts::{self, Sightings};
 use crate::db::Database;
+use crate::egress::{Egress, SystemResolver};
 use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// Plugins can't be run here.
     #[error("plugin runtime: {0}")]
     Runtime(String),
+    /// Requests can't be sent outward.
+    #[error("outward requests: {0}")]
+    Outward(String),
     /// An address can't be listened on, or a directory not be made.
     #[error("{what}: {source}")]
     Io {
@@ -88,6 +92,7 @@ struct Parts {
     runtime: Arc<Runtime>,
     accounts: Arc<Accounts>,
     plugins: Arc<Plugins>,
+    egress: Arc<Egress>,
     metrics: Arc<Metrics>,
 }
 
@@ -213,6 +218,11 @@ impl Parts {
             Arc::clone(&runtime),
             Arc::clone(&keys),
         ));
+        let egress = Egress::new(
+            config.egress_networks()?,
+            Arc::new(SystemResolver::default()),
+        )
+        .map_err(|error| StartError::Outward(whole(&error)))?;
         Ok(Self {
             config,
             db,
@@ -221,6 +231,7 @@ impl Parts {
             runtime,
             accounts,
             plugins,
+            egress: Arc::new(egress),
             metrics: Arc::new(Metrics::new()),
         })
     }
@@ -235,6 +246,7 @@ impl Parts {
             keys: Arc::clone(&self.keys),
             records,
             sightings,
+            egress: Arc::clone(&self.egress),
             metrics: Arc::clone(&self.metrics),
             clock: Clock,
             settings: LaneSettings {

@@ -13,6 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::egress::address::Network;
+
 /// The default settings as a TOML file, every line commented.
 pub const DEFAULT_FILE: &str = include_str!("../wxhost.default.toml");
 
@@ -80,6 +82,8 @@ pub struct Config {
     pub calls_kept_days: u32,
     /// Base address of WeChat's API.
     pub wechat_api_base: String,
+    /// Networks that are not public and that plugins' requests may reach all the same.
+    pub egress_allow_private: Vec<String>,
 }
 
 /// How log lines look.
@@ -109,6 +113,7 @@ struct Defaults {
     deliveries: u32,
     calls_kept_days: u32,
     wechat_api_base: &'static str,
+    egress_allow_private: &'static [&'static str],
 }
 
 /// Every setting that a variable can give: `WXHOST_` and the name in capitals.
@@ -134,6 +139,7 @@ const NAMES: &[&str] = &[
     "deliveries",
     "calls_kept_days",
     "wechat_api_base",
+    "egress_allow_private",
 ];
 
 impl Config {
@@ -194,7 +200,20 @@ impl Config {
         if self.max_concurrent_calls == 0 || self.max_concurrent_calls > 4096 {
             return refuse("max_concurrent_calls must be 1 to 4096");
         }
+        self.egress_networks()?;
         Ok(self.warnings())
+    }
+
+    /// The networks of `egress_allow_private`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] if one is not a network.
+    pub fn egress_networks(&self) -> Result<Vec<Network>, ConfigError> {
+        let networks = self.egress_allow_private.iter();
+        networks
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|error| ConfigError::Refused(format!("egress_allow_private: {error}")))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -210,6 +229,13 @@ impl Config {
                 "single_host on PostgreSQL: a second host on this database would run events twice"
                     .to_owned(),
             );
+        }
+        if !self.egress_allow_private.is_empty() {
+            warnings.push(format!(
+                "plugins that are granted a host there reach into your network: \
+                 egress_allow_private = {:?}",
+                self.egress_allow_private
+            ));
         }
         warnings
     }
@@ -244,6 +270,7 @@ impl Config {
             deliveries: 3,
             calls_kept_days: 30,
             wechat_api_base: "https://api.weixin.qq.com",
+            egress_allow_private: &[],
         }))
     }
 
@@ -327,6 +354,10 @@ mod tests {
             "SQLite",
         );
         refused(&with_token(|c| c.answer_wait_ms = 5_000), "answer_wait_ms");
+        refused(
+            &with_token(|c| c.egress_allow_private = vec!["10.0.0.0/99".to_owned()]),
+            "10.0.0.0/99",
+        );
         assert!(with_token(|_| ()).check().expect("fine").is_empty());
     }
 
@@ -334,6 +365,16 @@ mod tests {
     fn an_open_admin_api_is_warned_of() {
         let config = with_token(|c| c.listen = ([0, 0, 0, 0], 80).into());
         assert_eq!(config.check().expect("allowed").len(), 1);
+    }
+
+    #[test]
+    fn networks_opened_to_plugins_are_warned_of() {
+        let config = with_token(|c| c.egress_allow_private = vec!["10.1.2.0/24".to_owned()]);
+        let warnings = config.check().expect("allowed");
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("10.1.2.0/24"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

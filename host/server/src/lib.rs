@@ -7,7 +7,8 @@
 //! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
 //!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its effects
 //!    once ([`db::commit`]), record the call ([`records`]).
-//! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`contacts`]: who met them.
+//! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`contacts`]: who met them;
+//!    [`egress`] takes plugins' requests to their tenants' own systems.
 //! 5. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
 //! 6. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
 //!
@@ -23,6 +24,7 @@ pub mod inbox;
 pub mod accounts;
 pub mod capabilities;
 pub mod contacts;
+pub mod egress;
 pub mod plugins;
 
 pub mod db;

@@ -26,6 +26,7 @@ use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
 use crate::contacts::Sightings;
 use crate::db::Database;
+use crate::egress::Egress;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
 use crate::plugins::Plugins;
 use crate::records::Records;
@@ -59,6 +60,8 @@ pub struct LaneParts {
     pub records: Records,
     /// Takes what events tell of contacts.
     pub sightings: Sightings,
+    /// Sends plugins' requests.
+    pub egress: Arc<Egress>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.
