@@ -19,10 +19,17 @@ mod answer;
 mod call;
 mod json;
 mod limit;
+mod percent;
 #[cfg(test)]
 mod testing;
 
 pub mod token;
+
+pub mod customer_message;
+pub mod mass;
+mod notice;
+pub mod subscription;
+pub mod template;
 
 pub mod blacklist;
 pub mod tag;
@@ -30,6 +37,13 @@ pub mod user;
 
 pub mod material;
 pub mod media;
+
+pub mod menu;
+pub mod qrcode;
+pub mod short_key;
+
+pub mod network;
+pub mod quota;
 
 pub use answer::{AnswerError, Done, LongId};
 pub use call::{Body, Call, MAX_PATH_BYTES, Method, Multipart, Request, generic};

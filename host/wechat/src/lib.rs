@@ -31,12 +31,12 @@ pub mod json;
 pub mod tree;
 pub mod xml;
 
-pub mod customer_message;
 pub mod message;
 pub mod reply;
 
 pub mod envelope;
 
 pub mod api;
+pub use api::customer_message;
 pub mod errcode;
 pub mod jssdk;

@@ -89,6 +89,11 @@ pub(super) fn given(field: &'static str, text: &str) -> Result<(), InvalidCall> 
     demand(!text.is_empty(), field, "is empty")
 }
 
+/// A list that WeChat demands and names no limit for.
+pub(super) fn filled<T>(field: &'static str, list: &[T]) -> Result<(), InvalidCall> {
+    demand(!list.is_empty(), field, "is empty")
+}
+
 /// A number in a range.
 pub(super) fn range(
     field: &'static str,
