@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 
 use crate::accounts::Accounts;
+use crate::audit;
 use crate::callback::{Lane, LaneParts, LaneSettings};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -25,11 +26,12 @@ use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
 use crate::http::listener::Listener;
 use crate::http::router;
+use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Redis, Store};
-use crate::tasks;
+use crate::tasks::{self, Kept};
 use crate::telemetry::Metrics;
 
 /// How long stopping may take before connections are dropped: longer than a callback waits.
@@ -91,6 +93,7 @@ struct Parts {
     keys: Arc<MasterKeys>,
     runtime: Arc<Runtime>,
     accounts: Arc<Accounts>,
+    api_keys: Arc<ApiKeys>,
     plugins: Arc<Plugins>,
     egress: Arc<Egress>,
     metrics: Arc<Metrics>,
@@ -115,7 +118,8 @@ impl App {
             tracing::warn!("{warning}");
         }
         let parts = Parts::open(config).await?;
-        let (records, writer) = records::channel(parts.db.clone(), Arc::clone(&parts.metrics));
+        let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
+        let (_audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
         let (sightings, sighting_writer) =
             contacts::channel(parts.db.clone(), Arc::clone(&parts.metrics));
         let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
@@ -123,6 +127,7 @@ impl App {
         let loops = TaskTracker::new();
         loops.spawn(writer.run(stop.clone()));
         loops.spawn(sighting_writer.run(stop.clone()));
+        loops.spawn(audit_writer.run(stop.clone()));
         parts.spawn_loops(&loops, &lane, &stop);
         let closing = CancellationToken::new();
         let (public, operator) = parts.routers(&lane);
@@ -213,6 +218,9 @@ impl Parts {
             .await
             .map_err(|error| StartError::Database(whole(&error)))?;
         let accounts = Arc::new(accounts);
+        let api_keys = ApiKeys::load(db.clone())
+            .await
+            .map_err(|error| StartError::Database(whole(&error)))?;
         let plugins = Arc::new(Plugins::new(
             db.clone(),
             Arc::clone(&runtime),
@@ -230,6 +238,7 @@ impl Parts {
             keys,
             runtime,
             accounts,
+            api_keys: Arc::new(api_keys),
             plugins,
             egress: Arc::new(egress),
             metrics: Arc::new(Metrics::new()),
@@ -258,10 +267,16 @@ impl Parts {
     }
 
     fn spawn_loops(&self, loops: &TaskTracker, lane: &Arc<Lane>, stop: &CancellationToken) {
-        let accounts = Arc::clone(&self.accounts);
-        loops.spawn(tasks::refresh_accounts(accounts, stop.clone()));
+        let (accounts, api_keys) = (Arc::clone(&self.accounts), Arc::clone(&self.api_keys));
+        loops.spawn(tasks::refresh(accounts, api_keys, stop.clone()));
+        let api_keys = Arc::clone(&self.api_keys);
+        loops.spawn(tasks::store_uses(api_keys, stop.clone()));
         loops.spawn(tasks::take_up_pending(Arc::clone(lane), stop.clone()));
-        let kept = Duration::from_secs(u64::from(self.config.calls_kept_days) * 24 * 3600);
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
+        let kept = Kept {
+            calls: days(self.config.calls_kept_days),
+            audit: days(self.config.audit_kept_days),
+        };
         loops.spawn(tasks::forget_old(
             self.db.clone(),
             Clock,
@@ -294,6 +309,7 @@ impl Parts {
             store: self.store.clone(),
             keys: Arc::clone(&self.keys),
             accounts: Arc::clone(&self.accounts),
+            api_keys: Arc::clone(&self.api_keys),
             plugins: Arc::clone(&self.plugins),
             clock: Clock,
             token: self.config.admin_token.clone().unwrap_or_default(),

@@ -80,6 +80,8 @@ pub struct Config {
     pub deliveries: u32,
     /// Days that call records are kept.
     pub calls_kept_days: u32,
+    /// Days that entries of the audit are kept.
+    pub audit_kept_days: u32,
     /// Base address of WeChat's API.
     pub wechat_api_base: String,
     /// Networks that are not public and that plugins' requests may reach all the same.
@@ -112,6 +114,7 @@ struct Defaults {
     answer_wait_ms: u64,
     deliveries: u32,
     calls_kept_days: u32,
+    audit_kept_days: u32,
     wechat_api_base: &'static str,
     egress_allow_private: &'static [&'static str],
 }
@@ -138,6 +141,7 @@ const NAMES: &[&str] = &[
     "answer_wait_ms",
     "deliveries",
     "calls_kept_days",
+    "audit_kept_days",
     "wechat_api_base",
     "egress_allow_private",
 ];
@@ -269,6 +273,7 @@ impl Config {
             answer_wait_ms: 4_500,
             deliveries: 3,
             calls_kept_days: 30,
+            audit_kept_days: 365,
             wechat_api_base: "https://api.weixin.qq.com",
             egress_allow_private: &[],
         }))

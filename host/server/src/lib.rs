@@ -8,7 +8,8 @@
 //!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its effects
 //!    once ([`db::commit`]), record the call ([`records`]).
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`contacts`]: who met them;
-//!    [`egress`] takes plugins' requests to their tenants' own systems.
+//!    [`egress`] takes plugins' requests to their tenants' own systems;
+//!    [`keys`]: what tenants' own systems may ask for.
 //! 5. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
 //! 6. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
 //!
@@ -25,12 +26,15 @@ pub mod accounts;
 pub mod capabilities;
 pub mod contacts;
 pub mod egress;
+pub mod keys;
 pub mod plugins;
 
 pub mod db;
 pub mod seal;
 pub mod store;
 
+pub mod audit;
+pub mod behind;
 pub mod clock;
 pub mod random;
 pub mod records;

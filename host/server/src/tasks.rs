@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::callback::Lane;
 use crate::clock::Clock;
-use crate::db::{Database, calls, inbox};
+use crate::db::{Database, audit, calls, inbox};
+use crate::keys::ApiKeys;
 use crate::store::Redis;
 use crate::store::keys;
 
 /// How often the database is asked for changed accounts.
 const REFRESH: Duration = Duration::from_secs(1);
+/// How often it is stored when API keys were last used.
+const USES: Duration = Duration::from_secs(30);
 /// How often events that were left are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
 /// How often old rows are deleted.
@@ -30,16 +33,30 @@ const COMMITTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a lost subscription waits before it is made again.
 const RESUBSCRIBE: Duration = Duration::from_millis(500);
 
-/// Keeps the accounts up to date.
-pub async fn refresh_accounts(accounts: Arc<Accounts>, stop: CancellationToken) {
+/// Keeps the accounts and API keys up to date.
+pub async fn refresh(accounts: Arc<Accounts>, api_keys: Arc<ApiKeys>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = accounts.woken() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
-        if let Err(error) = accounts.refresh().await {
+        if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
             tracing::warn!(error = %error, "changed accounts can't be read; going on with what is known");
+        }
+    }
+}
+
+/// Stores when API keys were last used; the last time after `stop`.
+pub async fn store_uses(api_keys: Arc<ApiKeys>, stop: CancellationToken) {
+    let mut stopped = false;
+    while !stopped {
+        tokio::select! {
+            () = stop.cancelled() => stopped = true,
+            () = tokio::time::sleep(USES) => {}
+        }
+        if let Err(error) = api_keys.store_uses().await {
+            tracing::debug!(error = %error, "uses of API keys can't be stored now");
         }
     }
 }
@@ -99,8 +116,17 @@ pub async fn take_up_pending(lane: Arc<Lane>, stop: CancellationToken) {
     }
 }
 
+/// How long rows are kept for people to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Call records.
+    pub calls: Duration,
+    /// The audit.
+    pub audit: Duration,
+}
+
 /// Deletes rows that nobody needs any more.
-pub async fn forget_old(db: Database, clock: Clock, calls_kept: Duration, stop: CancellationToken) {
+pub async fn forget_old(db: Database, clock: Clock, kept: Kept, stop: CancellationToken) {
     let mut beat = tokio::time::interval(RETENTION);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -110,8 +136,9 @@ pub async fn forget_old(db: Database, clock: Clock, calls_kept: Duration, stop: 
         }
         let now_ms = clock.now_ms();
         let events = inbox::forget_done(&db, now_ms - millis(COMMITTED_KEPT)).await;
-        let records = calls::delete_older(&db, now_ms - millis(calls_kept)).await;
-        if let Err(error) = events.and(records) {
+        let records = calls::delete_older(&db, now_ms - millis(kept.calls)).await;
+        let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;
+        if let Err(error) = events.and(records).and(entries) {
             tracing::warn!(error = %error, "old rows can't be deleted");
         }
     }

@@ -98,6 +98,8 @@ pub struct Metrics {
     pub records_dropped: Counter<u64, AtomicU64>,
     /// Observations of contacts that found no room or no database.
     pub sightings_dropped: Counter<u64, AtomicU64>,
+    /// Audit entries that found no room or no database.
+    pub audit_dropped: Counter<u64, AtomicU64>,
     /// Plugins loaded.
     pub loaded_plugins: Gauge,
     /// Accounts known.
@@ -124,6 +126,7 @@ impl Metrics {
             under_way: Gauge::default(),
             records_dropped: Counter::default(),
             sightings_dropped: Counter::default(),
+            audit_dropped: Counter::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
         };
@@ -147,6 +150,11 @@ impl Metrics {
             "contact_sightings_dropped",
             "Observations of contacts that were not written",
             m.sightings_dropped.clone(),
+        );
+        registry.register(
+            "audit_entries_dropped",
+            "Audit entries that were not written",
+            m.audit_dropped.clone(),
         );
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());
         registry.register("accounts", "Accounts known", m.accounts.clone());

@@ -101,6 +101,12 @@ impl Client {
         self.send(Method::PATCH, path, body).await
     }
 
+    /// `DELETE /api/v1/<path>`.
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value> {
+        let url = self.url(path)?;
+        self.call(self.http.delete(url)).await
+    }
+
     async fn send(&self, method: Method, path: &[&str], body: &impl Serialize) -> Result<Value> {
         let url = self.url(path)?;
         self.call(self.http.request(method, url).json(body)).await

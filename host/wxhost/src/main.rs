@@ -2,10 +2,12 @@
 //! pretend WeChat to try it with. Thin: parse, call, print.
 
 mod account;
+mod audit;
 mod calls;
 mod client;
 mod compile;
 mod contacts;
+mod key;
 mod plugin;
 mod serve;
 mod table;
@@ -53,6 +55,11 @@ enum Command {
     Calls(calls::CallsArgs),
     /// The people who met an account.
     Contacts(contacts::ContactsArgs),
+    /// API keys: what tenants' own systems call the host with.
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Who did what: changes by operators, and what API keys were used for.
+    Audit(audit::AuditArgs),
     /// Shows a host at work, with two tenants, three accounts and a pretend WeChat.
     Demo(demo::DemoArgs),
     /// Plays WeChat against a running host.
@@ -98,6 +105,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
         Command::Contacts(args) => contacts::run(args, &connection).await?,
+        Command::Key(verb) => key::run(verb, &connection).await?,
+        Command::Audit(args) => audit::run(args, &connection).await?,
         Command::Demo(args) => return demo::run(args).await,
         Command::Sim(args) => return sim::run(args).await,
         Command::CompilePlugin => return Ok(compile::run()),

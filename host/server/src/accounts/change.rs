@@ -340,7 +340,7 @@ fn check_tenant_id(id: &str) -> Result<(), ChangeError> {
     ))
 }
 
-fn check_name(name: &str) -> Result<(), ChangeError> {
+pub(crate) fn check_name(name: &str) -> Result<(), ChangeError> {
     if name.chars().count() <= MAX_NAME_CHARACTERS && !name.chars().any(char::is_control) {
         return Ok(());
     }

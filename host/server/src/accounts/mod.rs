@@ -16,13 +16,16 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
-pub(crate) use self::account::{handlers_of, mode_of};
 pub use self::{
     account::{Account, AccountError, Deployment, Status, Tenant},
     change::{
         AccountChange, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount, NewTenant,
         WINDOW_SECONDS,
     },
+};
+pub(crate) use self::{
+    account::{handlers_of, mode_of},
+    change::check_name,
 };
 use crate::{
     db::{self, Database, DbError},

@@ -5,12 +5,14 @@
 //! the callers: nothing here opens a sealed box or knows WeChat.
 
 pub mod accounts;
+pub mod audit;
 pub mod call_log;
 pub mod calls;
 pub mod commit;
 pub mod contacts;
 pub mod deployments;
 pub mod inbox;
+pub mod keys;
 pub mod kv;
 mod lock;
 pub mod plugins;

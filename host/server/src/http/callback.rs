@@ -6,26 +6,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
 use wxhost_wechat::body::MAX_BODY_BYTES;
 use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
 
+use super::body::{self, Limits, ReadError};
 use crate::accounts::{Account, Accounts, Status};
 use crate::callback::{Delivery, Lane, Reception};
 use crate::clock::Clock;
 use crate::random;
 use crate::telemetry::Metrics;
 
-/// How long a body may take to arrive: WeChat would have hung up by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How much of a refused body is read, and for how long, so that its sender hears the answer.
-const MAX_DISCARDED_BYTES: usize = 4 * MAX_BODY_BYTES;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// A body that takes longer than 5 s would not be answered: WeChat would have hung up by then.
+const BODY_LIMITS: Limits = Limits {
+    bytes: MAX_BODY_BYTES,
+    time: Duration::from_secs(5),
+    discarded_bytes: 4 * MAX_BODY_BYTES,
+    discard_time: Duration::from_secs(1),
+};
 
 /// What the callback routes work with.
 #[derive(Debug, Clone)]
@@ -179,31 +180,14 @@ async fn answer(
 
 /// The whole body, unless it is too large (or says that it will be) or too slow.
 async fn read(body: Body, headers: &HeaderMap) -> Result<Bytes, Ending> {
-    let too_large = || Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large");
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        // A connection that is closed with bytes unread takes the answer with it.
-        let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard(body)).await;
-        return Err(too_large());
-    }
-    tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES))
+    body::read(body, headers, BODY_LIMITS)
         .await
-        .map_err(|_| Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"))?
-        .map_err(|_| too_large())
-}
-
-/// Reads what is left of a refused body, within reason.
-async fn discard(body: Body) {
-    let mut chunks = body.into_data_stream();
-    let mut bytes = 0;
-    while let Some(Ok(chunk)) = chunks.next().await {
-        bytes += chunk.len();
-        if bytes > MAX_DISCARDED_BYTES {
-            return;
-        }
-    }
+        .map_err(|error| match error {
+            ReadError::TooLarge | ReadError::Lost => {
+                Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large")
+            }
+            ReadError::TooSlow => Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+        })
 }
 
 fn reply(

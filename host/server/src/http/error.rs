@@ -1,5 +1,5 @@
-//! How the admin API says no: a stable code, a sentence that says what to do, the request's id. The
-//! cause goes to the log under the same id, once.
+//! How the host's own APIs say no: a stable code, a sentence that says what to do, the request's id.
+//! The cause goes to the log under the same id, once.
 
 use std::sync::Arc;
 
@@ -17,12 +17,18 @@ use crate::{accounts::ChangeError, db::DbError, plugins::DeployError, random, se
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// A refusal or a failure of the admin API.
+/// Holds the code of an error of the host's own: where WeChat's answers are passed on, what has it is
+/// not WeChat's.
+pub const ERROR_CODE: &str = "x-wxhost-error";
+
+/// A refusal or a failure of the host's own.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// When it makes sense to ask again.
+    retry_after_seconds: Option<u32>,
     /// For the log only.
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -53,8 +59,20 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            retry_after_seconds: None,
             cause: None,
         }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The same, with when it makes sense to ask again.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// A field that does not hold what it should.
@@ -189,14 +207,28 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
+        if let Some(seconds) = self.retry_after_seconds {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+            .headers_mut()
+            .insert(ERROR_CODE, HeaderValue::from_static(self.code));
         response.extensions_mut().insert(self);
         response
     }
 }
 
+/// The id of a request, as it is in the log and in the answer's `x-request-id`.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
 /// Middleware: gives every request an id, and every error its body and its line in the log.
-pub async fn identify(request: Request, next: Next) -> Response {
-    let request_id = random::unique_name();
+pub async fn identify(mut request: Request, next: Next) -> Response {
+    let request_id: Arc<str> = random::unique_name().into();
+    let id = RequestId(Arc::clone(&request_id));
+    request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         error.log(&request_id);
@@ -204,7 +236,7 @@ pub async fn identify(request: Request, next: Next) -> Response {
             error: ErrorDetail {
                 code: error.code.to_owned(),
                 message: error.message,
-                request_id: request_id.clone(),
+                request_id: request_id.to_string(),
             },
         };
         let (mut parts, _) = response.into_parts();

@@ -7,5 +7,7 @@ pub mod admin;
 pub mod callback;
 pub mod health;
 
+mod body;
 pub mod error;
+mod extract;
 pub mod openapi;

@@ -5,6 +5,7 @@
 //! | `wxhost:{<app id>}:event:<event id>` | hash | `state` running or answered, `owner`, `deliveries`, `watched`, `answer` | 5 s under way (renewed), 60 s answered |
 //! | `wxhost:{<app id>}:nonce:<timestamp>:<nonce>` | string | hash of the body that came with it | twice the account's window |
 //! | `wxhost:{<app id>}:cache:<key>` | string | a plugin's cached value | as the plugin says |
+//! | `wxhost:{<id of an API key>}:rate` | string | requests of the key in this minute, a counter | 60 s from the first request |
 //!
 //! The braces make a Redis Cluster keep all keys of an account in one slot. Channels:
 //! `wxhost:settled` (the key of an event that was answered or given up while another host waits for
@@ -28,4 +29,9 @@ pub fn nonce(app_id: &str, timestamp: &str, nonce: &str) -> String {
 /// Key of a plugin's cached value.
 pub fn cache(app_id: &str, key: &str) -> String {
     format!("wxhost:{{{app_id}}}:cache:{key}")
+}
+
+/// Key of the requests that an API key has made in this minute.
+pub fn rate(key_id: &str) -> String {
+    format!("wxhost:{{{key_id}}}:rate")
 }

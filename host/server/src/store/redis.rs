@@ -7,6 +7,8 @@
 //! A Redis that does not answer costs one time-out; after that, calls fail at once for
 //! a second, so that callbacks go on at full speed without it.
 
+mod rate;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -4,9 +4,11 @@
 //! bounded, unknown fields are refused, and every refusal names the field.
 
 mod accounts;
+mod audit;
 mod calls;
 mod contacts;
 mod deployments;
+mod keys;
 mod kv;
 mod tenants;
 #[cfg(test)]
@@ -16,27 +18,25 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
+    extract::FromRequestParts,
     http::{StatusCode, header, request::Parts},
     middleware,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    error::{self, ApiError},
+    error::{self, ApiError, RequestId},
+    extract::{JsonBody, Path, Query, max_body},
     openapi::Document,
 };
 use crate::{
-    accounts::Accounts, clock::Clock, db::Database, plugins::Plugins, seal::MasterKeys,
-    store::Store,
+    accounts::Accounts, audit::Author, clock::Clock, db::Database, keys::ApiKeys, plugins::Plugins,
+    seal::MasterKeys, store::Store,
 };
-
-/// Bytes of a request's body, where nothing else is said.
-const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
 const MAX_DEPLOYMENT_BYTES: usize = 64 << 20;
@@ -58,6 +58,8 @@ pub struct AdminState {
     pub keys: Arc<MasterKeys>,
     /// What is changed.
     pub accounts: Arc<Accounts>,
+    /// By what right tenants' systems call.
+    pub api_keys: Arc<ApiKeys>,
     /// What is deployed.
     pub plugins: Arc<Plugins>,
     /// Tells the time.
@@ -70,7 +72,12 @@ impl AdminState {
     /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if
     /// this fails, so a failure is not the caller's.
     async fn announce(&self) {
-        if let Err(error) = self.accounts.refresh().await {
+        if let Err(error) = self
+            .accounts
+            .refresh()
+            .await
+            .and(self.api_keys.refresh().await)
+        {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a change is stored, but will be seen later"
@@ -100,7 +107,7 @@ pub fn routes(state: AdminState) -> Router {
 
 /// The routes with their descriptions.
 fn described() -> OpenApiRouter<AdminState> {
-    let deployment_body = DefaultBodyLimit::max(MAX_DEPLOYMENT_BYTES);
+    let deployments = OpenApiRouter::new().routes(routes!(deployments::list, deployments::deploy));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(tenants::list, tenants::add))
         .routes(routes!(tenants::show))
@@ -115,12 +122,10 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(contacts::show))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(deployments::list, deployments::deploy))
-                .layer(deployment_body),
-        )
+        .routes(routes!(keys::list, keys::add))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(audit::list))
+        .merge(max_body(deployments, MAX_DEPLOYMENT_BYTES))
 }
 
 async fn no_such_route(_: Operator) -> ApiError {
@@ -140,7 +145,16 @@ async fn wrong_method() -> ApiError {
 }
 
 /// Whoever has the admin token. A handler that takes it cannot be reached without.
-struct Operator;
+struct Operator {
+    request_id: Arc<str>,
+}
+
+impl Operator {
+    /// Who it is, for the audit.
+    fn author(&self) -> Author {
+        Author::admin(&*self.request_id)
+    }
+}
 
 impl FromRequestParts<AdminState> for Operator {
     type Rejection = ApiError;
@@ -161,55 +175,12 @@ impl FromRequestParts<AdminState> for Operator {
         // Equal lengths are compared without a hint at the first difference; no token at all fits
         // nothing.
         if !wanted.is_empty() && bool::from(given.as_bytes().ct_eq(wanted.as_bytes())) {
-            Ok(Self)
+            let id = parts.extensions.get::<RequestId>();
+            Ok(Self {
+                request_id: id.map_or_else(Arc::default, |id| Arc::clone(&id.0)),
+            })
         } else {
             Err(ApiError::unauthorized())
-        }
-    }
-}
-
-/// A JSON body, with refusals that name the field.
-struct JsonBody<T>(T);
-
-impl<T: DeserializeOwned> FromRequest<AdminState> for JsonBody<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &AdminState) -> Result<Self, Self::Rejection> {
-        let Json(body) = Json::<T>::from_request(request, state).await?;
-        Ok(Self(body))
-    }
-}
-
-/// The path's parameters.
-struct Path<T>(T);
-
-impl<T: DeserializeOwned + Send> FromRequestParts<AdminState> for Path<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &AdminState,
-    ) -> Result<Self, Self::Rejection> {
-        match axum::extract::Path::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(path)) => Ok(Self(path)),
-            Err(rejection) => Err(ApiError::invalid("path", rejection.body_text())),
-        }
-    }
-}
-
-/// The query's parameters.
-struct Query<T>(T);
-
-impl<T: DeserializeOwned> FromRequestParts<AdminState> for Query<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &AdminState,
-    ) -> Result<Self, Self::Rejection> {
-        match axum::extract::Query::from_request_parts(parts, state).await {
-            Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(ApiError::invalid("query", rejection.body_text())),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The admin API from outside: requests in, answers out, over a real database and a real sandbox.
 
+mod keys;
+
 use std::sync::Arc;
 
 use axum::{
@@ -53,12 +55,14 @@ impl Api {
         let accounts = Accounts::load((*db).clone(), Arc::clone(&keys))
             .await
             .unwrap();
+        let api_keys = ApiKeys::load((*db).clone()).await.unwrap();
         let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
         let state = AdminState {
             db: (*db).clone(),
             store: Store::Memory(Arc::new(MemoryCache::new())),
             keys,
             accounts: Arc::new(accounts),
+            api_keys: Arc::new(api_keys),
             plugins: Arc::new(plugins),
             clock: Clock,
             token: SecretString::from(TOKEN),
@@ -192,7 +196,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 16);
+    assert_eq!(routes, 20);
 }
 
 #[tokio::test]

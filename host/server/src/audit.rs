@@ -1,0 +1,197 @@
+//! The audit: who did what to which account, for the operator to look up.
+//!
+//! A change of the admin API is noted in the transaction that makes it (`Author::note`): one does not
+//! happen without the other. What tenants' systems do with their keys is written behind the answer
+//! ([`Audit`]); what finds no room is counted (`wxhost_audit_entries_dropped_total`).
+//!
+//! Entries hold ids, paths and stable words. Nothing of a query, a header or a body goes in, so no
+//! token or secret can.
+
+use crate::behind::{self, Row};
+use crate::clock::Clock;
+use crate::db::audit::{self as rows, AuditRow, BATCH};
+use crate::db::{Change, Database, DbError};
+use crate::random;
+use crate::telemetry::Metrics;
+
+/// Where entries are handed in that no transaction holds.
+pub type Audit = behind::Queue<AuditRow>;
+
+/// The loop that writes them.
+pub type AuditWriter = behind::Writer<AuditRow>;
+
+/// Characters of an app id in an entry: it may be what a caller made up.
+const MAX_APP_ID: usize = 64;
+/// Characters of an object in an entry.
+const MAX_OBJECT: usize = 256;
+
+impl Row for AuditRow {
+    const NAME: &'static str = "audit entries";
+    const BATCH: usize = BATCH;
+
+    async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
+        rows::insert(db, rows).await
+    }
+}
+
+/// A queue and its writer.
+pub fn channel(db: Database, metrics: &Metrics) -> (Audit, AuditWriter) {
+    behind::channel(db, metrics.audit_dropped.clone())
+}
+
+/// What can be done. The words are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A tenant was added.
+    TenantAdd,
+    /// An account was added.
+    AccountAdd,
+    /// An account's settings were changed; the object names the fields.
+    AccountChange,
+    /// An account got a new callback token or EncodingAESKey.
+    AccountRotateKey,
+    /// What an account's owner had to mend was said to be mended.
+    AttentionClear,
+    /// A new access token was forced.
+    TokenRefresh,
+    /// A plugin was deployed.
+    PluginDeploy,
+    /// A deployment was made the active one.
+    PluginActivate,
+    /// An API key was made.
+    KeyAdd,
+    /// An API key was revoked.
+    KeyRevoke,
+    /// An access token was given out.
+    TokenExport,
+    /// A JS-SDK or card ticket was given out.
+    TicketExport,
+    /// A page's address was signed for the JS-SDK.
+    JssdkSignature,
+    /// A request was passed on to WeChat.
+    Forward,
+}
+
+impl Action {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantAdd => "tenant.add",
+            Self::AccountAdd => "account.add",
+            Self::AccountChange => "account.change",
+            Self::AccountRotateKey => "account.rotate-key",
+            Self::AttentionClear => "attention.clear",
+            Self::TokenRefresh => "token.refresh",
+            Self::PluginDeploy => "plugin.deploy",
+            Self::PluginActivate => "plugin.activate",
+            Self::KeyAdd => "key.add",
+            Self::KeyRevoke => "key.revoke",
+            Self::TokenExport => "token.export",
+            Self::TicketExport => "ticket.export",
+            Self::JssdkSignature => "jssdk.sign",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+/// Who asks for something, and in which request.
+#[derive(Clone, Debug)]
+pub struct Author {
+    actor: String,
+    request_id: String,
+}
+
+impl Author {
+    /// Whoever has the admin token.
+    pub fn admin(request_id: impl Into<String>) -> Self {
+        Self {
+            actor: "admin".to_owned(),
+            request_id: request_id.into(),
+        }
+    }
+
+    /// A tenant's system, by the id of its key.
+    pub fn key(id: &str, request_id: impl Into<String>) -> Self {
+        Self {
+            actor: id.to_owned(),
+            request_id: request_id.into(),
+        }
+    }
+
+    /// Notes in a change what it is about.
+    ///
+    /// # Errors
+    /// The database failed, and with it the change.
+    pub async fn note(
+        &self,
+        change: &mut Change,
+        action: Action,
+        app_id: Option<&str>,
+        object: &str,
+    ) -> Result<(), DbError> {
+        rows::note(change, &self.entry(action, app_id, object, "ok")).await
+    }
+
+    /// An entry of now.
+    pub fn entry(
+        &self,
+        action: Action,
+        app_id: Option<&str>,
+        object: &str,
+        result: &str,
+    ) -> AuditRow {
+        AuditRow {
+            id: random::unique_name(),
+            actor: self.actor.clone(),
+            action: action.as_str().to_owned(),
+            app_id: app_id.map(|app_id| storable(app_id, MAX_APP_ID)),
+            object: storable(object, MAX_OBJECT),
+            result: result.to_owned(),
+            request_id: self.request_id.clone(),
+            created_at: Clock.now_ms(),
+        }
+    }
+}
+
+/// Text that any database takes and any terminal shows, cut to `most` characters: one entry that can't
+/// be stored would hold up all others of its batch.
+fn storable(text: &str, most: usize) -> String {
+    text.chars()
+        .take(most)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::db::audit::AuditFilter;
+    use crate::db::testing::databases;
+
+    #[tokio::test]
+    async fn a_zero_character_in_an_app_id_does_not_hold_up_the_audit() {
+        for db in databases().await {
+            let metrics = Metrics::new();
+            let (audit, writer) = channel((*db).clone(), &metrics);
+            let author = Author::key("key-1", "r1");
+            let long = "x".repeat(5_000);
+            audit.add(author.entry(Action::Forward, Some("wx\0"), &long, "404"));
+            audit.add(author.entry(Action::Forward, Some("wx01"), "/a", "200"));
+            drop(audit);
+            writer.run(CancellationToken::new()).await;
+
+            let all = AuditFilter {
+                limit: 9,
+                ..AuditFilter::default()
+            };
+            let entries = rows::list(&db, &all).await.unwrap();
+            assert_eq!(entries.len(), 2, "{entries:?}");
+            let odd = entries.iter().find(|entry| entry.result == "404").unwrap();
+            assert_eq!(odd.app_id.as_deref(), Some("wx\u{fffd}"));
+            assert_eq!(odd.object.len(), MAX_OBJECT);
+            assert_eq!(metrics.audit_dropped.get(), 0);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `/api/v1/audit`: who did what.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{AdminState, Operator, Query, page_items};
+use crate::{
+    db::audit::{self, AuditFilter, AuditRow},
+    http::error::{ApiError, ErrorBody},
+};
+
+/// Something that was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditEntry {
+    /// Names the entry.
+    id: String,
+    /// Unix milliseconds.
+    at: i64,
+    /// `admin`, or the id of an API key.
+    actor: String,
+    /// What was done, such as `key.add`, `token.export` or `forward`.
+    action: String,
+    /// The account that it was done to, if one.
+    app_id: Option<String>,
+    /// What else it was done to: a key, a deployment, a forwarded method and path.
+    object: String,
+    /// `ok`, or what came of it: an HTTP status, WeChat's errcode, the code of a refusal.
+    result: String,
+    /// The request, as in the host's log.
+    request_id: String,
+}
+
+impl From<AuditRow> for AuditEntry {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            id: row.id,
+            at: row.created_at,
+            actor: row.actor,
+            action: row.action,
+            app_id: row.app_id,
+            object: row.object,
+            result: row.result,
+            request_id: row.request_id,
+        }
+    }
+}
+
+/// A page of the audit.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditEntries {
+    /// Newest first.
+    entries: Vec<AuditEntry>,
+    /// Give it as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Which entries to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditQuery {
+    /// Of this account only.
+    app_id: Option<String>,
+    /// Of this actor only: `admin`, or the id of an API key.
+    actor: Option<String>,
+    /// Older than the entry of this id.
+    before: Option<String>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Lists what was done. What tenants' systems did shows up within a second.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(AuditQuery), responses(
+    (status = 200, body = AuditEntries),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<AuditEntries>, ApiError> {
+    let limit = page_items(query.limit)?;
+    let filter = AuditFilter {
+        app_id: query.app_id.as_deref(),
+        actor: query.actor.as_deref(),
+        before: query.before.as_deref(),
+        limit,
+    };
+    let rows = audit::list(&state.db, &filter).await?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit as usize)
+        .map(|row| row.id.clone());
+    let entries = rows.into_iter().map(AuditEntry::from).collect();
+    Ok(Json(AuditEntries { entries, next }))
+}

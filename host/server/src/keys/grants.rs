@@ -1,0 +1,270 @@
+//! What an API key may do, and the paths of WeChat's API.
+
+use std::{fmt, str::FromStr};
+
+/// Bytes of a path.
+const MAX_PATH_BYTES: usize = 128;
+
+/// Grants of one key.
+const MAX_GRANTS: usize = 64;
+
+/// Why a text is no path of WeChat's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a path begins with / and has at most 128 letters, digits and - _ . in segments that are neither \
+     empty nor only dots"
+)]
+pub struct PathError;
+
+/// A path of WeChat's API, such as `/cgi-bin/user/info`: plain characters, nothing escaped, no empty
+/// segment, no dots that lead elsewhere. So what is compared is what WeChat gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiPath(String);
+
+impl ApiPath {
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// [`PathError`] for anything that could mean another path than it says.
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let good =
+            |segment: &str| segment.bytes().all(plain) && segment.bytes().any(|byte| byte != b'.');
+        let rest = text.strip_prefix('/').ok_or(PathError)?;
+        if text.len() <= MAX_PATH_BYTES && rest.split('/').all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(PathError)
+        }
+    }
+
+    /// The path, with its leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is `prefix` or lies below it; whole segments only.
+    fn lies_under(&self, prefix: &str) -> bool {
+        self.0
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for ApiPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is no grant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// Not one of the words.
+    #[error(
+        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, forward, and \
+         forward:<path prefix>"
+    )]
+    Unknown(String),
+    /// A prefix that is no path.
+    #[error("`{word}`: {source}")]
+    Path {
+        /// The grant.
+        word: String,
+        /// What is wrong with its path.
+        source: PathError,
+    },
+    /// Too many.
+    #[error("at most {MAX_GRANTS} grants")]
+    TooMany,
+}
+
+/// Something that a key may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// `access-token`: be given the access token itself.
+    AccessToken,
+    /// `jsapi-ticket`: be given the JS-SDK and card tickets themselves.
+    JsapiTicket,
+    /// `jssdk-signature`: have addresses of pages signed.
+    JssdkSignature,
+    /// `forward`: have requests passed on to WeChat, whatever their path.
+    ForwardAll,
+    /// `forward:<prefix>`: have requests passed on whose path is this or lies below it.
+    Forward(ApiPath),
+}
+
+impl FromStr for Grant {
+    type Err = GrantError;
+
+    fn from_str(word: &str) -> Result<Self, GrantError> {
+        match word {
+            "access-token" => Ok(Self::AccessToken),
+            "jsapi-ticket" => Ok(Self::JsapiTicket),
+            "jssdk-signature" => Ok(Self::JssdkSignature),
+            "forward" | "forward:/" => Ok(Self::ForwardAll),
+            _ => {
+                let prefix = word
+                    .strip_prefix("forward:")
+                    .ok_or_else(|| GrantError::Unknown(word.chars().take(64).collect()))?;
+                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+                ApiPath::parse(prefix)
+                    .map(Self::Forward)
+                    .map_err(|source| GrantError::Path {
+                        word: word.chars().take(MAX_PATH_BYTES).collect(),
+                        source,
+                    })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessToken => f.write_str("access-token"),
+            Self::JsapiTicket => f.write_str("jsapi-ticket"),
+            Self::JssdkSignature => f.write_str("jssdk-signature"),
+            Self::ForwardAll => f.write_str("forward"),
+            Self::Forward(prefix) => write!(f, "forward:{prefix}"),
+        }
+    }
+}
+
+/// All that a key may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyGrants(Vec<Grant>);
+
+impl KeyGrants {
+    /// Reads the words of grants.
+    ///
+    /// # Errors
+    /// A word that is no grant, or too many of them.
+    pub fn parse(words: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, GrantError> {
+        let mut grants = Vec::new();
+        for word in words {
+            let grant: Grant = word.as_ref().parse()?;
+            if grants.len() == MAX_GRANTS {
+                return Err(GrantError::TooMany);
+            }
+            if !grants.contains(&grant) {
+                grants.push(grant);
+            }
+        }
+        Ok(Self(grants))
+    }
+
+    /// The words, as they are stored and shown.
+    pub fn words(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether exactly this is granted.
+    pub fn allows(&self, grant: &Grant) -> bool {
+        self.0.contains(grant)
+    }
+
+    /// Whether only this is granted.
+    pub fn is_only(&self, grant: &Grant) -> bool {
+        matches!(self.0.as_slice(), [only] if only == grant)
+    }
+
+    /// Whether any request may be passed on.
+    pub fn forwards(&self) -> bool {
+        let forwards = |grant: &Grant| matches!(grant, Grant::ForwardAll | Grant::Forward(_));
+        self.0.iter().any(forwards)
+    }
+
+    /// Whether requests of this path may be passed on.
+    pub fn allows_forward(&self, path: &ApiPath) -> bool {
+        self.0.iter().any(|grant| match grant {
+            Grant::ForwardAll => true,
+            Grant::Forward(prefix) => path.lies_under(prefix.as_str()),
+            Grant::AccessToken | Grant::JsapiTicket | Grant::JssdkSignature => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_paths_are_paths() {
+        for (text, good) in [
+            ("/cgi-bin/user/info", true),
+            ("/wxa/business/getuserphonenumber", true),
+            ("/a.b-c_d/1", true),
+            ("", false),
+            ("/", false),
+            ("cgi-bin/user", false),
+            ("/cgi-bin/", false),
+            ("//cgi-bin", false),
+            ("/cgi-bin//token", false),
+            ("/cgi-bin/./token", false),
+            ("/cgi-bin/../token", false),
+            ("/cgi-bin/user/%2e%2e/token", false),
+            ("/cgi-bin%2Ftoken", false),
+            ("/cgi-bin\\token", false),
+            ("/cgi-bin/token;x", false),
+            ("/cgi-bin/token\0", false),
+            ("/cgi-bin/ token", false),
+            ("/cgi-bin/tok\u{ff45}n", false),
+            ("/@evil.example/", false),
+        ] {
+            assert_eq!(ApiPath::parse(text).is_ok(), good, "{text}");
+        }
+        assert!(ApiPath::parse(&format!("/{}", "a".repeat(MAX_PATH_BYTES))).is_err());
+    }
+
+    #[test]
+    fn grants_are_read_and_shown_alike() {
+        let words = [
+            "access-token",
+            "jsapi-ticket",
+            "jssdk-signature",
+            "forward",
+            "forward:/cgi-bin/user",
+        ];
+        assert_eq!(KeyGrants::parse(words).unwrap().words(), words);
+        let twice = KeyGrants::parse(["forward:/a/", "forward:/a"]).unwrap();
+        assert_eq!(twice.words(), ["forward:/a"]);
+        for word in [
+            "",
+            "Access-Token",
+            "forward:",
+            "forward:x",
+            "forward:/a/../b",
+            "*",
+        ] {
+            assert!(KeyGrants::parse([word]).is_err(), "{word}");
+        }
+        let many = (0..=MAX_GRANTS).map(|n| format!("forward:/{n}"));
+        assert_eq!(KeyGrants::parse(many), Err(GrantError::TooMany));
+    }
+
+    #[test]
+    fn a_prefix_grants_whole_segments() {
+        let grants = KeyGrants::parse(["access-token", "forward:/cgi-bin/user"]).unwrap();
+        for (path, allowed) in [
+            ("/cgi-bin/user", true),
+            ("/cgi-bin/user/info/batchget", true),
+            ("/cgi-bin/users", false),
+            ("/cgi-bin/user-x", false),
+            ("/cgi-bin/USER/info", false),
+            ("/cgi-bin", false),
+            ("/x/cgi-bin/user", false),
+        ] {
+            let path = ApiPath::parse(path).unwrap();
+            assert_eq!(grants.allows_forward(&path), allowed, "{path}");
+        }
+        let path = ApiPath::parse("/cgi-bin/user").unwrap();
+        assert!(KeyGrants::parse(["forward"]).unwrap().allows_forward(&path));
+        assert!(!KeyGrants::parse(["access-token"]).unwrap().forwards());
+    }
+}
