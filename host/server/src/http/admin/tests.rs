@@ -196,7 +196,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 20);
+    assert_eq!(routes, 22);
 }
 
 #[tokio::test]
