@@ -9,6 +9,9 @@ wasmtime::component::bindgen!({
         default: trappable,
         "wxhost:plugin/kv": async | trappable,
         "wxhost:plugin/cache": async | trappable,
+        "wxhost:plugin/contacts": async | trappable,
+        "wxhost:plugin/wechat-api": async | trappable,
+        "wxhost:plugin/egress": async | trappable,
     },
     exports: { default: async },
 });

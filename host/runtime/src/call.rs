@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::effects::{Effect, KvDelete, KvPut};
 use crate::failure::{Failure, FailureCode};
-use crate::limits::{CallLimits, HANDLES, MAX_VALUE_BYTES, Stop, is_key};
+use crate::limits::{CallLimits, HANDLES};
 use crate::log::PluginLog;
+use crate::outcome::judge;
 use crate::permits::{Gate, Overloaded, TenantPermits};
 use crate::plugin::{Export, HandlerFunction, Plugin};
 use crate::state::CallState;
-use crate::{Capabilities, Outcome, PluginError, callback};
+use crate::{Capabilities, Outcome, callback};
 
 /// What a call is made with, beside plugin and event.
 pub struct Call {
@@ -137,38 +137,6 @@ fn on_tick(mut store: StoreContextMut<'_, CallState>) -> wasmtime::Result<Update
     // Tokio's own yield goes to the back of the queue; wasmtime's would be polled again at once.
     let turn = Box::pin(tokio::task::yield_now());
     Ok(UpdateDeadline::YieldCustom(1, turn))
-}
-
-/// Checks what the plugin answered against the limits.
-fn judge(result: Result<Outcome, PluginError>, limits: &CallLimits) -> Result<Outcome, Failure> {
-    let outcome = result.map_err(Failure::plugin)?;
-    check_effects(&outcome.effects, limits).map_err(Failure::stopped)?;
-    Ok(outcome)
-}
-
-fn check_effects(effects: &[Effect], limits: &CallLimits) -> Result<(), Stop> {
-    let over = |which, limit| Err(Stop::HostLimit { which, limit });
-    if effects.len() > limits.effects {
-        return over("effects", limits.effects);
-    }
-    let mut bytes = 0_usize;
-    for effect in effects {
-        let (key, value) = match effect {
-            Effect::KvPut(KvPut { key, value, .. }) => (key, value.as_slice()),
-            Effect::KvDelete(KvDelete { key, .. }) => (key, [].as_slice()),
-        };
-        if !is_key(key) {
-            return over("effect-key", crate::limits::MAX_KEY_BYTES);
-        }
-        if value.len() > MAX_VALUE_BYTES {
-            return over("effect-value", MAX_VALUE_BYTES);
-        }
-        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
-    }
-    if bytes > limits.effect_bytes {
-        return over("effect-bytes", limits.effect_bytes);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use async_trait::async_trait;
 
-use crate::{AccountInfo, CacheError, KvEntry, KvError, KvPage};
+use crate::{AccountInfo, CacheError, KvEntry, KvError, KvPage, contacts, egress, wechat_api};
 
 /// What one call may see of the world. The server makes one for each call, with the account inside: no
 /// method takes an account, so another tenant's data cannot even be named.
 ///
-/// Keys have been checked before a method sees them (1 to 256 bytes, no control characters; a prefix may
-/// be empty), and numbers are clamped. Reads are counted by the runtime; implementations need not.
+/// Arguments have been checked before a method sees them: keys are 1 to 256 bytes without control
+/// characters (a prefix may be empty), open ids are 1 to 128 printable ASCII characters, calls of
+/// WeChat's API keep the limits of `wit/`, numbers are clamped; a request to another system comes as it is.
+/// Reads are counted by the runtime; implementations need not. What the runtime cannot know, they must:
+/// whether something is granted.
 #[async_trait]
 pub trait Capabilities: Send + Sync {
     /// Public facts of the account.
@@ -46,6 +49,24 @@ pub trait Capabilities: Send + Sync {
 
     /// Forgets a value.
     async fn cache_delete(&self, key: &str) -> Result<(), CacheError>;
+
+    /// What is known of a person.
+    async fn contact(&self, open_id: &str) -> Result<Option<contacts::Contact>, contacts::Error>;
+
+    /// A follower as WeChat knows it.
+    async fn user_info(&self, open_id: &str) -> Result<wechat_api::User, wechat_api::Error>;
+
+    /// The account's menus, as WeChat's JSON.
+    async fn menu(&self) -> Result<String, wechat_api::Error>;
+
+    /// What is left of a path's quota.
+    async fn quota(&self, cgi_path: &str) -> Result<wechat_api::Quota, wechat_api::Error>;
+
+    /// Any other call of WeChat's API, if it is granted. The answer has at most 1 MiB.
+    async fn api_call(&self, request: wechat_api::Request) -> Result<String, wechat_api::Error>;
+
+    /// A request to the tenant's own systems, if the host is granted. The answer has at most 1 MiB.
+    async fn fetch(&self, request: egress::Request) -> Result<egress::Response, egress::Error>;
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> u64;

@@ -15,7 +15,7 @@ use crate::account::Mode;
 use crate::callback::{Content, Event, Text};
 use crate::{
     AccountInfo, CacheError, Call, CallLimits, CallReport, Capabilities, Compiler, KvEntry,
-    KvError, KvPage, Runtime, RuntimeSettings, TenantPermits,
+    KvError, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts, egress, wechat_api,
 };
 
 /// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
@@ -64,6 +64,12 @@ fn module(imports: &str, fields: &str, body: &str) -> String {
           (import "wxhost:plugin/kv@0.1.0" "get" (func $kv_get (param i32 i32 i32)))
           (import "wxhost:plugin/cache@0.1.0" "get" (func $cache_get (param i32 i32 i32)))
           (import "wxhost:plugin/random@0.1.0" "bytes" (func $random (param i32 i32)))
+          (import "wxhost:plugin/contacts@0.1.0" "get" (func $contact (param i32 i32 i32)))
+          (import "wxhost:plugin/wechat-api@0.1.0" "menu-get" (func $menu (param i32)))
+          (import "wxhost:plugin/wechat-api@0.1.0" "call"
+            (func $api (param i32 i32 i32 i32 i32 i32 i32 i32)))
+          (import "wxhost:plugin/egress@0.1.0" "fetch"
+            (func $fetch (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
           {imports}
           (memory (export "memory") 32)
           (global $next (mut i32) (i32.const 4096))
@@ -203,6 +209,12 @@ pub(crate) struct World {
     pub(crate) value_bytes: usize,
     /// KV never answers.
     pub(crate) silent: bool,
+    /// How long KV takes to answer.
+    pub(crate) delay: Duration,
+    /// The size of what WeChat's API and other systems answer.
+    pub(crate) answer_bytes: usize,
+    /// Calls of WeChat's API and requests to other systems that arrived.
+    pub(crate) outward: Arc<AtomicU32>,
     /// The most random bytes that were asked for at once.
     pub(crate) random_bytes: Arc<AtomicU32>,
 }
@@ -230,6 +242,9 @@ impl Capabilities for World {
         if self.silent {
             std::future::pending::<()>().await;
         }
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         Ok(Some(KvEntry {
             value: vec![0; self.value_bytes],
             version: 1,
@@ -250,6 +265,58 @@ impl Capabilities for World {
 
     async fn cache_delete(&self, _key: &str) -> Result<(), CacheError> {
         Ok(())
+    }
+
+    async fn contact(&self, open_id: &str) -> Result<Option<contacts::Contact>, contacts::Error> {
+        Ok(Some(contacts::Contact {
+            open_id: open_id.into(),
+            union_id: None,
+            following: Some(true),
+            first_seen_ms: 1,
+            followed_ms: None,
+            unfollowed_ms: None,
+            qr_scene: None,
+            last: contacts::Interactions {
+                message: Some(1),
+                menu: None,
+                scan: None,
+                follow: None,
+                payment: None,
+            },
+            tags: Vec::new(),
+            remark: String::new(),
+            attributes: "{}".into(),
+            opted_out: false,
+        }))
+    }
+
+    async fn user_info(&self, _open_id: &str) -> Result<wechat_api::User, wechat_api::Error> {
+        self.outward.fetch_add(1, Ordering::Relaxed);
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn menu(&self) -> Result<String, wechat_api::Error> {
+        self.outward.fetch_add(1, Ordering::Relaxed);
+        Ok(" ".repeat(self.answer_bytes))
+    }
+
+    async fn quota(&self, _cgi_path: &str) -> Result<wechat_api::Quota, wechat_api::Error> {
+        self.outward.fetch_add(1, Ordering::Relaxed);
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn api_call(&self, _: wechat_api::Request) -> Result<String, wechat_api::Error> {
+        self.outward.fetch_add(1, Ordering::Relaxed);
+        Ok(" ".repeat(self.answer_bytes))
+    }
+
+    async fn fetch(&self, _: egress::Request) -> Result<egress::Response, egress::Error> {
+        self.outward.fetch_add(1, Ordering::Relaxed);
+        Ok(egress::Response {
+            status: 200,
+            headers: Vec::new(),
+            body: vec![0; self.answer_bytes],
+        })
     }
 
     fn now_ms(&self) -> u64 {

@@ -1,18 +1,38 @@
 //! What a plugin may call: each function checks the limit, checks the argument, asks the capabilities.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 
+use crate::arguments::{check_call, check_path};
 use crate::bindings::CallbackPlugin;
 use crate::bindings::wxhost::plugin::log::Level;
 use crate::bindings::wxhost::plugin::{
-    account, cache, callback, config, effects, kv, log, random, reply, time,
+    account, cache, callback, config, contacts, effects, egress, kv, log, messages, random, reply,
+    time, wechat_api,
 };
-use crate::limits::{MAX_VALUE_BYTES, is_key, is_prefix};
+use crate::limits::{CpuMeter, MAX_VALUE_BYTES, is_key, is_open_id, is_prefix};
 use crate::state::CallState;
 
 /// The interfaces of the contract that a plugin may import.
-pub(crate) const OFFERED: [&str; 10] = [
-    "account", "config", "kv", "cache", "log", "time", "random", "callback", "reply", "effects",
+pub(crate) const OFFERED: [&str; 14] = [
+    "account",
+    "config",
+    "kv",
+    "cache",
+    "log",
+    "time",
+    "random",
+    "contacts",
+    "wechat-api",
+    "egress",
+    "callback",
+    "reply",
+    "effects",
+    "messages",
 ];
 
 /// The most keys of one page.
@@ -25,6 +45,20 @@ const MAX_RANDOM_BYTES: u32 = 4096;
 /// Offers the contract's imports.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     CallbackPlugin::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
+}
+
+/// Waits for an answer from outside of the sandbox. The time is not the guest's to pay for.
+async fn waiting<T>(cpu: &mut CpuMeter, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    // Most answers are at hand, and the clock is not read for them.
+    let at_once = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+    if let Poll::Ready(answer) = at_once {
+        return answer;
+    }
+    let begun = Instant::now();
+    let answer = answer.await;
+    cpu.waited(begun.elapsed());
+    answer
 }
 
 impl account::Host for CallState {
@@ -50,7 +84,7 @@ impl kv::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(kv::Error::InvalidKey));
         }
-        let entry = self.capabilities.kv_get(&key).await;
+        let entry = waiting(&mut self.cpu, self.capabilities.kv_get(&key)).await;
         if let Ok(Some(entry)) = &entry {
             self.reads.bytes(entry.value.len(), &self.limits)?;
         }
@@ -68,10 +102,8 @@ impl kv::Host for CallState {
             return Ok(Err(kv::Error::InvalidKey));
         }
         let limit = limit.clamp(1, MAX_PAGE_KEYS);
-        let page = self
-            .capabilities
-            .kv_list(&prefix, cursor.as_deref(), limit)
-            .await;
+        let page = self.capabilities.kv_list(&prefix, cursor.as_deref(), limit);
+        let page = waiting(&mut self.cpu, page).await;
         if let Ok(page) = &page {
             let sizes = page.items.iter().map(|i| i.key.len() + i.entry.value.len());
             self.reads.bytes(sizes.sum(), &self.limits)?;
@@ -89,7 +121,7 @@ impl cache::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(cache::Error::InvalidKey));
         }
-        let value = self.capabilities.cache_get(&key).await;
+        let value = waiting(&mut self.cpu, self.capabilities.cache_get(&key)).await;
         if let Ok(Some(value)) = &value {
             self.reads.bytes(value.len(), &self.limits)?;
         }
@@ -110,7 +142,8 @@ impl cache::Host for CallState {
             return Ok(Err(cache::Error::ValueTooLarge));
         }
         let ttl_seconds = ttl_seconds.clamp(1, MAX_TTL_SECONDS);
-        Ok(self.capabilities.cache_set(&key, value, ttl_seconds).await)
+        let kept = self.capabilities.cache_set(&key, value, ttl_seconds);
+        Ok(waiting(&mut self.cpu, kept).await)
     }
 
     async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), cache::Error>> {
@@ -118,7 +151,96 @@ impl cache::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(cache::Error::InvalidKey));
         }
-        Ok(self.capabilities.cache_delete(&key).await)
+        Ok(waiting(&mut self.cpu, self.capabilities.cache_delete(&key)).await)
+    }
+}
+
+impl contacts::Host for CallState {
+    async fn get(
+        &mut self,
+        open_id: String,
+    ) -> wasmtime::Result<Result<Option<contacts::Contact>, contacts::Error>> {
+        self.reads.kv_read(&self.limits)?;
+        if !is_open_id(&open_id) {
+            return Ok(Err(contacts::Error::InvalidOpenId));
+        }
+        let contact = waiting(&mut self.cpu, self.capabilities.contact(&open_id)).await;
+        if let Ok(Some(contact)) = &contact {
+            let texts = contact.open_id.len() + contact.remark.len() + contact.attributes.len();
+            self.reads.bytes(texts, &self.limits)?;
+        }
+        Ok(contact)
+    }
+}
+
+impl wechat_api::Host for CallState {
+    async fn user_info(
+        &mut self,
+        open_id: String,
+    ) -> wasmtime::Result<Result<wechat_api::User, wechat_api::Error>> {
+        self.reads.api_call(&self.limits)?;
+        if !is_open_id(&open_id) {
+            let reason = "open-id: 1 to 128 printable ASCII characters without spaces";
+            return Ok(Err(wechat_api::Error::InvalidArgument(reason.into())));
+        }
+        let user = waiting(&mut self.cpu, self.capabilities.user_info(&open_id)).await;
+        if let Ok(user) = &user {
+            let texts = user.open_id.len() + user.remark.len() + user.qr_scene.len();
+            self.reads.bytes(texts, &self.limits)?;
+        }
+        Ok(user)
+    }
+
+    async fn menu_get(&mut self) -> wasmtime::Result<Result<String, wechat_api::Error>> {
+        self.reads.api_call(&self.limits)?;
+        let menu = waiting(&mut self.cpu, self.capabilities.menu()).await;
+        if let Ok(menu) = &menu {
+            self.reads.bytes(menu.len(), &self.limits)?;
+        }
+        Ok(menu)
+    }
+
+    async fn quota_get(
+        &mut self,
+        cgi_path: String,
+    ) -> wasmtime::Result<Result<wechat_api::Quota, wechat_api::Error>> {
+        self.reads.api_call(&self.limits)?;
+        if let Err(reason) = check_path("cgi-path", &cgi_path) {
+            return Ok(Err(wechat_api::Error::InvalidArgument(reason)));
+        }
+        Ok(waiting(&mut self.cpu, self.capabilities.quota(&cgi_path)).await)
+    }
+
+    async fn call(
+        &mut self,
+        request: wechat_api::Request,
+    ) -> wasmtime::Result<Result<String, wechat_api::Error>> {
+        self.reads.api_call(&self.limits)?;
+        if let Err(reason) = check_call(&request) {
+            return Ok(Err(wechat_api::Error::InvalidArgument(reason)));
+        }
+        let answer = waiting(&mut self.cpu, self.capabilities.api_call(request)).await;
+        if let Ok(answer) = &answer {
+            self.reads.bytes(answer.len(), &self.limits)?;
+        }
+        Ok(answer)
+    }
+}
+
+impl egress::Host for CallState {
+    async fn fetch(
+        &mut self,
+        request: egress::Request,
+    ) -> wasmtime::Result<Result<egress::Response, egress::Error>> {
+        self.reads.fetch(&self.limits)?;
+        let response = waiting(&mut self.cpu, self.capabilities.fetch(request)).await;
+        if let Ok(response) = &response {
+            let headers = response.headers.iter();
+            let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+            self.reads
+                .bytes(headers + response.body.len(), &self.limits)?;
+        }
+        Ok(response)
     }
 }
 
@@ -153,3 +275,4 @@ impl random::Host for CallState {
 impl callback::Host for CallState {}
 impl reply::Host for CallState {}
 impl effects::Host for CallState {}
+impl messages::Host for CallState {}

@@ -12,9 +12,11 @@
 //! * [`engine_config`] holds every setting of the sandbox, with its reason;
 //! * `check` refuses, `compile` compiles in a child process, `native` keeps native code on disk, `loaded`
 //!   keeps plugins in memory, `foundry` ties these together;
-//! * `call` runs an event; `permits` says when, `limits` how much; `failure` names what went wrong;
-//! * `imports` and `wasi` are what a plugin may call.
+//! * `call` runs an event; `permits` says when, `limits` how much; `outcome` measures what came of it,
+//!   `failure` names what went wrong;
+//! * `imports` and `wasi` are what a plugin may call, `arguments` what it may ask for there.
 
+mod arguments;
 mod bindings;
 mod call;
 mod capabilities;
@@ -29,6 +31,7 @@ mod limits;
 mod loaded;
 mod log;
 mod native;
+mod outcome;
 mod permits;
 mod plugin;
 mod runtime;
@@ -39,7 +42,9 @@ mod wasi;
 mod guests;
 
 pub use bindings::exports::wxhost::plugin::callback_handler::{Fault, Outcome, PluginError};
-pub use bindings::wxhost::plugin::{account, callback, effects, reply};
+pub use bindings::wxhost::plugin::{
+    account, callback, contacts, effects, egress, messages, reply, wechat_api,
+};
 pub use bindings::wxhost::plugin::{account::Info as AccountInfo, cache::Error as CacheError};
 pub use bindings::wxhost::plugin::{
     kv::Entry as KvEntry, kv::Error as KvError, kv::Item as KvItem, kv::Page as KvPage,

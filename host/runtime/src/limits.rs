@@ -16,6 +16,8 @@ const MIN_MEMORY_BYTES: usize = 64 << 10;
 const MAX_CPU: Duration = Duration::from_secs(15);
 /// The most reads of each kind.
 const MAX_READS: u32 = 4096;
+/// The most calls of WeChat's API, and requests to other systems.
+const MAX_OUTWARD: u32 = 64;
 /// The most bytes that reads may bring.
 const MAX_HOST_BYTES: usize = 64 << 20;
 /// The most lines of log.
@@ -27,13 +29,16 @@ const MAX_EFFECTS: usize = 1024;
 /// The most bytes of an outcome's effects.
 const MAX_EFFECT_BYTES: usize = 4 << 20;
 
-/// What a plugin may hand over in one host call beside effects: a cache value, a line of log, a reply.
+/// What a plugin may hand over in one host call beside effects: a cache value, a line of log, a reply, a
+/// request with its body.
 const HOST_CALL_BYTES: usize = 512 << 10;
 /// Handles to resources that a call may hold (WASI's streams and pollables).
 pub(crate) const HANDLES: usize = 1000;
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 256;
+/// The longest open id, in bytes.
+const MAX_OPEN_ID_BYTES: usize = 128;
 /// The largest value of KV and cache, in bytes.
 pub(crate) const MAX_VALUE_BYTES: usize = 64 << 10;
 
@@ -45,9 +50,13 @@ pub struct CallLimits {
     pub memory_bytes: usize,
     /// CPU time in milliseconds, counted in ticks of 10 ms.
     pub cpu_ms: u32,
-    /// Reads of KV; and, counted apart, uses of the cache.
+    /// Reads of KV and contacts; and, counted apart, uses of the cache.
     pub reads: u32,
-    /// What reads of KV and cache may bring, in bytes.
+    /// Calls of WeChat's API.
+    pub api_calls: u32,
+    /// Requests to the tenant's own systems.
+    pub fetches: u32,
+    /// What all reads may bring, in bytes.
     pub host_bytes: usize,
     /// Lines of log.
     pub log_lines: usize,
@@ -57,7 +66,7 @@ pub struct CallLimits {
     pub log_line_bytes: usize,
     /// Effects of an outcome.
     pub effects: usize,
-    /// Keys and values of an outcome's effects, in bytes.
+    /// All texts and values of an outcome's effects, in bytes.
     pub effect_bytes: usize,
 }
 
@@ -67,6 +76,8 @@ impl Default for CallLimits {
             memory_bytes: 64 << 20,
             cpu_ms: 2_000,
             reads: 256,
+            api_calls: 16,
+            fetches: 16,
             host_bytes: 4 << 20,
             log_lines: 200,
             log_bytes: 32 << 10,
@@ -93,6 +104,8 @@ impl CallLimits {
             memory_bytes: self.memory_bytes.clamp(MIN_MEMORY_BYTES, MAX_MEMORY_BYTES),
             cpu_ms: self.cpu_ms.clamp(tick_ms, max_cpu_ms),
             reads: self.reads.min(MAX_READS),
+            api_calls: self.api_calls.min(MAX_OUTWARD),
+            fetches: self.fetches.min(MAX_OUTWARD),
             host_bytes: self.host_bytes.min(MAX_HOST_BYTES),
             log_lines: self.log_lines.min(MAX_LOG_LINES),
             log_bytes: self.log_bytes.min(MAX_LOG_BYTES),
@@ -198,6 +211,8 @@ impl ResourceLimiter for MemoryMeter {
 pub(crate) struct CpuMeter {
     ticks_left: u32,
     limit_ms: u32,
+    /// Time spent waiting for the host, of which the next ticks may come.
+    waited: Duration,
     deadline: Instant,
 }
 
@@ -206,14 +221,25 @@ impl CpuMeter {
         Self {
             ticks_left: limit_ms / TICK.as_millis() as u32,
             limit_ms,
+            waited: Duration::ZERO,
             deadline,
         }
     }
 
-    /// The guest was running when the clock ticked.
+    /// The guest waited for the host. However many ticks pass meanwhile, only one is noticed afterwards, so
+    /// one is the most that a wait is worth: who waits long cannot save up time to compute.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(time.min(TICK));
+    }
+
+    /// A tick was noticed: charge it, unless it was spent waiting.
     pub(crate) fn tick(&mut self) -> Result<(), Stop> {
         if Instant::now() >= self.deadline {
             return Err(Stop::DeadlinePassed);
+        }
+        if let Some(waited) = self.waited.checked_sub(TICK) {
+            self.waited = waited;
+            return Ok(());
         }
         let Some(left) = self.ticks_left.checked_sub(1) else {
             return Err(Stop::CpuSpent {
@@ -230,11 +256,13 @@ impl CpuMeter {
 pub(crate) struct ReadMeter {
     kv_reads: u32,
     cache_calls: u32,
+    api_calls: u32,
+    fetches: u32,
     host_bytes: usize,
 }
 
 impl ReadMeter {
-    /// A read of KV is about to happen.
+    /// A read of KV or of a contact is about to happen.
     pub(crate) fn kv_read(&mut self, limits: &CallLimits) -> Result<(), Stop> {
         count(&mut self.kv_reads, limits.reads, "kv-reads")
     }
@@ -242,6 +270,16 @@ impl ReadMeter {
     /// A use of the cache is about to happen.
     pub(crate) fn cache_call(&mut self, limits: &CallLimits) -> Result<(), Stop> {
         count(&mut self.cache_calls, limits.reads, "cache-calls")
+    }
+
+    /// A call of WeChat's API is about to happen.
+    pub(crate) fn api_call(&mut self, limits: &CallLimits) -> Result<(), Stop> {
+        count(&mut self.api_calls, limits.api_calls, "api-calls")
+    }
+
+    /// A request to another system is about to happen.
+    pub(crate) fn fetch(&mut self, limits: &CallLimits) -> Result<(), Stop> {
+        count(&mut self.fetches, limits.fetches, "fetches")
     }
 
     /// A read brought something.
@@ -273,6 +311,11 @@ pub(crate) fn is_key(text: &str) -> bool {
     !text.is_empty() && is_prefix(text)
 }
 
+/// Whether a text may be an open id: 1 to 128 printable ASCII characters without spaces.
+pub(crate) fn is_open_id(text: &str) -> bool {
+    (1..=MAX_OPEN_ID_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Whether a text may be the beginning of a key.
 pub(crate) fn is_prefix(text: &str) -> bool {
     text.len() <= MAX_KEY_BYTES && !text.chars().any(char::is_control)
@@ -288,6 +331,8 @@ mod tests {
             memory_bytes: usize::MAX,
             cpu_ms: u32::MAX,
             reads: u32::MAX,
+            api_calls: u32::MAX,
+            fetches: u32::MAX,
             host_bytes: usize::MAX,
             log_lines: usize::MAX,
             log_bytes: usize::MAX,
@@ -299,6 +344,7 @@ mod tests {
         assert_eq!(clamped.memory_bytes, 256 << 20);
         assert_eq!(clamped.cpu_ms, 15_000);
         assert_eq!(clamped.reads, 4096);
+        assert_eq!((clamped.api_calls, clamped.fetches), (64, 64));
         assert_eq!(clamped.effects, 1024);
         assert_eq!(clamped.clamp(), clamped);
         let usual = CallLimits::default();
@@ -316,6 +362,32 @@ mod tests {
             (none.clamp().memory_bytes, none.clamp().cpu_ms),
             (65536, 10)
         );
+    }
+
+    /// How many ticks of a meter with `cpu_ms` pass before it says stop, with a wait before each.
+    fn ticks_with_waits(cpu_ms: u32, wait_ms: u64) -> u32 {
+        let mut meter = CpuMeter::new(cpu_ms, Instant::now() + Duration::from_secs(60));
+        let ticks = (0..1_000).take_while(|_| {
+            meter.waited(Duration::from_millis(wait_ms));
+            meter.tick().is_ok()
+        });
+        ticks.count() as u32
+    }
+
+    #[test]
+    fn ticks_spent_waiting_are_not_charged() {
+        assert_eq!(ticks_with_waits(50, 0), 5);
+        // Half of the time goes by waiting: twice as many ticks.
+        assert_eq!(ticks_with_waits(50, 5), 10);
+        assert_eq!(ticks_with_waits(50, 10), 1_000);
+    }
+
+    #[test]
+    fn a_long_wait_buys_no_time_to_compute() {
+        let mut meter = CpuMeter::new(50, Instant::now() + Duration::from_secs(60));
+        meter.waited(Duration::from_secs(10));
+        let ticks = (0..1_000).take_while(|_| meter.tick().is_ok());
+        assert_eq!(ticks.count(), 6);
     }
 
     #[test]
@@ -340,6 +412,14 @@ mod tests {
         let failed = wasmtime::Error::msg("the memory's own maximum");
         assert!(meter.memory_grow_failed(failed).is_ok());
         assert_eq!(meter.peak(), 0);
+    }
+
+    #[test]
+    fn open_ids_are_short_and_plain() {
+        assert!(is_open_id("o6_bmjrPTlm6_2sgVt7hMZOPfL2M"));
+        for bad in ["", "o 1", "o\n1", "号", &"o".repeat(129)] {
+            assert!(!is_open_id(bad), "{bad:?}");
+        }
     }
 
     #[test]

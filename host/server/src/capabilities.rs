@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use wxhost_runtime::{AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage};
+use wxhost_runtime::{
+    AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage, contacts, egress,
+    wechat_api,
+};
 
 use crate::accounts::{Account, Deployment};
 use crate::clock::Clock;
@@ -147,6 +150,30 @@ impl Capabilities for CallCapabilities {
             .cache_delete(self.account.app_id.as_str(), key)
             .await;
         forgotten.map_err(|_| CacheError::Unavailable)
+    }
+
+    async fn contact(&self, _: &str) -> Result<Option<contacts::Contact>, contacts::Error> {
+        Err(contacts::Error::Unavailable)
+    }
+
+    async fn user_info(&self, _: &str) -> Result<wechat_api::User, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn menu(&self) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn quota(&self, _: &str) -> Result<wechat_api::Quota, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn api_call(&self, request: wechat_api::Request) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::NotGranted(request.path))
+    }
+
+    async fn fetch(&self, request: egress::Request) -> Result<egress::Response, egress::Error> {
+        Err(egress::Error::NotGranted(request.url))
     }
 
     fn now_ms(&self) -> u64 {

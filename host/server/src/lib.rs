@@ -5,8 +5,8 @@
 //! 1. [`app`] opens everything and serves it; [`config`] is what the operator sets.
 //! 2. [`http`] is the whole URL map. [`http::callback`] is where WeChat's servers call.
 //! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
-//!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its effects
-//!    once ([`db::commit`]), record the call ([`records`]).
+//!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its
+//!    [`effects`] once ([`db::commit`]), record the call ([`records`]).
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`contacts`]: who met them;
 //!    [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`keys`]: what tenants' own systems may ask for.
@@ -25,6 +25,7 @@ pub mod inbox;
 pub mod accounts;
 pub mod capabilities;
 pub mod contacts;
+pub mod effects;
 pub mod egress;
 pub mod keys;
 pub mod plugins;

@@ -2,7 +2,7 @@
 
 use crate::bindings::exports::wxhost::plugin::callback_handler::PluginError;
 use crate::outcome::Outcome;
-use crate::{cache, config, kv};
+use crate::{cache, config, contacts, egress, kv, wechat_api};
 use std::any::{Any, TypeId};
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub type Result<T = Outcome, E = Error> = std::result::Result<T, E>;
 /// A failure: whose fault it is, and a sentence for the tenant.
 ///
 /// Every error of the standard kind becomes one by `?`. It counts as a bug of the plugin then, except
-/// where the host could not be reached ([`Fault::Dependency`]) or a secret is missing
-/// ([`Fault::Config`]). For the same reason as `anyhow::Error`, this type is itself not a
+/// where the host, WeChat or another system could not be reached or refused ([`Fault::Dependency`]), or
+/// where a secret or a grant is missing or the account needs its owner ([`Fault::Config`]). For the same reason as `anyhow::Error`, this type is itself not a
 /// `std::error::Error`.
 #[derive(Clone, PartialEq)]
 pub struct Error {
@@ -93,14 +93,42 @@ impl From<Error> for PluginError {
 /// Whose fault an error is that came by `?`.
 fn fault_of<E: Any>(error: &E) -> Fault {
     let error: &dyn Any = error;
+    if let Some(error) = error.downcast_ref() {
+        return fault_of_api(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return fault_of_fetch(error);
+    }
     let away = matches!(error.downcast_ref(), Some(kv::Error::Unavailable))
-        || matches!(error.downcast_ref(), Some(cache::Error::Unavailable));
+        || matches!(error.downcast_ref(), Some(cache::Error::Unavailable))
+        || matches!(error.downcast_ref(), Some(contacts::Error::Unavailable));
     if away {
         Fault::Dependency
     } else if error.type_id() == TypeId::of::<config::SecretError>() {
         Fault::Config
     } else {
         Fault::Bug
+    }
+}
+
+fn fault_of_api(error: &wechat_api::Error) -> Fault {
+    match error {
+        wechat_api::Error::NotGranted(_) | wechat_api::Error::AccountBlocked(_) => Fault::Config,
+        wechat_api::Error::Refused(_) | wechat_api::Error::Unavailable => Fault::Dependency,
+        wechat_api::Error::InvalidArgument(_) => Fault::Bug,
+    }
+}
+
+fn fault_of_fetch(error: &egress::Error) -> Fault {
+    match error {
+        egress::Error::NotGranted(_)
+        | egress::Error::AddressRefused
+        | egress::Error::UnknownSecret(_)
+        | egress::Error::RedirectRefused => Fault::Config,
+        egress::Error::Unreachable | egress::Error::Timeout | egress::Error::TooLarge => {
+            Fault::Dependency
+        }
+        egress::Error::InvalidArgument(_) => Fault::Bug,
     }
 }
 
@@ -119,7 +147,7 @@ fn message_of(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Error, Fault};
-    use crate::{cache, config, kv};
+    use crate::{cache, config, contacts, egress, kv, wechat_api};
 
     fn check(error: impl Into<Error>, fault: Fault, message: &str) {
         let error = error.into();
@@ -143,6 +171,27 @@ mod tests {
             config::SecretError::Unknown,
             Fault::Config,
             "SecretError::Unknown",
+        );
+        check(
+            contacts::Error::Unavailable,
+            Fault::Dependency,
+            "Error::Unavailable",
+        );
+        check(
+            wechat_api::Error::NotGranted("/a".into()),
+            Fault::Config,
+            "Error::NotGranted(\"/a\")",
+        );
+        check(
+            wechat_api::Error::Unavailable,
+            Fault::Dependency,
+            "Error::Unavailable",
+        );
+        check(egress::Error::Timeout, Fault::Dependency, "Error::Timeout");
+        check(
+            egress::Error::AddressRefused,
+            Fault::Config,
+            "Error::AddressRefused",
         );
         let number = "x".parse::<u8>().expect_err("not a number");
         check(number, Fault::Bug, "invalid digit found in string");

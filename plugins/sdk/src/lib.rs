@@ -18,9 +18,10 @@
 //! # fn main() {}
 //! ```
 //!
-//! A handler is a function. What it reads comes from [`config`], [`kv`], [`cache`], [`account`],
-//! [`time`] and [`random`]; what it changes it returns: an [`Outcome`] is the [`Reply`] and the effects,
-//! which the host commits together, exactly once for each event.
+//! A handler is a function. What it reads comes from [`config`], [`kv`], [`cache`], [`contacts`],
+//! [`account`], [`time`] and [`random`], and from outside by [`wechat_api`] and [`egress`]; what it
+//! changes it returns: an [`Outcome`] is the [`Reply`] and the effects ([`message`]s among them), which
+//! the host commits together, exactly once for each event.
 //!
 //! ```
 //! use wxhost_sdk::prelude::*;
@@ -50,11 +51,14 @@ mod arena;
 pub mod bindings;
 pub mod cache;
 pub mod config;
+pub mod contacts;
+pub mod egress;
 mod error;
 pub mod event;
 mod handler;
 pub mod kv;
 pub mod log;
+pub mod message;
 mod outcome;
 pub mod random;
 #[doc(hidden)]
@@ -63,18 +67,22 @@ mod reply;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod time;
+pub mod wechat_api;
 
 pub use error::{Error, Fault, Result};
 pub use event::{Content, Event};
 pub use handler::CallbackHandler;
-pub use outcome::{Effect, Expectation, KvDelete, KvPut, Outcome};
+pub use outcome::{
+    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, Outcome, RemarkChange,
+    TagChange,
+};
 pub use reply::{Article, Music, Reply, Video};
 
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::event::{Content, Event, Image, Location, Scan, Subscribe, Text, View, Voice};
     pub use crate::{Article, CallbackHandler, Error, Outcome, Reply, Result};
-    pub use crate::{account, cache, config, kv, log};
+    pub use crate::{account, cache, config, contacts, kv, log};
 }
 
 #[cfg(target_arch = "wasm32")]

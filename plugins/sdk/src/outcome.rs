@@ -6,7 +6,9 @@ use crate::reply::Reply;
 use serde::Serialize;
 
 pub use crate::bindings::exports::wxhost::plugin::callback_handler::Outcome;
-pub use crate::bindings::wxhost::plugin::effects::{Effect, Expectation, KvDelete, KvPut};
+pub use crate::bindings::wxhost::plugin::effects::{
+    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, RemarkChange, TagChange,
+};
 
 impl Outcome {
     /// No reply and no change.
@@ -66,6 +68,68 @@ impl Outcome {
         self.effect(Effect::KvDelete(KvDelete {
             key: key.into(),
             expect: Expectation::Any,
+        }))
+    }
+
+    /// And send a message, after everything else is committed: a customer-service message, a template
+    /// message or a subscription notice. See [`message`](crate::message).
+    #[must_use]
+    pub fn send(self, message: impl Into<Effect>) -> Self {
+        self.effect(message.into())
+    }
+
+    /// And give a person tags, by their ids: 20 at most.
+    #[must_use]
+    pub fn tag(self, open_id: impl Into<String>, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.effect(Effect::ChangeTags(TagChange {
+            open_id: open_id.into(),
+            add: ids.into_iter().collect(),
+            remove: Vec::new(),
+        }))
+    }
+
+    /// And take tags from a person, by their ids: 20 at most.
+    #[must_use]
+    pub fn untag(self, open_id: impl Into<String>, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.effect(Effect::ChangeTags(TagChange {
+            open_id: open_id.into(),
+            add: Vec::new(),
+            remove: ids.into_iter().collect(),
+        }))
+    }
+
+    /// And set the account's remark of a person: less than 30 characters; empty removes it.
+    #[must_use]
+    pub fn remark(self, open_id: impl Into<String>, remark: impl Into<String>) -> Self {
+        self.effect(Effect::SetRemark(RemarkChange {
+            open_id: open_id.into(),
+            remark: remark.into(),
+        }))
+    }
+
+    /// And set attributes of a person: each member of the value's JSON object by itself; `null` removes
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// When the value's JSON form is not an object.
+    pub fn attributes(self, open_id: impl Into<String>, attributes: &impl Serialize) -> Result {
+        let text = serde_json::to_string(attributes).map_err(|e| Error::bug(e.to_string()))?;
+        if !text.starts_with('{') {
+            return Err(Error::bug("attributes must be a JSON object"));
+        }
+        Ok(self.effect(Effect::SetAttributes(AttributeChange {
+            open_id: open_id.into(),
+            attributes: text,
+        })))
+    }
+
+    /// And note whether a person wants no messages any more. The host sends none by effects then.
+    #[must_use]
+    pub fn opt_out(self, open_id: impl Into<String>, opted_out: bool) -> Self {
+        self.effect(Effect::SetOptOut(OptOutChange {
+            open_id: open_id.into(),
+            opted_out,
         }))
     }
 

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use wasmtime::Engine;
 use wxhost_runtime::{
     AccountInfo, CacheError, Call, CallLimits, Capabilities, Compiler, KvEntry, KvError, KvPage,
-    Plugin, Runtime, RuntimeSettings, TenantPermits, account, callback, engine_config, reply,
+    Plugin, Runtime, RuntimeSettings, TenantPermits, account, callback, contacts, egress,
+    engine_config, reply, wechat_api,
 };
 use wxhost_tests::plugin;
 
@@ -226,6 +227,30 @@ impl Capabilities for Nothing {
 
     async fn cache_delete(&self, _: &str) -> Result<(), CacheError> {
         Ok(())
+    }
+
+    async fn contact(&self, _: &str) -> Result<Option<contacts::Contact>, contacts::Error> {
+        Ok(None)
+    }
+
+    async fn user_info(&self, _: &str) -> Result<wechat_api::User, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn menu(&self) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn quota(&self, _: &str) -> Result<wechat_api::Quota, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn api_call(&self, _: wechat_api::Request) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    async fn fetch(&self, _: egress::Request) -> Result<egress::Response, egress::Error> {
+        Err(egress::Error::Unreachable)
     }
 
     fn now_ms(&self) -> u64 {

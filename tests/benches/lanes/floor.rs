@@ -13,7 +13,8 @@ use wasmtime::{Engine, Store};
 use bindings::CallbackPlugin;
 use bindings::exports::wxhost::plugin::callback_handler::{Outcome, PluginError};
 use bindings::wxhost::plugin::{
-    account, cache, callback, config, effects, kv, log, random, reply, time,
+    account, cache, callback, config, contacts, effects, egress, kv, log, messages, random, reply,
+    time, wechat_api,
 };
 
 mod bindings {
@@ -139,6 +140,8 @@ impl callback::Host for Bare {}
 
 impl effects::Host for Bare {}
 
+impl messages::Host for Bare {}
+
 impl reply::Host for Bare {}
 
 impl account::Host for Bare {
@@ -186,6 +189,36 @@ impl cache::Host for Bare {
 
     fn delete(&mut self, _: String) -> Result<(), cache::Error> {
         Ok(())
+    }
+}
+
+impl contacts::Host for Bare {
+    fn get(&mut self, _: String) -> Result<Option<contacts::Contact>, contacts::Error> {
+        Ok(None)
+    }
+}
+
+impl wechat_api::Host for Bare {
+    fn user_info(&mut self, _: String) -> Result<wechat_api::User, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    fn menu_get(&mut self) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    fn quota_get(&mut self, _: String) -> Result<wechat_api::Quota, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+
+    fn call(&mut self, _: wechat_api::Request) -> Result<String, wechat_api::Error> {
+        Err(wechat_api::Error::Unavailable)
+    }
+}
+
+impl egress::Host for Bare {
+    fn fetch(&mut self, _: egress::Request) -> Result<egress::Response, egress::Error> {
+        Err(egress::Error::Unreachable)
     }
 }
 

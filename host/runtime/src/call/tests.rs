@@ -239,27 +239,6 @@ async fn effects_beyond_the_limits_are_refused() {
     );
 }
 
-#[test]
-fn effects_are_measured_together() {
-    let put = |bytes| {
-        Effect::KvPut(KvPut {
-            key: "k".into(),
-            value: vec![0; bytes],
-            expect: crate::effects::Expectation::Any,
-        })
-    };
-    let limits = CallLimits::default();
-    let check =
-        |effects: &[Effect]| check_effects(effects, &limits).map_err(|e| Failure::stopped(e).code);
-    assert_eq!(check(&[put(64 << 10)]), Ok(()));
-    assert_eq!(
-        check(&[put((64 << 10) + 1)]),
-        Err(FailureCode::HostLimit("effect-value"))
-    );
-    let four: Vec<_> = (0..4).map(|_| put(64 << 10)).collect();
-    assert_eq!(check(&four), Err(FailureCode::HostLimit("effect-bytes")));
-}
-
 #[tokio::test]
 async fn what_the_plugin_says_itself_is_a_plugin_error() {
     // err, fault 1, 4 bytes at 2048.
@@ -360,4 +339,82 @@ async fn an_exit_is_a_trap_that_says_so() {
     let failure = report.result.unwrap_err();
     assert_eq!(failure.code, FailureCode::Trap);
     assert_eq!(failure.message, "the plugin exited with status 1");
+}
+
+#[tokio::test]
+async fn reads_of_contacts_without_end_are_a_host_limit() {
+    let module = |times| {
+        let action = "(call $contact (i32.const 0) (i32.const 2) (i32.const 2048))";
+        guest_with(r#"(data (i32.const 0) "o1")"#, &repeat(times, action))
+    };
+    let bench = bench();
+    assert_eq!(verdict(&bench.run(module(256)).await), "ok");
+    let report = bench.run(module(257)).await;
+    assert_eq!(verdict(&report), "host-limit:kv-reads");
+}
+
+/// A call of WeChat's API and a fetch, both with arguments that are empty.
+const EMPTY_CALL: &str = "(call $api (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+    (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 2048))";
+const EMPTY_FETCH: &str = "(call $fetch (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+    (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 2048))";
+const MENU: &str = "(call $menu (i32.const 2048))";
+
+#[tokio::test]
+async fn calls_that_leave_the_host_without_end_are_a_host_limit() {
+    let bench = bench();
+    let both = format!("{MENU} {EMPTY_CALL}");
+    for (body, expected) in [
+        (repeat(16, MENU), "ok"),
+        (repeat(17, MENU), "host-limit:api-calls"),
+        // All functions are counted together, refused ones too.
+        (repeat(8, &both), "ok"),
+        (repeat(9, &both), "host-limit:api-calls"),
+        (repeat(16, EMPTY_FETCH), "ok"),
+        (repeat(17, EMPTY_FETCH), "host-limit:fetches"),
+    ] {
+        assert_eq!(code(&bench, &body).await, expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_call_does_not_leave_the_host() {
+    let world = World::default();
+    let left = Arc::clone(&world.outward);
+    let body = format!("{EMPTY_CALL} (i32.const 1024)");
+    let report = bench().run_with(guest(&body), call(world)).await;
+    assert_eq!(verdict(&report), "ok");
+    assert_eq!(left.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn large_answers_without_end_are_a_host_limit() {
+    let bench = bench();
+    // Each answer lands at the same place, so that the guest's own memory lasts.
+    let action = format!("(global.set $next (i32.const 65536)) {MENU}");
+    for (times, expected) in [(4, "ok"), (5, "host-limit:host-bytes")] {
+        let world = World {
+            answer_bytes: 1 << 20,
+            ..World::default()
+        };
+        let report = bench
+            .run_with(guest(&repeat(times, &action)), call(world))
+            .await;
+        assert_eq!(verdict(&report), expected);
+    }
+}
+
+#[tokio::test]
+async fn waiting_for_the_host_is_not_cpu_time() {
+    let world = World {
+        delay: Duration::from_millis(15),
+        ..World::default()
+    };
+    let mut call = call(world);
+    call.limits.cpu_ms = 50;
+    let action = "(call $kv_get (i32.const 0) (i32.const 1) (i32.const 2048))";
+    let module = guest_with(r#"(data (i32.const 0) "k")"#, &repeat(20, action));
+    let report = bench().run_with(module, call).await;
+    assert_eq!(verdict(&report), "ok");
+    assert!(report.ran >= Duration::from_millis(300), "{:?}", report.ran);
 }

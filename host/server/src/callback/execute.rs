@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wxhost_runtime::effects::{self, Effect};
 use wxhost_runtime::{Call, CallReport, Failure, Handler, Outcome, Plugin, PluginLog};
 
 use super::answer::{self, Rendered};
@@ -12,8 +11,9 @@ use crate::accounts::Deployment;
 use crate::capabilities::CallCapabilities;
 use crate::contacts::Observation;
 use crate::db::call_log::CallRecord;
-use crate::db::commit::{self, Commit, Committed, Expectation, LateMessage, ReadSet, Write};
+use crate::db::commit::{self, Commit, Committed, LateMessage, ReadSet};
 use crate::db::{DbError, patiently};
+use crate::effects::{self, InvalidEffect, Sorted};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
 
@@ -38,7 +38,7 @@ struct Ended {
 /// What a handler's outcome comes to.
 struct Decided {
     rendered: Rendered,
-    writes: Vec<Write>,
+    effects: Sorted,
     outcome: std::borrow::Cow<'static, str>,
     error: Option<String>,
 }
@@ -183,7 +183,7 @@ impl Lane {
         }
         let may_be_late =
             run.is_late() || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
-        if decided.writes.is_empty() && !may_be_late {
+        if decided.effects.is_empty() && !may_be_late {
             return Step::Settled(Settled::Answered(decided.rendered.answer));
         }
         let late = decided.rendered.late(arrival).filter(|_| may_be_late);
@@ -200,7 +200,7 @@ impl Lane {
         ended: &mut Ended,
     ) -> Step {
         // What is not written need not be checked: an answer alone is as true as when it was read.
-        let reads = if decided.writes.is_empty() {
+        let reads = if decided.effects.is_empty() {
             ReadSet::default()
         } else {
             reads
@@ -209,7 +209,7 @@ impl Lane {
             app_id: arrival.account.app_id.as_str(),
             event_id: &arrival.event_id,
             reads: &reads,
-            writes: &decided.writes,
+            writes: &decided.effects.writes,
             version: random::version(),
             answer: decided.rendered.answer.as_str(),
             late: late.as_ref(),
@@ -294,25 +294,42 @@ fn sender(arrival: &Arrival) -> Option<Observation> {
 /// What the handler's result means for the user and the tenant.
 fn decide(arrival: &Arrival, result: Result<Outcome, Failure>) -> Decided {
     let (outcome, error) = match result {
-        Ok(outcome) => match answer::of_outcome(arrival, outcome.reply) {
-            Ok(rendered) => {
-                let replied = !rendered.answer.is_nothing();
-                return Decided {
-                    rendered,
-                    writes: outcome.effects.into_iter().map(write_of).collect(),
-                    outcome: if replied { "replied" } else { "no-reply" }.into(),
-                    error: None,
-                };
+        Ok(outcome) => {
+            let rendered = answer::of_outcome(arrival, outcome.reply);
+            match (rendered, sorted(outcome.effects)) {
+                (Ok(rendered), Ok(effects)) => {
+                    let replied = !rendered.answer.is_nothing();
+                    return Decided {
+                        rendered,
+                        effects,
+                        outcome: if replied { "replied" } else { "no-reply" }.into(),
+                        error: None,
+                    };
+                }
+                (Err(error), _) => ("invalid-reply".into(), error.to_string()),
+                (_, Err(error)) => ("invalid-effect".into(), error.to_string()),
             }
-            Err(error) => ("invalid-reply".into(), error.to_string()),
-        },
+        }
         Err(failure) => (failure.code.as_str(), failure.message),
     };
     Decided {
         rendered: answer::fallback(arrival),
-        writes: Vec::new(),
+        effects: Sorted::default(),
         outcome,
         error: Some(error),
+    }
+}
+
+/// Sorts the effects. What nobody makes happen yet is refused: it must not vanish.
+fn sorted(given: Vec<effects::Effect>) -> Result<Sorted, InvalidEffect> {
+    let sorted = effects::sort(given)?;
+    match sorted.personal.first() {
+        None => Ok(sorted),
+        Some(personal) => Err(InvalidEffect {
+            position: sorted.writes.len() + 1,
+            kind: personal.kind(),
+            reason: "this host does not do it yet".to_owned(),
+        }),
     }
 }
 
@@ -330,32 +347,6 @@ fn log_text(log: &PluginLog, backtrace: Option<&str>) -> Option<String> {
         text.push_str(backtrace);
     }
     (!text.is_empty()).then_some(text)
-}
-
-fn write_of(effect: Effect) -> Write {
-    match effect {
-        Effect::KvPut(put) => Write {
-            key: put.key,
-            value: Some(put.value),
-            expect: expectation_of(put.expect),
-        },
-        Effect::KvDelete(delete) => Write {
-            key: delete.key,
-            value: None,
-            expect: expectation_of(delete.expect),
-        },
-    }
-}
-
-fn expectation_of(expect: effects::Expectation) -> Expectation {
-    match expect {
-        effects::Expectation::Any => Expectation::Any,
-        effects::Expectation::Absent => Expectation::Absent,
-        // A version that can't be ours fits nothing.
-        effects::Expectation::Unchanged(version) => {
-            Expectation::Unchanged(i64::try_from(version).unwrap_or(-1))
-        }
-    }
 }
 
 fn micros(duration: Duration) -> i64 {

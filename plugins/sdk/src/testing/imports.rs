@@ -1,8 +1,10 @@
 //! The imports of a plugin, answered from memory. Same names and shapes as the generated ones.
 
 use crate::account::Info;
+use crate::contacts::Contact;
 use crate::kv::Entry;
 use crate::log::Level;
+use crate::wechat_api::{Quota, User};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +26,17 @@ pub(crate) struct State {
     pub(crate) config: String,
     pub(crate) secrets: BTreeSet<String>,
     pub(crate) values: BTreeMap<String, Entry>,
+    pub(crate) contacts: BTreeMap<String, Contact>,
+    /// Followers, quotas, menu and answers, as WeChat would give them.
+    pub(crate) users: BTreeMap<String, User>,
+    pub(crate) quotas: BTreeMap<String, Quota>,
+    pub(crate) menu: Option<String>,
+    pub(crate) answers: BTreeMap<String, Result<String, crate::wechat_api::Error>>,
+    /// What other systems answer, by URL.
+    pub(crate) web: BTreeMap<String, Result<crate::egress::Response, crate::egress::Error>>,
+    /// What was asked of WeChat's API, other than by the typed functions, and of other systems.
+    pub(crate) api_calls: Vec<crate::wechat_api::Request>,
+    pub(crate) fetches: Vec<crate::egress::Request>,
     pub(crate) now_ms: u64,
     pub(crate) unavailable: bool,
     /// Cached values and when they expire, in milliseconds.
@@ -42,6 +55,14 @@ impl State {
             config: "{}".to_owned(),
             secrets: BTreeSet::new(),
             values: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            users: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            menu: None,
+            answers: BTreeMap::new(),
+            web: BTreeMap::new(),
+            api_calls: Vec::new(),
+            fetches: Vec::new(),
             now_ms: 1_700_000_000_000,
             unavailable: false,
             cached: BTreeMap::new(),
@@ -210,6 +231,96 @@ pub(crate) mod cache {
         } else {
             Ok(())
         }
+    }
+}
+
+pub(crate) mod contacts {
+    use super::ask;
+    use crate::contacts::{Contact, Error};
+
+    pub(crate) fn get(open_id: &str) -> Result<Option<Contact>, Error> {
+        ask(|state| {
+            let plain = open_id.bytes().all(|byte| byte.is_ascii_graphic());
+            if !plain || !(1..=128).contains(&open_id.len()) {
+                return Err(Error::InvalidOpenId);
+            }
+            if state.unavailable {
+                return Err(Error::Unavailable);
+            }
+            Ok(state.contacts.get(open_id).cloned())
+        })
+    }
+}
+
+pub(crate) mod wechat_api {
+    use super::{State, ask};
+    use crate::wechat_api::{Error, Quota, Refusal, Request, User};
+
+    pub(crate) fn user_info(open_id: &str) -> Result<User, Error> {
+        asked(|state| {
+            let user = state.users.get(open_id).cloned();
+            user.ok_or_else(|| refused(40003, "invalid openid"))
+        })
+    }
+
+    pub(crate) fn menu_get() -> Result<String, Error> {
+        asked(|state| {
+            let menu = state.menu.clone();
+            menu.ok_or_else(|| refused(46003, "menu no exist"))
+        })
+    }
+
+    pub(crate) fn quota_get(cgi_path: &str) -> Result<Quota, Error> {
+        asked(|state| {
+            let quota = state.quotas.get(cgi_path).copied();
+            quota.ok_or_else(|| refused(76021, "cgi_path not found"))
+        })
+    }
+
+    pub(crate) fn call(request: &Request) -> Result<String, Error> {
+        asked(|state| {
+            state.api_calls.push(request.clone());
+            match state.answers.get(&request.path) {
+                Some(answer) => answer.clone(),
+                None => Err(Error::NotGranted(request.path.clone())),
+            }
+        })
+    }
+
+    fn asked<T>(question: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
+        ask(|state| {
+            if state.unavailable {
+                return Err(Error::Unavailable);
+            }
+            question(state)
+        })
+    }
+
+    fn refused(errcode: i64, errmsg: &str) -> Error {
+        Error::Refused(Refusal {
+            errcode,
+            errmsg: errmsg.to_owned(),
+        })
+    }
+}
+
+pub(crate) mod egress {
+    use super::ask;
+    use crate::egress::{Error, Request, Response};
+
+    pub(crate) fn fetch(request: &Request) -> Result<Response, Error> {
+        ask(|state| {
+            state.fetches.push(request.clone());
+            match state.web.get(&request.url) {
+                Some(answer) => answer.clone(),
+                None => Err(Error::NotGranted(host_of(&request.url).to_owned())),
+            }
+        })
+    }
+
+    fn host_of(url: &str) -> &str {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        rest.split(['/', '?', '#']).next().unwrap_or(rest)
     }
 }
 

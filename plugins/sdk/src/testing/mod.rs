@@ -20,8 +20,11 @@
 
 mod events;
 pub(crate) mod imports;
+mod people;
 
 use crate::account::{Info, Mode};
+use crate::contacts::Contact;
+use crate::egress;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::handler::CallbackHandler;
@@ -29,14 +32,18 @@ use crate::kv::Entry;
 use crate::log::Level;
 use crate::outcome::{Effect, Expectation, Outcome};
 use crate::reply::Reply;
+use crate::wechat_api::{self, Quota, User};
 use imports::State;
 
 pub use events::{click, event, image, scan, subscribe, subscribe_by, text};
+pub use people::{contact, user};
 
 /// The host that a test sets up, calls and looks into.
 #[derive(Debug)]
 pub struct TestHost {
     state: State,
+    /// The messages that were committed, in their order.
+    sent: Vec<Effect>,
 }
 
 /// What came of a call.
@@ -64,6 +71,7 @@ impl TestHost {
         };
         Self {
             state: State::new(account),
+            sent: Vec::new(),
         }
     }
 
@@ -95,6 +103,49 @@ impl TestHost {
         self
     }
 
+    /// With a contact; [`contact`] makes one to begin with.
+    #[must_use]
+    pub fn contact(mut self, contact: Contact) -> Self {
+        self.state.contacts.insert(contact.open_id.clone(), contact);
+        self
+    }
+
+    /// With a follower as WeChat knows it; [`user`] makes one to begin with.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.state.users.insert(user.open_id.clone(), user);
+        self
+    }
+
+    /// With this menu, WeChat's JSON. Without one WeChat refuses with 46003.
+    #[must_use]
+    pub fn menu(mut self, menu: &serde_json::Value) -> Self {
+        self.state.menu = Some(menu.to_string());
+        self
+    }
+
+    /// With what is left of a path's quota.
+    #[must_use]
+    pub fn quota(mut self, cgi_path: &str, quota: Quota) -> Self {
+        self.state.quotas.insert(cgi_path.to_owned(), quota);
+        self
+    }
+
+    /// With what WeChat answers at a path. Every path without an answer is not granted.
+    #[must_use]
+    pub fn api(mut self, path: &str, answer: Result<serde_json::Value, wechat_api::Error>) -> Self {
+        let answer = answer.map(|json| json.to_string());
+        self.state.answers.insert(path.to_owned(), answer);
+        self
+    }
+
+    /// With what another system answers at a URL. Every URL without an answer is not granted.
+    #[must_use]
+    pub fn web(mut self, url: &str, answer: Result<egress::Response, egress::Error>) -> Self {
+        self.state.web.insert(url.to_owned(), answer);
+        self
+    }
+
     /// At this time, in milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn at_ms(mut self, now_ms: u64) -> Self {
@@ -102,7 +153,7 @@ impl TestHost {
         self
     }
 
-    /// With a database and a cache that cannot be reached.
+    /// With a database, a cache and a WeChat that cannot be reached.
     #[must_use]
     pub fn unavailable(mut self) -> Self {
         self.state.unavailable = true;
@@ -148,12 +199,37 @@ impl TestHost {
         std::str::from_utf8(self.bytes(key)?).ok()
     }
 
+    /// What is remembered of a person.
+    #[must_use]
+    pub fn contact_of(&self, open_id: &str) -> Option<&Contact> {
+        self.state.contacts.get(open_id)
+    }
+
+    /// The messages that were committed, but for those to people who opted out.
+    #[must_use]
+    pub fn sent(&self) -> &[Effect] {
+        &self.sent
+    }
+
+    /// What was asked of WeChat's API by [`wechat_api::call`] and its kin.
+    #[must_use]
+    pub fn api_calls(&self) -> &[wechat_api::Request] {
+        &self.state.api_calls
+    }
+
+    /// What was asked of other systems.
+    #[must_use]
+    pub fn fetches(&self) -> &[egress::Request] {
+        &self.state.fetches
+    }
+
     /// Applies all effects, or none if one of them expects something that is not so.
     fn commit(&mut self, effects: &[Effect]) -> bool {
         let expected = effects.iter().all(|effect| {
             let (key, expectation) = match effect {
                 Effect::KvPut(put) => (&put.key, &put.expect),
                 Effect::KvDelete(delete) => (&delete.key, &delete.expect),
+                _ => return true,
             };
             holds(expectation, self.state.values.get(key))
         });
@@ -164,10 +240,41 @@ impl TestHost {
                     Effect::KvDelete(delete) => {
                         self.state.values.remove(&delete.key);
                     }
+                    Effect::SendMessage(message) => self.send(&message.open_id, effect),
+                    Effect::SendTemplate(message) => self.send(&message.open_id, effect),
+                    Effect::SendSubscription(message) => self.send(&message.open_id, effect),
+                    Effect::ChangeTags(change) => {
+                        self.person(&change.open_id).change_tags(change);
+                    }
+                    Effect::SetRemark(change) => {
+                        self.person(&change.open_id)
+                            .remark
+                            .clone_from(&change.remark);
+                    }
+                    Effect::SetAttributes(change) => {
+                        self.person(&change.open_id)
+                            .change_attributes(&change.attributes);
+                    }
+                    Effect::SetOptOut(change) => {
+                        self.person(&change.open_id).opted_out = change.opted_out;
+                    }
                 }
             }
         }
         expected
+    }
+
+    fn person(&mut self, open_id: &str) -> &mut Contact {
+        let contacts = &mut self.state.contacts;
+        contacts
+            .entry(open_id.to_owned())
+            .or_insert_with(|| contact(open_id))
+    }
+
+    fn send(&mut self, open_id: &str, message: &Effect) {
+        if !self.person(open_id).opted_out {
+            self.sent.push(message.clone());
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The test host keeps the promises of the real one.
 
-use super::{TestHost, click, event, subscribe, text};
+use super::{TestHost, click, event, subscribe, text, user};
+use crate::egress::{Request, Response};
+use crate::message::{CustomerMessage, TemplateMessage};
 use crate::prelude::*;
-use crate::{Expectation, Fault, random, time};
+use crate::{Expectation, Fault, random, time, wechat_api};
+use std::collections::BTreeMap;
 
 /// Does what the text says.
 struct Puppet;
@@ -34,6 +37,33 @@ impl CallbackHandler for Puppet {
             }
             "random" => Reply::text(format!("{} {:?}", random::number(), random::bytes(2))).into(),
             "secret" => Reply::text(config::secret("api-key")?).into(),
+            "note" => {
+                let contact = contacts::get(&event.open_id)?;
+                let known: BTreeMap<String, u32> = match contact {
+                    Some(contact) => contact.attributes()?,
+                    None => BTreeMap::new(),
+                };
+                let visits = known.get("visits").unwrap_or(&0) + 1;
+                Outcome::reply(Reply::text(visits.to_string()))
+                    .tag(&event.open_id, [7])
+                    .remark(&event.open_id, "VIP")
+                    .attributes(&event.open_id, &BTreeMap::from([("visits", visits)]))
+            }
+            "send" => Ok(Outcome::none()
+                .send(CustomerMessage::text(&event.open_id, "hello"))
+                .send(TemplateMessage::new(&event.open_id, "T").field("first", "hello"))),
+            "stop" => Ok(Outcome::none().opt_out(&event.open_id, true)),
+            "tags" => {
+                let tags: serde_json::Value = wechat_api::get("/cgi-bin/tags/get", &[])?;
+                Reply::text(tags["tags"][0]["name"].as_str().unwrap_or("none")).into()
+            }
+            "user" => Reply::text(wechat_api::user_info(&event.open_id)?.subscribe_scene).into(),
+            "order" => {
+                let order = serde_json::json!({"id": event.id});
+                let answer =
+                    Request::post_json("https://erp.example.com/orders", &order)?.send()?;
+                Reply::text(answer.text()?).into()
+            }
             _ => {
                 let settings: Vec<String> = config::parse()?;
                 Reply::text(settings.concat()).into()
@@ -145,4 +175,67 @@ fn kinds_without_a_method_end_in_otherwise() {
     for event in [click("KEY"), subscribe(), event(Content::Unsubscribe)] {
         assert_eq!(host.run::<Puppet>(&event).reply_text(), Some("other none"));
     }
+}
+
+#[test]
+fn what_is_noted_of_a_contact_is_read_by_the_next_event() {
+    let mut host = TestHost::new();
+    host.deliver::<Puppet>(&text("note"));
+    let run = host.deliver::<Puppet>(&text("note"));
+    assert_eq!(run.reply_text(), Some("2"));
+    let contact = host.contact_of("oUser").unwrap();
+    assert_eq!(contact.tags, [7]);
+    assert_eq!(
+        (contact.remark.as_str(), contact.attributes.as_str()),
+        ("VIP", r#"{"visits":2}"#)
+    );
+}
+
+#[test]
+fn messages_go_out_unless_the_person_opted_out() {
+    let mut host = TestHost::new();
+    host.deliver::<Puppet>(&text("send"));
+    assert_eq!(host.sent().len(), 2);
+    host.deliver::<Puppet>(&text("stop"));
+    assert!(host.deliver::<Puppet>(&text("send")).committed);
+    assert_eq!(host.sent().len(), 2);
+}
+
+#[test]
+fn what_is_not_set_up_is_not_granted() {
+    let mut host = TestHost::new();
+    for content in ["tags", "order"] {
+        let run = host.run::<Puppet>(&text(content));
+        assert_eq!(
+            run.error().map(Error::fault),
+            Some(Fault::Config),
+            "{run:?}"
+        );
+    }
+    let run = host.run::<Puppet>(&text("user"));
+    assert_eq!(run.error().map(Error::fault), Some(Fault::Dependency));
+}
+
+#[test]
+fn wechat_and_other_systems_answer_as_they_were_told() {
+    let answer = Response {
+        status: 201,
+        headers: Vec::new(),
+        body: b"taken".to_vec(),
+    };
+    let tags = serde_json::json!({"tags": [{"id": 7, "name": "VIP"}]});
+    let mut host = TestHost::new()
+        .user(user("oUser"))
+        .api("/cgi-bin/tags/get", Ok(tags))
+        .web("https://erp.example.com/orders", Ok(answer));
+    for (content, reply) in [
+        ("tags", "VIP"),
+        ("user", "ADD_SCENE_SEARCH"),
+        ("order", "taken"),
+    ] {
+        let run = host.run::<Puppet>(&text(content));
+        assert_eq!(run.reply_text(), Some(reply), "{run:?}");
+    }
+    assert_eq!(host.api_calls().len(), 1);
+    assert_eq!(host.fetches()[0].body, br#"{"id":"m:1"}"#);
 }
