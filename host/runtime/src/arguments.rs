@@ -11,6 +11,7 @@ const MAX_QUERY: usize = 32;
 const MAX_QUERY_BYTES: usize = 8 << 10;
 /// The largest body of a request.
 const MAX_BODY_BYTES: usize = 256 << 10;
+
 /// Checks a call of WeChat's API.
 pub(crate) fn check_call(request: &wechat_api::Request) -> Result<(), String> {
     check_path("path", &request.path)?;
