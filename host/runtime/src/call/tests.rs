@@ -28,8 +28,8 @@ async fn a_good_guest_answers() {
     let outcome = report.result.unwrap();
     assert!(outcome.reply.is_none() && outcome.effects.is_empty());
     assert!(report.log.is_empty());
-    // Its memory, and the four elements of the table that `wit-component` adds.
-    assert_eq!(report.memory_peak, (32 << 16) + 32);
+    // Its memory, and the eight elements of the table that `wit-component` adds.
+    assert_eq!(report.memory_peak, (32 << 16) + 64);
 }
 
 #[tokio::test]
