@@ -38,6 +38,12 @@ pub mod user;
 pub mod material;
 pub mod media;
 
+pub mod draft;
+pub mod publication;
+
+pub mod kf_account;
+pub mod kf_session;
+
 pub mod menu;
 pub mod qrcode;
 pub mod short_key;

@@ -1,8 +1,9 @@
 //! Reading answers: errors first, then what the document promises, with room for what it does not.
 
-use serde::de::{DeserializeOwned, Deserializer, Unexpected, Visitor};
-use serde::{Deserialize, Serialize};
 use std::fmt;
+
+use serde::de::{DeserializeOwned, Deserializer, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::errcode::{self, ApiError};
 
@@ -93,6 +94,25 @@ pub(super) fn non_empty<'de, D: Deserializer<'de>>(
 ) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// A text that WeChat sometimes writes as a number.
+pub(super) fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Label {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Label::deserialize(deserializer)? {
+        Label::Text(text) => text,
+        Label::Number(number) => number.to_string(),
+    })
+}
+
+/// Writes WeChat's truth.
+pub(super) fn as_number<S: Serializer>(truth: &bool, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_u8((*truth).into())
 }
 
 /// WeChat's truth: a number, 0 for false.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer;
+use super::draft::{Articles, Written};
 use super::limit::{self, InvalidCall};
 use super::media::{File, Kind};
 use super::{Call, Done, Request, json};
@@ -95,8 +96,8 @@ pub struct Document {
     pub description: String,
     /// A video's address.
     pub down_url: String,
-    /// Articles, as WeChat describes them.
-    pub news_item: Vec<serde_json::Value>,
+    /// Articles.
+    pub news_item: Vec<Written>,
 }
 
 /// A page of what there is.
@@ -124,9 +125,9 @@ pub struct Item {
     /// Its address.
     #[serde(default, deserialize_with = "answer::non_empty")]
     pub url: Option<String>,
-    /// Articles, as WeChat describes them.
+    /// Its articles, where it is such.
     #[serde(default)]
-    pub content: Option<serde_json::Value>,
+    pub content: Articles,
 }
 
 /// How many there are.

@@ -137,7 +137,8 @@ impl Kind {
 }
 
 impl File {
-    fn form(&self, endings: &[&str], max_bytes: u64) -> Result<Multipart, InvalidCall> {
+    /// The form that uploads it as one of these formats.
+    pub(super) fn form(&self, endings: &[&str], max_bytes: u64) -> Result<Multipart, InvalidCall> {
         limit::bytes("filename", &self.name, 1..=MAX_FILE_NAME_BYTES)?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let is_plain = self.name.bytes().all(is_plain);

@@ -3,10 +3,11 @@
 //! WeChat answers 200 to everything and names its content at will, so only the content tells: an object
 //! with an `errcode` other than 0 is an error, everything else is what was asked for.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use std::fmt;
 
 use super::Errcode;
 
