@@ -164,6 +164,7 @@ mod tests {
         assert!(table::TABLE.is_sorted_by(|(one, ..), (next, ..)| one < next));
         for (code, meaning, _) in table::TABLE {
             assert_eq!(Errcode(*code).meaning(), Some(*meaning));
+            assert!(Errcode(*code).remedy().ends_with('.'), "{code}");
         }
     }
 

@@ -128,6 +128,8 @@ mod tests {
         check("https://#a.example", PageUrlError::Host);
         check("javascript:alert(1)", PageUrlError::Scheme);
         check("//a.example/", PageUrlError::Scheme);
+        check("httpx://a.example/", PageUrlError::Scheme);
+        check("https:/a.example/", PageUrlError::Scheme);
         check("", PageUrlError::Scheme);
         check("https://a.example/a b", PageUrlError::Character);
         check("https://a.example/页", PageUrlError::Character);
