@@ -31,7 +31,8 @@ use crate::{
 const KEY_BYTES: usize = 32;
 
 /// Bytes of a nonce. Random ones of this length are safe for 2^32 boxes under one key; a box is made
-/// only when somebody sets a secret or an event outlives its deliveries.
+/// only when somebody sets a secret, an event outlives its deliveries or a token is fetched: ten
+/// thousand accounts, a token each hour, take 49 years.
 const NONCE_BYTES: usize = 12;
 
 /// Rows of one transaction when boxes are made anew.
@@ -76,6 +77,16 @@ impl<'a> Place<'a> {
     /// An account's EncodingAESKey, now or before the last change.
     pub fn aes_key(app_id: &'a str) -> Self {
         Self::of("accounts", "aes_key_sealed", app_id, "")
+    }
+
+    /// An account's AppSecret.
+    pub fn app_secret(app_id: &'a str) -> Self {
+        Self::of("accounts", "secret_sealed", app_id, "")
+    }
+
+    /// An access token or a ticket of an account, in the shared store.
+    pub fn credential(app_id: &'a str, credential: &'a str) -> Self {
+        Self::of("redis", "token", app_id, credential)
     }
 
     /// The secrets of a deployment; `version` in decimal.
@@ -312,6 +323,9 @@ async fn reseal_accounts(db: &Database, keys: &MasterKeys) -> Result<u64, Reseal
 
 fn reseal_account(keys: &MasterKeys, row: &mut sealed::SealedAccount) -> Result<(), SealError> {
     keys.reseal(Place::token(&row.app_id), &mut row.token_sealed)?;
+    if let Some(secret) = &mut row.secret_sealed {
+        keys.reseal(Place::app_secret(&row.app_id), secret)?;
+    }
     [&mut row.aes_key_sealed, &mut row.previous_aes_key_sealed]
         .into_iter()
         .flatten()
@@ -467,6 +481,7 @@ mod tests {
             account.aes_key_sealed = Some(old.seal(Place::aes_key("wx01"), b"now").unwrap());
             account.previous_aes_key_sealed =
                 Some(old.seal(Place::aes_key("wx01"), b"before").unwrap());
+            account.secret_sealed = Some(old.seal(Place::app_secret("wx01"), b"app").unwrap());
             let mut change = db.change().await.unwrap();
             accounts::update(&mut change, &account).await.unwrap();
             let plugin = plugins::PluginRow {
@@ -504,6 +519,8 @@ mod tests {
             assert_eq!(open(Place::token("wx01"), &account.token_sealed), b"token");
             let aes_key = account.aes_key_sealed.unwrap();
             assert_eq!(open(Place::aes_key("wx01"), &aes_key), b"now");
+            let secret = account.secret_sealed.unwrap();
+            assert_eq!(open(Place::app_secret("wx01"), &secret), b"app");
             let previous = account.previous_aes_key_sealed.unwrap();
             assert_eq!(open(Place::aes_key("wx01"), &previous), b"before");
             let deployment = deployments::find(&db, "wx01", 1).await.unwrap().unwrap();

@@ -33,6 +33,16 @@ pub struct AccountRow {
     pub created_at: i64,
     /// Unix milliseconds.
     pub updated_at: i64,
+    /// The sealed AppSecret.
+    pub secret_sealed: Option<String>,
+    /// `stable` or `classic`.
+    pub token_line: String,
+    /// JSON: what the account's owner must mend.
+    pub attention: Option<String>,
+    /// JSON: what the operator grants its plugin.
+    pub grants: String,
+    /// JSON: origins whose pages may have JS-SDK signatures.
+    pub jssdk_origins: String,
 }
 
 /// Adds an account; [`DbError::Duplicate`] when there is one of that app id, and
@@ -41,8 +51,10 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     sqlx::query(
         "INSERT INTO accounts (app_id, tenant_id, name, original_id, mode, token_sealed, \
          aes_key_sealed, previous_aes_key_sealed, window_seconds, fallback_text, status, \
-         active_version, created_at, updated_at, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         active_version, created_at, updated_at, secret_sealed, token_line, attention, grants, \
+         jssdk_origins, revision) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+         $19, $20)",
     )
     .bind(&account.app_id)
     .bind(&account.tenant_id)
@@ -58,6 +70,11 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .bind(account.active_version)
     .bind(account.created_at)
     .bind(account.updated_at)
+    .bind(&account.secret_sealed)
+    .bind(&account.token_line)
+    .bind(&account.attention)
+    .bind(&account.grants)
+    .bind(&account.jssdk_origins)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
@@ -81,8 +98,9 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     sqlx::query(
         "UPDATE accounts SET name = $2, original_id = $3, mode = $4, token_sealed = $5, \
          aes_key_sealed = $6, previous_aes_key_sealed = $7, window_seconds = $8, \
-         fallback_text = $9, status = $10, active_version = $11, updated_at = $12, revision = $13 \
-         WHERE app_id = $1",
+         fallback_text = $9, status = $10, active_version = $11, updated_at = $12, \
+         secret_sealed = $13, token_line = $14, attention = $15, grants = $16, jssdk_origins = $17, \
+         revision = $18 WHERE app_id = $1",
     )
     .bind(&account.app_id)
     .bind(&account.name)
@@ -96,6 +114,11 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .bind(&account.status)
     .bind(account.active_version)
     .bind(account.updated_at)
+    .bind(&account.secret_sealed)
+    .bind(&account.token_line)
+    .bind(&account.attention)
+    .bind(&account.grants)
+    .bind(&account.jssdk_origins)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
@@ -168,6 +191,11 @@ pub(crate) mod tests {
             active_version: None,
             created_at: 1,
             updated_at: 1,
+            secret_sealed: None,
+            token_line: "stable".into(),
+            attention: None,
+            grants: "{}".into(),
+            jssdk_origins: "[]".into(),
         };
         insert(&mut change, &account).await.unwrap();
         change.commit().await.unwrap();
@@ -184,6 +212,11 @@ pub(crate) mod tests {
             account.status = "disabled".into();
             account.aes_key_sealed = Some("v1.a.b".into());
             account.active_version = Some(3);
+            account.secret_sealed = Some("v1.c.d".into());
+            account.token_line = "classic".into();
+            account.attention = Some("{}".into());
+            account.grants = r#"{"api":["/cgi-bin/menu/"]}"#.into();
+            account.jssdk_origins = r#"["https://shop.example"]"#.into();
             let mut change = db.change().await.unwrap();
             let found = find_for_change(&mut change, "wx01").await.unwrap();
             assert!(found.is_some());
