@@ -50,6 +50,16 @@ pub(crate) enum AccountVerb {
         #[arg(long)]
         token: Option<String>,
     },
+    /// Makes WeChat give out a new access token now, after a leak: the old one ends at once.
+    RefreshToken {
+        /// Its AppId.
+        app_id: String,
+    },
+    /// Says that the owner has mended what the account's `attention` names.
+    ClearAttention {
+        /// Its AppId.
+        app_id: String,
+    },
 }
 
 /// How callbacks travel (消息加解密方式).
@@ -70,6 +80,73 @@ impl ModeArg {
             Self::Compatible => "compatible",
             Self::Safe => "safe",
         }
+    }
+}
+
+/// How access tokens are got.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TokenLineArg {
+    /// cgi-bin/stable_token: whoever asks gets the same token.
+    Stable,
+    /// cgi-bin/token: each call ends the token before.
+    Classic,
+}
+
+impl TokenLineArg {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// How the account calls WeChat.
+#[derive(Args)]
+struct ApiArgs {
+    /// AppSecret (开发者密码), or @FILE; needed to call WeChat.
+    #[arg(long)]
+    secret: Option<String>,
+    /// How access tokens are got.
+    #[arg(long)]
+    token_line: Option<TokenLineArg>,
+    /// A path of WeChat's API, such as /cgi-bin/menu/, that its plugin may call and all below it. Can
+    /// be given again; with --grant-host it replaces all grants.
+    #[arg(long, value_name = "PREFIX")]
+    grant_api: Vec<String>,
+    /// A host that its plugin may call.
+    #[arg(long, value_name = "HOST")]
+    grant_host: Vec<String>,
+    /// An origin whose pages may have JS-SDK signatures, such as https://shop.example. Can be given
+    /// again; replaces those before.
+    #[arg(long, value_name = "ORIGIN")]
+    jssdk_origin: Vec<String>,
+}
+
+impl std::fmt::Debug for ApiArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiArgs").finish_non_exhaustive()
+    }
+}
+
+impl ApiArgs {
+    /// What was given, as fields of the API.
+    fn fields(&self) -> Result<Map<String, Value>> {
+        let mut fields = Map::new();
+        if let Some(secret) = secret(self.secret.as_deref())? {
+            fields.insert("secret".into(), secret.into());
+        }
+        if let Some(line) = self.token_line {
+            fields.insert("token_line".into(), line.word().into());
+        }
+        if !(self.grant_api.is_empty() && self.grant_host.is_empty()) {
+            let grants = json!({"api": self.grant_api, "egress": self.grant_host});
+            fields.insert("grants".into(), grants);
+        }
+        if !self.jssdk_origin.is_empty() {
+            fields.insert("jssdk_origins".into(), json!(self.jssdk_origin));
+        }
+        Ok(fields)
     }
 }
 
@@ -102,6 +179,8 @@ pub(crate) struct AddArgs {
     /// What the user gets when the plugin fails.
     #[arg(long, value_name = "TEXT")]
     fallback_text: Option<String>,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 #[derive(Args, Debug)]
@@ -123,6 +202,8 @@ pub(crate) struct SetArgs {
     /// The user gets nothing when the plugin fails.
     #[arg(long)]
     no_fallback_text: bool,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()> {
@@ -136,7 +217,7 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
             return list(&answer, connection);
         }
         AccountVerb::Set(args) => {
-            let body = change(&args);
+            let body = change(&args)?;
             ensure!(
                 !body.is_empty(),
                 "nothing to change: see wxhost account set --help"
@@ -163,6 +244,13 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
             let path = ["accounts", &app_id, "rotate-key"];
             client.post(&path, &body).await?
         }
+        AccountVerb::RefreshToken { app_id } => {
+            let path = ["accounts", &app_id, "access-token", "refresh"];
+            client.post(&path, &json!({})).await?
+        }
+        AccountVerb::ClearAttention { app_id } => {
+            client.delete(&["accounts", &app_id, "attention"]).await?
+        }
     };
     if connection.json {
         print_json(&account)
@@ -172,7 +260,7 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
 }
 
 fn new_account(args: &AddArgs) -> Result<Value> {
-    Ok(json!({
+    let mut body = json!({
         "app_id": args.app_id,
         "tenant_id": args.tenant,
         "original_id": args.original_id,
@@ -182,11 +270,15 @@ fn new_account(args: &AddArgs) -> Result<Value> {
         "name": args.name,
         "window_seconds": args.window_seconds,
         "fallback_text": args.fallback_text,
-    }))
+    });
+    if let Value::Object(body) = &mut body {
+        body.extend(args.api.fields()?);
+    }
+    Ok(body)
 }
 
-fn change(args: &SetArgs) -> Map<String, Value> {
-    let mut body = Map::new();
+fn change(args: &SetArgs) -> Result<Map<String, Value>> {
+    let mut body = args.api.fields()?;
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             body.insert(name.to_owned(), value);
@@ -203,7 +295,7 @@ fn change(args: &SetArgs) -> Map<String, Value> {
         "fallback_text",
         args.no_fallback_text.then_some(Value::Null),
     );
-    body
+    Ok(body)
 }
 
 fn list(answer: &Value, connection: &Connection) -> Result<()> {

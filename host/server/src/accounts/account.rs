@@ -3,17 +3,20 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use wxhost_runtime::{AccountInfo, CallLimits, Digest, Handler, TenantPermits, account};
 use wxhost_wechat::{
     envelope::{CallbackKeys, Mode, Receiver, ReceiverSettings},
     id::{AppId, OriginalId},
-    secret::{AES_KEY_LENGTH, CallbackToken, EncodingAesKey},
+    secret::{AES_KEY_LENGTH, AppSecret, CallbackToken, EncodingAesKey},
 };
 
 use crate::{
     db::{accounts::AccountRow, deployments::DeploymentRow, tenants::TenantRow},
+    grants::OperatorGrants,
     random,
     seal::{MasterKeys, Place, SealError},
+    tokens::Slots,
 };
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
@@ -113,6 +116,48 @@ pub(crate) fn mode_of(word: &str) -> Result<Mode, String> {
     }
 }
 
+/// Which of WeChat's two token calls an account uses. Their tokens live side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenLine {
+    /// `cgi-bin/stable_token`: whoever asks gets the same token. The default.
+    Stable,
+    /// `cgi-bin/token`: each call makes a new token and ends the one before.
+    Classic,
+}
+
+impl TokenLine {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+impl FromStr for TokenLine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stable" => Ok(Self::Stable),
+            "classic" => Ok(Self::Classic),
+            _ => Err(String::from("a token line is stable or classic")),
+        }
+    }
+}
+
+/// What an account's owner must mend before WeChat gives it tokens again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attention {
+    /// WeChat's code.
+    pub errcode: i64,
+    /// WeChat's words, and what to do.
+    pub message: String,
+    /// Unix milliseconds.
+    pub since_ms: i64,
+}
+
 /// An official account (公众号).
 #[derive(Debug)]
 pub struct Account {
@@ -130,6 +175,18 @@ pub struct Account {
     pub status: Status,
     /// What serves it.
     pub deployment: Option<Arc<Deployment>>,
+    /// Its AppSecret; without one it has no access token.
+    pub secret: Option<AppSecret>,
+    /// How its access tokens are got.
+    pub token_line: TokenLine,
+    /// What its owner must mend; nothing, as a rule.
+    pub attention: Option<Attention>,
+    /// What the operator lets its plugin reach.
+    pub grants: OperatorGrants,
+    /// Origins whose pages may have JS-SDK signatures, such as `https://shop.example`.
+    pub jssdk_origins: Vec<String>,
+    /// Its access token and tickets, as this host holds them.
+    pub(crate) slots: Arc<Slots>,
 }
 
 impl Account {
@@ -165,9 +222,43 @@ impl Account {
             deployment: deployment
                 .map(|row| Deployment::from_row(row, keys).map(Arc::new))
                 .transpose()?,
+            secret: app_secret(row, keys)?,
+            token_line: row.token_line.parse().map_err(column("token_line"))?,
+            attention: match &row.attention {
+                None => None,
+                Some(stored) => serde_json::from_str(stored).map_err(column("attention"))?,
+            },
+            grants: serde_json::from_str(&row.grants).map_err(column("grants"))?,
+            jssdk_origins: serde_json::from_str(&row.jssdk_origins)
+                .map_err(column("jssdk_origins"))?,
+            slots: Arc::default(),
             app_id,
         })
     }
+
+    /// The account as it is stored now, with the tokens that are held of it already.
+    pub(super) fn keep_slots(self, before: Option<&Arc<Self>>) -> Self {
+        match before {
+            None => self,
+            Some(before) => Self {
+                slots: Arc::clone(&before.slots),
+                ..self
+            },
+        }
+    }
+}
+
+/// The AppSecret of a row.
+pub(super) fn app_secret(
+    row: &AccountRow,
+    keys: &MasterKeys,
+) -> Result<Option<AppSecret>, AccountError> {
+    let Some(sealed) = &row.secret_sealed else {
+        return Ok(None);
+    };
+    let text = keys.open_text(Place::app_secret(&row.app_id), sealed)?;
+    let secret = AppSecret::parse(text.expose_secret()).map_err(column("secret_sealed"))?;
+    Ok(Some(secret))
 }
 
 /// The receiver that a row describes.

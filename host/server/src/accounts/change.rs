@@ -6,16 +6,17 @@ use std::{fmt, ops::RangeInclusive};
 use wxhost_wechat::{
     envelope::Mode,
     id::{AppId, OriginalId},
-    secret::{CallbackToken, EncodingAesKey},
+    secret::{AppSecret, CallbackToken, EncodingAesKey},
 };
 
 use super::{
-    AccountError, Accounts, Status,
-    account::{mode_of, mode_word, receiver},
+    AccountError, Accounts, Attention, Status, TokenLine,
+    account::{app_secret, mode_of, mode_word, receiver},
 };
 use crate::{
     clock::Clock,
     db::{self, DbError, accounts::AccountRow, tenants::TenantRow},
+    grants::OperatorGrants,
     seal::{Place, SealError},
 };
 
@@ -31,6 +32,12 @@ const MAX_NAME_CHARACTERS: usize = 128;
 
 /// Characters of a tenant's id.
 const MAX_TENANT_ID_BYTES: usize = 64;
+
+/// Origins of an account's own web pages.
+const MAX_ORIGINS: usize = 32;
+
+/// Bytes of an origin: those of a host's name, a scheme and a port.
+const MAX_ORIGIN_BYTES: usize = 280;
 
 /// Calls of one tenant at the same time: the host's own maximum.
 const CONCURRENT_CALLS: RangeInclusive<u32> = 1..=4096;
@@ -118,6 +125,21 @@ pub struct NewAccount {
     pub window_seconds: u32,
     /// What the user gets when the plugin fails.
     pub fallback_text: Option<String>,
+    /// How it calls WeChat.
+    pub api: ApiSettings,
+}
+
+/// How an account calls WeChat; what is absent stays as it is, or as it is by default.
+#[derive(Clone, Debug, Default)]
+pub struct ApiSettings {
+    /// The AppSecret; a new one also ends what its owner had to mend. `Some(None)` takes it away.
+    pub secret: Option<Option<AppSecret>>,
+    /// How access tokens are got.
+    pub token_line: Option<TokenLine>,
+    /// What the plugin may reach.
+    pub grants: Option<OperatorGrants>,
+    /// Origins whose pages may have JS-SDK signatures.
+    pub jssdk_origins: Option<Vec<String>>,
 }
 
 /// What is to be changed of an account; nothing else is.
@@ -133,6 +155,8 @@ pub struct AccountChange {
     pub fallback_text: Option<Option<String>>,
     /// Whether it is served.
     pub status: Option<Status>,
+    /// How it calls WeChat.
+    pub api: ApiSettings,
 }
 
 /// New keys of an account.
@@ -177,7 +201,9 @@ impl Accounts {
 
     /// Adds an account.
     pub async fn add_account(&self, account: NewAccount) -> Result<AccountRow, ChangeError> {
-        let row = self.row_of(account)?;
+        let api = account.api.clone();
+        let mut row = self.row_of(account)?;
+        self.set_api(&mut row, api)?;
         self.check(&row)?;
         let mut change = self.db.change().await?;
         match db::accounts::insert(&mut change, &row).await {
@@ -221,6 +247,38 @@ impl Accounts {
             if let Some(status) = wanted.status {
                 row.status = status.as_str().to_owned();
             }
+            self.set_api(row, wanted.api)
+        })
+        .await
+    }
+
+    /// Notes that WeChat gives an account no tokens before its owner has acted. An account that has got
+    /// another secret than `failed` meanwhile is left as it is: false.
+    pub async fn need_owner(
+        &self,
+        app_id: &str,
+        failed: &AppSecret,
+        attention: &Attention,
+    ) -> Result<bool, ChangeError> {
+        let keys = &self.keys;
+        let mut noted = false;
+        self.update(app_id, |row| {
+            let secret = app_secret(row, keys).ok().flatten();
+            noted = secret.is_some_and(|secret| secret.expose() == failed.expose());
+            if noted {
+                let json = serde_json::to_string(attention);
+                row.attention = Some(json.map_err(|e| ChangeError::invalid("attention", e))?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(noted)
+    }
+
+    /// Takes it that an account's owner has acted: WeChat is asked for tokens again.
+    pub async fn clear_attention(&self, app_id: &str) -> Result<AccountRow, ChangeError> {
+        self.update(app_id, |row| {
+            row.attention = None;
             Ok(())
         })
         .await
@@ -244,6 +302,34 @@ impl Accounts {
             Ok(())
         })
         .await
+    }
+
+    fn set_api(&self, row: &mut AccountRow, api: ApiSettings) -> Result<(), ChangeError> {
+        if let Some(secret) = api.secret {
+            let place = Place::app_secret(&row.app_id);
+            row.secret_sealed = match secret {
+                None => None,
+                Some(secret) => Some(self.keys.seal(place, secret.expose().as_bytes())?),
+            };
+            row.attention = None;
+        }
+        if let Some(line) = api.token_line {
+            row.token_line = line.as_str().to_owned();
+        }
+        if let Some(grants) = api.grants {
+            grants
+                .check()
+                .map_err(|reason| ChangeError::invalid("grants", reason))?;
+            let json = serde_json::to_string(&grants);
+            row.grants = json.map_err(|error| ChangeError::invalid("grants", error))?;
+        }
+        if let Some(origins) = api.jssdk_origins {
+            check_origins(&origins)?;
+            let json = serde_json::to_string(&origins);
+            row.jssdk_origins =
+                json.map_err(|error| ChangeError::invalid("jssdk_origins", error))?;
+        }
+        Ok(())
     }
 
     async fn update(
@@ -285,6 +371,11 @@ impl Accounts {
             active_version: None,
             created_at: now,
             updated_at: now,
+            secret_sealed: None,
+            token_line: TokenLine::Stable.as_str().to_owned(),
+            attention: None,
+            grants: String::from("{}"),
+            jssdk_origins: String::from("[]"),
         })
     }
 
@@ -350,4 +441,28 @@ pub(crate) fn check_name(name: &str) -> Result<(), ChangeError> {
             "must have at most {MAX_NAME_CHARACTERS} characters and no control characters"
         ),
     ))
+}
+
+fn check_origins(origins: &[String]) -> Result<(), ChangeError> {
+    let is_origin = |origin: &String| {
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':');
+        host.is_some_and(|host| !host.is_empty() && host.bytes().all(fits))
+            && origin.len() <= MAX_ORIGIN_BYTES
+    };
+    if origins.len() > MAX_ORIGINS {
+        return Err(ChangeError::invalid(
+            "jssdk_origins",
+            format_args!("must be at most {MAX_ORIGINS}"),
+        ));
+    }
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        None => Ok(()),
+        Some(origin) => Err(ChangeError::invalid(
+            "jssdk_origins",
+            format_args!("{origin:?} is not an origin such as https://shop.example"),
+        )),
+    }
 }

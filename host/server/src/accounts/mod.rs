@@ -17,10 +17,10 @@ use tokio::sync::{Mutex, Notify};
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
 pub use self::{
-    account::{Account, AccountError, Deployment, Status, Tenant},
+    account::{Account, AccountError, Attention, Deployment, Status, Tenant, TokenLine},
     change::{
-        AccountChange, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount, NewTenant,
-        WINDOW_SECONDS,
+        AccountChange, ApiSettings, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount,
+        NewTenant, WINDOW_SECONDS,
     },
 };
 pub(crate) use self::{
@@ -115,6 +115,16 @@ impl Accounts {
         self.known.load().accounts.get(app_id).cloned()
     }
 
+    /// The accounts that `wanted` picks, in no order.
+    pub fn pick(&self, wanted: impl Fn(&Account) -> bool) -> Vec<Arc<Account>> {
+        let known = self.known.load();
+        let accounts = known.accounts.values();
+        accounts
+            .filter(|account| wanted(account))
+            .cloned()
+            .collect()
+    }
+
     /// How many accounts there are.
     pub fn len(&self) -> usize {
         self.known.load().accounts.len()
@@ -203,6 +213,7 @@ impl Accounts {
             let tenant = next.tenants.get(row.tenant_id.as_str());
             match Account::from_rows(&row, deployment.as_ref(), tenant, &self.keys) {
                 Ok(account) => {
+                    let account = account.keep_slots(known.accounts.get(&*row.app_id));
                     next.accounts
                         .insert(account.app_id.clone(), Arc::new(account));
                 }

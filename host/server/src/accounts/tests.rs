@@ -5,11 +5,12 @@ use std::sync::Arc;
 use wxhost_wechat::{
     envelope::Mode,
     id::{AppId, OriginalId},
-    secret::{CallbackToken, EncodingAesKey},
+    secret::{AppSecret, CallbackToken, EncodingAesKey},
 };
 
 use super::*;
 use crate::{
+    grants::OperatorGrants,
     db::testing::{databases, sqlite},
     seal::{MasterKey, MasterKeys},
 };
@@ -41,6 +42,7 @@ fn account(app_id: &str, mode: Mode, aes_key: Option<char>) -> NewAccount {
         aes_key: aes_key.map(aes_key_of),
         window_seconds: 300,
         fallback_text: None,
+        api: ApiSettings::default(),
     }
 }
 
@@ -222,4 +224,101 @@ async fn a_wake_up_is_not_lost_when_nobody_waits_yet() {
     let accounts = host(&db).await;
     accounts.wake();
     accounts.woken().await;
+}
+
+fn secret(byte: char) -> AppSecret {
+    AppSecret::parse(&byte.to_string().repeat(32)).unwrap()
+}
+
+fn with_secret(secret: AppSecret) -> AccountChange {
+    AccountChange {
+        api: ApiSettings {
+            secret: Some(Some(secret)),
+            ..ApiSettings::default()
+        },
+        ..AccountChange::default()
+    }
+}
+
+#[tokio::test]
+async fn what_the_owner_must_mend_is_known_everywhere_until_it_is_mended() {
+    for db in databases().await {
+        let accounts = with_account(&db).await;
+        let attention = Attention {
+            errcode: 40125,
+            message: "invalid appsecret".into(),
+            since_ms: 1,
+        };
+        let shown = async || {
+            let other = host(&db).await;
+            other.get("wx01").unwrap().attention.clone()
+        };
+        let change = with_secret(secret('a'));
+        accounts.change_account("wx01", change).await.unwrap();
+
+        // It was an older secret that failed.
+        let noted = accounts.need_owner("wx01", &secret('b'), &attention).await;
+        assert!(!noted.unwrap());
+        assert_eq!(shown().await, None);
+
+        let note = async || {
+            let noted = accounts.need_owner("wx01", &secret('a'), &attention).await;
+            assert!(noted.unwrap());
+            assert_eq!(shown().await, Some(attention.clone()));
+        };
+        note().await;
+        accounts.clear_attention("wx01").await.unwrap();
+        assert_eq!(shown().await, None);
+        note().await;
+        let change = with_secret(secret('c'));
+        accounts.change_account("wx01", change).await.unwrap();
+        assert_eq!(shown().await, None);
+    }
+}
+
+#[tokio::test]
+async fn tokens_stay_with_an_account_that_is_changed() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    let before = accounts.get("wx01").unwrap();
+    let change = with_secret(secret('a'));
+    accounts.change_account("wx01", change).await.unwrap();
+    accounts.refresh().await.unwrap();
+    let after = accounts.get("wx01").unwrap();
+    assert!(after.secret.is_some() && before.secret.is_none());
+    assert!(Arc::ptr_eq(&before.slots, &after.slots));
+}
+
+#[tokio::test]
+async fn origins_and_grants_that_cannot_be_meant_are_refused() {
+    let db = sqlite().await;
+    let accounts = with_account(&db).await;
+    for origin in [
+        "shop.example",
+        "https://",
+        "https://shop.example/",
+        "https://a b",
+        "ftp://shop.example",
+    ] {
+        let change = AccountChange {
+            api: ApiSettings {
+                jssdk_origins: Some(vec![origin.into()]),
+                ..ApiSettings::default()
+            },
+            ..AccountChange::default()
+        };
+        let answer = accounts.change_account("wx01", change).await;
+        invalid(answer, "jssdk_origins");
+    }
+    let change = AccountChange {
+        api: ApiSettings {
+            grants: Some(OperatorGrants {
+                api: vec!["cgi-bin/menu".into()],
+                ..OperatorGrants::default()
+            }),
+            ..ApiSettings::default()
+        },
+        ..AccountChange::default()
+    };
+    invalid(accounts.change_account("wx01", change).await, "grants");
 }

@@ -5,17 +5,22 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wxhost_wechat::{
     id::{AppId, OriginalId},
-    secret::{CallbackToken, EncodingAesKey},
+    secret::{AppSecret, CallbackToken, EncodingAesKey},
 };
 
 use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, page_items};
 use crate::{
-    accounts::{AccountChange, KeyChange, NewAccount, Status, mode_of},
+    accounts::{
+        self as registry, AccountChange, ApiSettings, KeyChange, NewAccount, Status, TokenLine,
+        mode_of,
+    },
     db::{
         accounts::{self, AccountRow},
         deployments,
     },
+    grants::OperatorGrants,
     http::error::{ApiError, ErrorBody},
+    tokens::{Credential, TokenState},
 };
 
 /// Seconds that a callback's timestamp may be off, where the operator does not say.
@@ -48,6 +53,15 @@ pub(super) struct AccountToAdd {
     window_seconds: Option<u32>,
     /// What the user gets when the plugin fails; nothing if absent.
     fallback_text: Option<String>,
+    /// AppSecret of WeChat's console: 32 letters and digits. Without it the host cannot call WeChat.
+    #[schema(value_type = Option<String>, format = Password)]
+    secret: Option<SecretText>,
+    /// `stable` (the default) or `classic`: which of WeChat's token calls is used.
+    token_line: Option<String>,
+    /// What its plugin may reach; nothing if absent.
+    grants: Option<OperatorGrants>,
+    /// Origins whose pages may have JS-SDK signatures.
+    jssdk_origins: Option<Vec<String>>,
 }
 
 /// What is to be changed of an account; what is absent stays.
@@ -66,6 +80,16 @@ pub(super) struct AccountToChange {
     fallback_text: Option<Option<String>>,
     /// `active` or `disabled`.
     status: Option<String>,
+    /// A new AppSecret; what the owner had to mend counts as mended. `null` takes it away.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>, format = Password)]
+    secret: Option<Option<SecretText>>,
+    /// `stable` or `classic`.
+    token_line: Option<String>,
+    /// What its plugin may reach.
+    grants: Option<OperatorGrants>,
+    /// Origins whose pages may have JS-SDK signatures.
+    jssdk_origins: Option<Vec<String>>,
 }
 
 /// New keys of an account. At least one.
@@ -115,6 +139,41 @@ pub(super) struct Account {
     created_at: i64,
     /// Unix milliseconds.
     updated_at: i64,
+    /// Whether it has an AppSecret.
+    has_secret: bool,
+    /// `stable` or `classic`.
+    token_line: String,
+    /// What its owner must mend before WeChat gives it tokens again.
+    attention: Option<Attention>,
+    /// What its plugin may reach.
+    grants: OperatorGrants,
+    /// Origins whose pages may have JS-SDK signatures.
+    jssdk_origins: Vec<String>,
+    /// Its access token as this host holds it; only where a single account is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<TokenState>,
+}
+
+/// What an account's owner must mend.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Attention {
+    /// WeChat's code.
+    errcode: i64,
+    /// What WeChat said, and what to do.
+    message: String,
+    /// Unix milliseconds.
+    since: i64,
+}
+
+impl Attention {
+    fn of(stored: &str) -> Option<Self> {
+        let attention: registry::Attention = serde_json::from_str(stored).ok()?;
+        Some(Self {
+            errcode: attention.errcode,
+            message: attention.message,
+            since: attention.since_ms,
+        })
+    }
 }
 
 impl From<AccountRow> for Account {
@@ -135,6 +194,12 @@ impl From<AccountRow> for Account {
             active_digest: None,
             created_at: row.created_at,
             updated_at: row.updated_at,
+            has_secret: row.secret_sealed.is_some(),
+            token_line: row.token_line,
+            attention: row.attention.as_deref().and_then(Attention::of),
+            grants: serde_json::from_str(&row.grants).unwrap_or_default(),
+            jssdk_origins: serde_json::from_str(&row.jssdk_origins).unwrap_or_default(),
+            access_token: None,
         }
     }
 }
@@ -183,6 +248,12 @@ pub(super) async fn add(
         aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
         window_seconds: body.window_seconds.unwrap_or(WINDOW_SECONDS),
         fallback_text: body.fallback_text,
+        api: ApiSettings {
+            secret: body.secret.as_ref().map(secret).transpose()?.map(Some),
+            token_line: token_line(body.token_line.as_deref())?,
+            grants: body.grants,
+            jssdk_origins: body.jssdk_origins,
+        },
     };
     let row = state.accounts.add_account(account).await?;
     state.announce().await;
@@ -228,6 +299,9 @@ pub(super) async fn show(
         let deployment = deployments::find(&state.db, &app_id, version).await?;
         account.active_digest = deployment.map(|deployment| deployment.digest);
     }
+    if let Some(known) = state.accounts.get(&app_id) {
+        account.access_token = state.tokens.state(&known, Credential::AccessToken);
+    }
     Ok(Json(account))
 }
 
@@ -250,6 +324,15 @@ pub(super) async fn change(
         window_seconds: body.window_seconds,
         fallback_text: body.fallback_text,
         status: status.map_err(|e| ApiError::invalid("status", e))?,
+        api: ApiSettings {
+            secret: match &body.secret {
+                None => None,
+                Some(given) => Some(given.as_ref().map(secret).transpose()?),
+            },
+            token_line: token_line(body.token_line.as_deref())?,
+            grants: body.grants,
+            jssdk_origins: body.jssdk_origins,
+        },
     };
     let row = state.accounts.change_account(&app_id, change).await?;
     state.announce().await;
@@ -290,9 +373,19 @@ fn aes_key(text: &SecretText) -> Result<EncodingAesKey, ApiError> {
     EncodingAesKey::parse(text.expose()).map_err(|e| ApiError::invalid("encoding_aes_key", e))
 }
 
+fn secret(text: &SecretText) -> Result<AppSecret, ApiError> {
+    AppSecret::parse(text.expose()).map_err(|e| ApiError::invalid("secret", e))
+}
+
+fn token_line(word: Option<&str>) -> Result<Option<TokenLine>, ApiError> {
+    word.map(str::parse)
+        .transpose()
+        .map_err(|e: String| ApiError::invalid("token_line", e))
+}
+
 /// Tells `null` from absence.
-fn even_null<'de, D: Deserializer<'de>>(
+fn even_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Option<String>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
