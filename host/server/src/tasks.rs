@@ -83,7 +83,7 @@ pub async fn listen_to_hosts(
 }
 
 async fn listen(redis: &Redis, lane: &Lane, accounts: &Accounts) -> redis::RedisResult<()> {
-    let mut subscription = redis.client().get_async_pubsub().await?;
+    let mut subscription = redis.subscription().await?;
     subscription.subscribe(keys::SETTLED).await?;
     subscription.subscribe(keys::CHANGED).await?;
     // What was said before the subscription was not heard.

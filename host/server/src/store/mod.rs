@@ -5,7 +5,9 @@
 //! database still sees to it that effects happen once.
 
 pub mod cache;
+pub mod credentials;
 pub mod keys;
+mod link;
 pub mod redis;
 
 use std::sync::Arc;

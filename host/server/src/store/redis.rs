@@ -9,13 +9,15 @@
 
 mod rate;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands, Client, RedisResult, Script};
+use redis::aio::PubSub;
+use redis::{AsyncCommands, FromRedisValue, RedisResult, Script, ScriptInvocation};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::link::{Connection, Link};
 use super::{StoreAway, keys};
 
 /// How long a claim lasts without being renewed.
@@ -114,8 +116,7 @@ pub struct ClaimRequest<'a> {
 
 /// A connection to Redis that heals by itself.
 pub struct Redis {
-    client: Client,
-    manager: ConnectionManager,
+    link: Arc<Link>,
     claim: Script,
     count: Script,
     renew: Script,
@@ -136,17 +137,11 @@ impl Redis {
     /// Prepares a connection; it is made when first used, so a Redis that is away stops no start.
     ///
     /// # Errors
-    /// The URL doesn't parse.
+    /// The URL doesn't parse; see [`super::link`] for what it may be.
     pub fn open(url: &SecretString) -> RedisResult<Self> {
-        let client = Client::open(url.expose_secret())?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(RESPONSE_TIMEOUT))
-            .set_number_of_retries(0);
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        let link = Link::open(url.expose_secret(), RESPONSE_TIMEOUT)?;
         Ok(Self {
-            client,
-            manager,
+            link: Arc::new(link),
             claim: Script::new(CLAIM),
             count: Script::new(COUNT),
             renew: Script::new(RENEW),
@@ -157,9 +152,22 @@ impl Redis {
         })
     }
 
-    /// The client, for connections of one's own (subscriptions).
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// A connection of one's own, to subscribe with.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn subscription(&self) -> RedisResult<PubSub> {
+        self.link.subscription().await
+    }
+
+    /// Runs a script.
+    pub(super) async fn invoke<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreAway> {
+        let mut connection = self.connection().await?;
+        let reply = invocation.invoke_async(&mut connection).await;
+        self.noting_failure(reply)
     }
 
     /// Claims an event. Returns what became of it and how many deliveries there were.
@@ -181,10 +189,7 @@ impl Redis {
             .arg(millis(LEASE))
             .arg(millis(request.nonce_kept))
             .arg(u8::from(request.counts));
-        let mut connection = self.connection()?;
-        let reply: RedisResult<(String, String, u32)> =
-            invocation.invoke_async(&mut connection).await;
-        let (word, answer, deliveries) = self.noting_failure(reply)?;
+        let (word, answer, deliveries): (String, String, u32) = self.invoke(&invocation).await?;
         let claim = match word.as_str() {
             "claimed" => Claim::Claimed,
             "running" => Claim::Running,
@@ -201,9 +206,7 @@ impl Redis {
     /// Redis can't be reached.
     pub async fn count_delivery(&self, app_id: &str, event_id: &str) -> Result<u32, StoreAway> {
         let invocation = self.count.key(keys::event(app_id, event_id));
-        let mut connection = self.connection()?;
-        let reply: RedisResult<u32> = invocation.invoke_async(&mut connection).await;
-        self.noting_failure(reply)
+        self.invoke(&invocation).await
     }
 
     /// Prolongs a claim; false if it is not the owner's any more.
@@ -218,9 +221,7 @@ impl Redis {
     ) -> Result<bool, StoreAway> {
         let mut invocation = self.renew.key(keys::event(app_id, event_id));
         invocation.arg(owner).arg(millis(LEASE));
-        let mut connection = self.connection()?;
-        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
-        Ok(self.noting_failure(reply)? == 1)
+        Ok(self.invoke::<i64>(&invocation).await? == 1)
     }
 
     /// Stores the answer of an event that the owner ran.
@@ -240,9 +241,7 @@ impl Redis {
             .arg(answer)
             .arg(millis(ANSWER_KEPT))
             .arg(keys::SETTLED);
-        let mut connection = self.connection()?;
-        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
-        self.noting_failure(reply).map(drop)
+        self.invoke::<i64>(&invocation).await.map(drop)
     }
 
     /// Gives an event back: nothing was answered, the next delivery may run it.
@@ -257,9 +256,7 @@ impl Redis {
     ) -> Result<(), StoreAway> {
         let mut invocation = self.abandon.key(keys::event(app_id, event_id));
         invocation.arg(owner).arg(keys::SETTLED);
-        let mut connection = self.connection()?;
-        let reply: RedisResult<i64> = invocation.invoke_async(&mut connection).await;
-        self.noting_failure(reply).map(drop)
+        self.invoke::<i64>(&invocation).await.map(drop)
     }
 
     /// What is known of an event: running elsewhere, answered, or (None) nothing.
@@ -267,7 +264,7 @@ impl Redis {
     /// # Errors
     /// Redis can't be reached.
     pub async fn look(&self, app_id: &str, event_id: &str) -> Result<Option<Claim>, StoreAway> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let reply: RedisResult<(Option<String>, Option<String>)> = redis::cmd("HMGET")
             .arg(keys::event(app_id, event_id))
             .arg(&["state", "answer"])
@@ -286,14 +283,16 @@ impl Redis {
     /// # Errors
     /// Redis can't be reached; the hosts will look by themselves.
     pub async fn publish_change(&self) -> Result<(), StoreAway> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let reply: RedisResult<()> = connection.publish(keys::CHANGED, "").await;
         self.noting_failure(reply)
     }
 
     /// Whether Redis answers now.
     pub async fn answers(&self) -> bool {
-        let mut connection = self.manager.clone();
+        let Ok(mut connection) = self.link.connection().await else {
+            return false;
+        };
         let reply: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
         reply.is_ok()
     }
@@ -303,7 +302,7 @@ impl Redis {
         app_id: &str,
         key: &str,
     ) -> Result<Option<Vec<u8>>, StoreAway> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let reply = connection.get(keys::cache(app_id, key)).await;
         self.noting_failure(reply)
     }
@@ -315,7 +314,7 @@ impl Redis {
         value: &[u8],
         ttl_seconds: u32,
     ) -> Result<(), StoreAway> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let key = keys::cache(app_id, key);
         let reply = connection
             .set_ex(key, value, u64::from(ttl_seconds.max(1)))
@@ -324,16 +323,17 @@ impl Redis {
     }
 
     pub(super) async fn cache_delete(&self, app_id: &str, key: &str) -> Result<(), StoreAway> {
-        let mut connection = self.connection()?;
+        let mut connection = self.connection().await?;
         let reply = connection.del(keys::cache(app_id, key)).await;
         self.noting_failure(reply)
     }
 
-    fn connection(&self) -> Result<ConnectionManager, StoreAway> {
+    async fn connection(&self) -> Result<Connection, StoreAway> {
         if self.elapsed_ms() < self.resting_until_ms.load(Ordering::Relaxed) {
             return Err(StoreAway);
         }
-        Ok(self.manager.clone())
+        let connection = self.link.connection().await;
+        self.noting_failure(connection)
     }
 
     fn noting_failure<T>(&self, reply: RedisResult<T>) -> Result<T, StoreAway> {
@@ -353,6 +353,6 @@ impl Redis {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

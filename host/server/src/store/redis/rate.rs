@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{RedisResult, Script};
+use redis::Script;
 
 use super::Redis;
 use crate::store::{StoreAway, keys};
@@ -36,8 +36,6 @@ impl Redis {
     ) -> Result<(u32, i64), StoreAway> {
         let mut invocation = COUNT.key(keys::rate(key_id));
         invocation.arg(window_ms);
-        let mut connection = self.connection()?;
-        let reply: RedisResult<(u32, i64)> = invocation.invoke_async(&mut connection).await;
-        self.noting_failure(reply)
+        self.invoke(&invocation).await
     }
 }
