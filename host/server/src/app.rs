@@ -16,6 +16,7 @@ use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 use crate::accounts::Accounts;
 use crate::audit;
 use crate::callback::{Lane, LaneParts, LaneSettings};
+use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::contacts::{self, Sightings};
@@ -33,6 +34,7 @@ use crate::seal::{self, MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Redis, Store};
 use crate::tasks::{self, Kept};
 use crate::telemetry::Metrics;
+use crate::tokens::{self, Tokens, TokensParts};
 
 /// How long stopping may take before connections are dropped: longer than a callback waits.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +56,9 @@ pub enum StartError {
     /// The Redis URL doesn't parse.
     #[error("redis: {0}")]
     Redis(String),
+    /// WeChat's address is none.
+    #[error("wechat_api_base or wechat_api_backups: {0}")]
+    Wechat(#[from] crate::client::OpenError),
     /// Plugins can't be run here.
     #[error("plugin runtime: {0}")]
     Runtime(String),
@@ -97,6 +102,7 @@ struct Parts {
     plugins: Arc<Plugins>,
     egress: Arc<Egress>,
     metrics: Arc<Metrics>,
+    client: Arc<Client>,
 }
 
 impl std::fmt::Debug for App {
@@ -117,14 +123,14 @@ impl App {
         for warning in config.check()? {
             tracing::warn!("{warning}");
         }
-        let parts = Parts::open(config).await?;
+        let stop = CancellationToken::new();
+        let loops = TaskTracker::new();
+        let parts = Parts::open(config, &loops, &stop).await?;
         let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
         let (_audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
         let (sightings, sighting_writer) =
             contacts::channel(parts.db.clone(), Arc::clone(&parts.metrics));
         let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
-        let stop = CancellationToken::new();
-        let loops = TaskTracker::new();
         loops.spawn(writer.run(stop.clone()));
         loops.spawn(sighting_writer.run(stop.clone()));
         loops.spawn(audit_writer.run(stop.clone()));
@@ -189,7 +195,11 @@ impl App {
 }
 
 impl Parts {
-    async fn open(config: Config) -> Result<Self, StartError> {
+    async fn open(
+        config: Config,
+        loops: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
         make_directory(&config.data_dir)?;
         let keys = Arc::new(master_keys(&config)?);
         let db = Database::open(config.database_url().expose_secret())
@@ -231,6 +241,20 @@ impl Parts {
             Arc::new(SystemResolver::default()),
         )
         .map_err(|error| StartError::Outward(whole(&error)))?;
+        let metrics = Arc::new(Metrics::new());
+        let transport = Transport::open(&config.wechat_api_base, &config.wechat_api_backups)?;
+        let transport = Arc::new(transport);
+        let tokens = Tokens::new(TokensParts {
+            accounts: Arc::clone(&accounts),
+            store: store.clone(),
+            keys: Arc::clone(&keys),
+            transport: Arc::clone(&transport),
+            metrics: Arc::clone(&metrics),
+            clock: Clock,
+            tasks: loops.clone(),
+            stop: stop.clone(),
+        });
+        let client = Client::new(transport, tokens, Arc::clone(&metrics));
         Ok(Self {
             config,
             db,
@@ -241,7 +265,8 @@ impl Parts {
             api_keys: Arc::new(api_keys),
             plugins,
             egress: Arc::new(egress),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            client: Arc::new(client),
         })
     }
 
@@ -272,6 +297,9 @@ impl Parts {
         let api_keys = Arc::clone(&self.api_keys);
         loops.spawn(tasks::store_uses(api_keys, stop.clone()));
         loops.spawn(tasks::take_up_pending(Arc::clone(lane), stop.clone()));
+        let tokens = self.client.tokens();
+        loops.spawn(tokens::renew_ahead(Arc::clone(tokens), stop.clone()));
+        loops.spawn(tokens::confirm(Arc::clone(tokens), stop.clone()));
         let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
         let kept = Kept {
             calls: days(self.config.calls_kept_days),
@@ -284,9 +312,13 @@ impl Parts {
             stop.clone(),
         ));
         if let Some(redis) = self.store.shared() {
-            let (redis, lane) = (Arc::clone(redis), Arc::clone(lane));
-            let accounts = Arc::clone(&self.accounts);
-            loops.spawn(tasks::listen_to_hosts(redis, lane, accounts, stop.clone()));
+            let hearing = tasks::Hearing {
+                redis: Arc::clone(redis),
+                lane: Arc::clone(lane),
+                accounts: Arc::clone(&self.accounts),
+                tokens: Arc::clone(tokens),
+            };
+            loops.spawn(tasks::listen_to_hosts(hearing, stop.clone()));
         }
     }
 
@@ -311,6 +343,7 @@ impl Parts {
             accounts: Arc::clone(&self.accounts),
             api_keys: Arc::clone(&self.api_keys),
             plugins: Arc::clone(&self.plugins),
+            tokens: Arc::clone(self.client.tokens()),
             clock: Clock,
             token: self.config.admin_token.clone().unwrap_or_default(),
         };

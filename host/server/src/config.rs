@@ -86,6 +86,8 @@ pub struct Config {
     pub wechat_api_base: String,
     /// Networks that are not public and that plugins' requests may reach all the same.
     pub egress_allow_private: Vec<String>,
+    /// Base addresses that are tried where the first takes no connections.
+    pub wechat_api_backups: Vec<String>,
 }
 
 /// How log lines look.
@@ -117,6 +119,7 @@ struct Defaults {
     audit_kept_days: u32,
     wechat_api_base: &'static str,
     egress_allow_private: &'static [&'static str],
+    wechat_api_backups: Vec<&'static str>,
 }
 
 /// Every setting that a variable can give: `WXHOST_` and the name in capitals.
@@ -144,6 +147,7 @@ const NAMES: &[&str] = &[
     "audit_kept_days",
     "wechat_api_base",
     "egress_allow_private",
+    "wechat_api_backups",
 ];
 
 impl Config {
@@ -276,6 +280,7 @@ impl Config {
             audit_kept_days: 365,
             wechat_api_base: "https://api.weixin.qq.com",
             egress_allow_private: &[],
+            wechat_api_backups: Vec::new(),
         }))
     }
 

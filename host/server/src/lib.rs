@@ -7,11 +7,12 @@
 //! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
 //!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its
 //!    [`effects`] once ([`db::commit`]), record the call ([`records`]).
-//! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`contacts`]: who met them;
-//!    [`egress`] takes plugins' requests to their tenants' own systems;
+//! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
+//!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`keys`]: what tenants' own systems may ask for.
-//! 5. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
-//! 6. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
+//! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts.
+//! 6. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
+//! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
 //!
 //! `wxhost-wechat` knows the protocol, `wxhost-runtime` the sandbox; neither knows of the other.
 
@@ -28,7 +29,11 @@ pub mod contacts;
 pub mod effects;
 pub mod egress;
 pub mod keys;
+pub mod grants;
 pub mod plugins;
+
+pub mod client;
+pub mod tokens;
 
 pub mod db;
 pub mod seal;

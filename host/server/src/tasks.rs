@@ -18,6 +18,7 @@ use crate::db::{Database, audit, calls, inbox};
 use crate::keys::ApiKeys;
 use crate::store::Redis;
 use crate::store::keys;
+use crate::tokens::Tokens;
 
 /// How often the database is asked for changed accounts.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -61,16 +62,23 @@ pub async fn store_uses(api_keys: Arc<ApiKeys>, stop: CancellationToken) {
     }
 }
 
-/// Hears of settled events and changed accounts from other hosts.
-pub async fn listen_to_hosts(
-    redis: Arc<Redis>,
-    lane: Arc<Lane>,
-    accounts: Arc<Accounts>,
-    stop: CancellationToken,
-) {
+/// Who is told what other hosts say.
+pub struct Hearing {
+    /// Where it is said.
+    pub redis: Arc<Redis>,
+    /// Settled events.
+    pub lane: Arc<Lane>,
+    /// Changed accounts.
+    pub accounts: Arc<Accounts>,
+    /// Renewed and refused tokens.
+    pub tokens: Arc<Tokens>,
+}
+
+/// Hears of settled events, changed accounts and tokens from other hosts.
+pub async fn listen_to_hosts(hearing: Hearing, stop: CancellationToken) {
     let listening = async {
         loop {
-            if let Err(error) = listen(&redis, &lane, &accounts).await {
+            if let Err(error) = listen(&hearing).await {
                 tracing::debug!(error = %error, "the subscription to redis was lost");
             }
             tokio::time::sleep(RESUBSCRIBE).await;
@@ -82,18 +90,20 @@ pub async fn listen_to_hosts(
     }
 }
 
-async fn listen(redis: &Redis, lane: &Lane, accounts: &Accounts) -> redis::RedisResult<()> {
-    let mut subscription = redis.subscription().await?;
-    subscription.subscribe(keys::SETTLED).await?;
-    subscription.subscribe(keys::CHANGED).await?;
+async fn listen(hearing: &Hearing) -> redis::RedisResult<()> {
+    let mut subscription = hearing.redis.subscription().await?;
+    for channel in [keys::SETTLED, keys::CHANGED, keys::TOKEN] {
+        subscription.subscribe(channel).await?;
+    }
     // What was said before the subscription was not heard.
-    accounts.wake();
+    hearing.accounts.wake();
+    hearing.tokens.doubt();
     let mut messages = subscription.into_on_message();
     while let Some(message) = messages.next().await {
-        if message.get_channel_name() == keys::CHANGED {
-            accounts.wake();
-        } else {
-            lane.bell().ring(&message.get_payload::<String>()?);
+        match message.get_channel_name() {
+            keys::CHANGED => hearing.accounts.wake(),
+            keys::TOKEN => hearing.tokens.hear(&message.get_payload::<String>()?),
+            _ => hearing.lane.bell().ring(&message.get_payload::<String>()?),
         }
     }
     Ok(())

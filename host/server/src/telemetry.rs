@@ -59,6 +59,22 @@ pub struct CallLabels {
     pub outcome: Word,
 }
 
+/// Labels of [`Metrics::api_calls`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApiCallLabels {
+    /// `ok`, or why there was nothing.
+    pub class: Word,
+}
+
+/// Labels of [`Metrics::token_fetches`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FetchLabels {
+    /// Which token or ticket.
+    pub credential: Word,
+    /// `fetched`, or why there was nothing.
+    pub outcome: Word,
+}
+
 /// Code of a callback that was answered.
 const OK: &str = "ok";
 /// Outcome of a call that gave a reply.
@@ -104,6 +120,10 @@ pub struct Metrics {
     pub loaded_plugins: Gauge,
     /// Accounts known.
     pub accounts: Gauge,
+    /// Calls of WeChat's API, by class.
+    pub api_calls: Family<ApiCallLabels, Counter>,
+    /// Questions to WeChat for a token or ticket, by outcome.
+    pub token_fetches: Family<FetchLabels, Counter>,
 }
 
 impl Metrics {
@@ -129,6 +149,8 @@ impl Metrics {
             audit_dropped: Counter::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
+            api_calls: Family::default(),
+            token_fetches: Family::default(),
         };
         let m = &metrics;
         registry.register("callbacks", "Callbacks answered", m.callbacks.clone());
@@ -158,6 +180,13 @@ impl Metrics {
         );
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());
         registry.register("accounts", "Accounts known", m.accounts.clone());
+        let calls = m.api_calls.clone();
+        registry.register("api_calls", "Calls of WeChat's API", calls);
+        registry.register(
+            "token_fetches",
+            "Questions to WeChat for a token or ticket",
+            m.token_fetches.clone(),
+        );
         Self {
             registry,
             ..metrics

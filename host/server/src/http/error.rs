@@ -13,7 +13,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{accounts::ChangeError, db::DbError, plugins::DeployError, random, seal::SealError};
+use crate::{
+    accounts::ChangeError, db::DbError, plugins::DeployError, random, seal::SealError,
+    tokens::TokenError,
+};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -183,6 +186,18 @@ impl From<DeployError> for ApiError {
             DeployError::Load(error) => Self::internal(error),
             DeployError::Change(error) => error.into(),
         }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let status = match error {
+            TokenError::NoSecret | TokenError::AccountBlocked { .. } => StatusCode::CONFLICT,
+            TokenError::Refused(_) | TokenError::Unreachable => StatusCode::BAD_GATEWAY,
+            TokenError::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            TokenError::ForcedLately { .. } => StatusCode::TOO_MANY_REQUESTS,
+        };
+        Self::new(status, error.code(), error.to_string())
     }
 }
 

@@ -11,6 +11,7 @@ mod deployments;
 mod keys;
 mod kv;
 mod tenants;
+mod tokens;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +36,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts, audit::Author, clock::Clock, db::Database, keys::ApiKeys, plugins::Plugins,
-    seal::MasterKeys, store::Store,
+    seal::MasterKeys, store::Store, tokens::Tokens,
 };
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
@@ -62,6 +63,8 @@ pub struct AdminState {
     pub api_keys: Arc<ApiKeys>,
     /// What is deployed.
     pub plugins: Arc<Plugins>,
+    /// What WeChat is called with.
+    pub tokens: Arc<Tokens>,
     /// Tells the time.
     pub clock: Clock,
     /// What a request must bring.
@@ -114,6 +117,8 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::show, accounts::change))
         .routes(routes!(accounts::rotate_key))
+        .routes(routes!(tokens::refresh))
+        .routes(routes!(tokens::clear_attention))
         .routes(routes!(deployments::activate))
         .routes(routes!(deployments::rollback))
         .routes(routes!(calls::list))

@@ -57,11 +57,13 @@ impl Api {
             .unwrap();
         let api_keys = ApiKeys::load((*db).clone()).await.unwrap();
         let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
+        let accounts = Arc::new(accounts);
         let state = AdminState {
             db: (*db).clone(),
             store: Store::Memory(Arc::new(MemoryCache::new())),
+            tokens: crate::tokens::testing::unconnected(&accounts, &keys),
             keys,
-            accounts: Arc::new(accounts),
+            accounts,
             api_keys: Arc::new(api_keys),
             plugins: Arc::new(plugins),
             clock: Clock,
@@ -196,7 +198,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 22);
+    assert_eq!(routes, 24);
 }
 
 #[tokio::test]

@@ -1,0 +1,1 @@
+//! Calls against a WeChat that answers as the test says.

@@ -1,0 +1,126 @@
+//! The loops beside the tokens: renew what is in use before it ends, look for lost news.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::flight::Purpose;
+use super::{ASLEEP, Credential, Tokens, Wanted, millis};
+use crate::accounts::Account;
+
+/// How often the tokens are gone through.
+const TICK: Duration = Duration::from_millis(250);
+/// A renewal that brought nothing new is tried again after this part of what is left.
+const AHEAD_STEPS: i64 = 4;
+/// The least time between two renewals of one token.
+const LEAST_STEP_MS: i64 = 500;
+/// How often the shared store is asked for news of a token in use that no message told of.
+const LOOK_MS: std::ops::RangeInclusive<i64> = 2_000..=30_000;
+/// Questions to the shared store at the same time.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// Renews the tokens in use ahead of their end, and notices when this host has slept.
+pub async fn renew_ahead(tokens: Arc<Tokens>, stop: CancellationToken) {
+    let mut beat = tokio::time::interval(TICK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = beat.tick() => tokens.renew_due(),
+        }
+    }
+}
+
+/// Compares the tokens in use with the shared store from time to time.
+pub async fn confirm(tokens: Arc<Tokens>, stop: CancellationToken) {
+    let mut beat = tokio::time::interval(TICK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let looks = async {
+            beat.tick().await;
+            tokens.confirm_due().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = looks => {}
+        }
+    }
+}
+
+impl Tokens {
+    fn renew_due(&self) {
+        let now_ms = self.parts.clock.now_ms();
+        let before_ms = self.beat_ms.swap(now_ms, Ordering::Relaxed);
+        if before_ms != 0 && now_ms - before_ms >= millis(ASLEEP) {
+            tracing::warn!(
+                duration_ms = now_ms - before_ms,
+                "this host has slept; what it holds is compared with the other hosts' first"
+            );
+            self.doubt();
+        }
+        for credential in Credential::ALL {
+            let due = |account: &Account| is_due(account, credential, now_ms);
+            for account in self.parts.accounts.pick(due) {
+                let Ok(turn) = Arc::clone(&self.ahead).try_acquire_owned() else {
+                    // The rest has its turn at one of the next ticks.
+                    return;
+                };
+                let slot = account.slots.of(credential);
+                let left_ms = slot.current().map_or(0, |token| token.expires_at_ms - now_ms);
+                slot.begin_ahead(now_ms, (left_ms / AHEAD_STEPS).max(LEAST_STEP_MS));
+                let wanted = Wanted {
+                    account: Arc::clone(&account),
+                    credential,
+                    purpose: Purpose::Ahead,
+                };
+                self.join(&wanted, Some(turn));
+            }
+        }
+    }
+
+    async fn confirm_due(&self) {
+        if self.parts.store.shared().is_none() {
+            return;
+        }
+        let now_ms = self.parts.clock.now_ms();
+        let doubted_ms = self.doubted_before_ms.load(Ordering::Relaxed);
+        let mut due = Vec::new();
+        for credential in Credential::ALL {
+            let is_due = |account: &Account| {
+                let slot = account.slots.of(credential);
+                let confirmed_ms = slot.confirmed_at_ms();
+                slot.current().is_some_and(|token| {
+                    let period_ms = (token.lifetime_ms / 4).clamp(*LOOK_MS.start(), *LOOK_MS.end());
+                    slot.is_in_use(&token, now_ms)
+                        && (confirmed_ms < doubted_ms || now_ms - confirmed_ms >= period_ms)
+                })
+            };
+            let accounts = self.parts.accounts.pick(is_due).into_iter();
+            due.extend(accounts.map(|account| (account, credential)));
+        }
+        futures::stream::iter(&due)
+            .for_each_concurrent(LOOKS_AT_ONCE, |(account, credential)| {
+                self.look(account, *credential)
+            })
+            .await;
+    }
+}
+
+/// Whether a token is in use and ends soon, and nobody stands in the way of a new one.
+fn is_due(account: &Account, credential: Credential, now_ms: i64) -> bool {
+    let slot = account.slots.of(credential);
+    account.is_active()
+        && account.secret.is_some()
+        && account.attention.is_none()
+        && slot.current().is_some_and(|token| {
+            now_ms >= token.renew_at_ms
+                && token.is_usable(now_ms)
+                && slot.may_begin_ahead(now_ms)
+                && slot.is_in_use(&token, now_ms)
+                && slot.pause().is_none()
+        })
+}

@@ -1,0 +1,368 @@
+//! Asking WeChat for a token or ticket: how often, how long, and what a refusal means.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use wxhost_wechat::api::token::{ClassicToken, Fresh, StableToken, Ticket, needs_owner};
+use wxhost_wechat::api::{AnswerError, Call};
+use wxhost_wechat::errcode::ApiError;
+
+use super::flight::Purpose;
+use super::token::hash;
+use super::{Credential, TokenError, Tokens, Wanted};
+use crate::accounts::{Attention, TokenLine};
+use crate::client::TransportError;
+use crate::random;
+use crate::telemetry::{FetchLabels, Word};
+
+/// How often one fetch asks, while WeChat is busy or does not answer.
+const TRIES: u32 = 4;
+/// The wait before the second try; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(150);
+/// A token that WeChat gave out again although it was refused is left alone for this time at least.
+const SPARED: Duration = Duration::from_secs(10);
+/// Rest after the first failed fetch; doubled each time, up to [`LONGEST_REST`].
+const FIRST_REST: Duration = Duration::from_millis(250);
+/// An outage is noticed to be over after this time.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+/// WeChat counts 45011 by the minute.
+const MINUTE_REST: Duration = Duration::from_secs(60);
+/// 45009 ends at midnight in Beijing, or when the owner clears the quota: it is asked again each hour.
+const DAY_REST: Duration = Duration::from_secs(3600);
+/// Refusals of other kinds: asking again soon gives the same.
+const REFUSED_REST: Duration = Duration::from_secs(300);
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+/// Milliseconds that clocks in Beijing are ahead (UTC+8).
+const BEIJING_MS: i64 = 28_800_000;
+
+/// What WeChat has given.
+pub(super) struct Fetched {
+    pub(super) value: SecretString,
+    /// Unix milliseconds, when it was asked.
+    pub(super) asked_at_ms: i64,
+    /// From when it was asked.
+    pub(super) lifetime_ms: i64,
+    /// Whether it has ended the token before at once.
+    pub(super) supersedes: bool,
+}
+
+/// Why one try gave nothing.
+enum Miss {
+    /// WeChat is busy (-1), or there was no answer: another try may succeed.
+    Again(Option<ApiError>),
+    /// Nothing was sent.
+    Unsent,
+    Final(TokenError),
+}
+
+impl From<TransportError> for Miss {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Unreachable => Self::Unsent,
+            TransportError::Broken
+            | TransportError::Timeout
+            | TransportError::TooLarge
+            | TransportError::Status(_) => Self::Again(None),
+        }
+    }
+}
+
+impl Tokens {
+    /// Fetches; `failed` is the hash of a token that WeChat has refused, so that the same one will not
+    /// do.
+    pub(super) async fn fetch(
+        &self,
+        wanted: &Wanted,
+        failed: Option<&str>,
+        until: Instant,
+    ) -> Result<Fetched, TokenError> {
+        if wanted.credential != Credential::AccessToken {
+            // Before the turn is taken: fetching it may need a turn itself.
+            self.access_token(&wanted.account, until).await?;
+        }
+        let turn = tokio::time::timeout_at(until, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(TokenError::Unreachable);
+        };
+        let force = wanted.purpose == Purpose::Force;
+        let fetched = self.ask(wanted, force, until).await?;
+        let again = hash(&fetched.value);
+        if force || !wanted.is_stable() || failed != Some(&*again) {
+            return Ok(fetched);
+        }
+        match self.permit_force(wanted, Purpose::Need).await {
+            Ok(()) => {
+                tracing::info!(
+                    account.app_id = wanted.app_id(),
+                    "a refused access token is given out again, so another one is forced"
+                );
+                self.ask(wanted, true, until).await
+            }
+            Err(wait) => {
+                wanted.slot().spare(&again, wait.max(SPARED));
+                Ok(fetched)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        wanted: &Wanted,
+        force: bool,
+        until: Instant,
+    ) -> Result<Fetched, TokenError> {
+        let mut wait = FIRST_WAIT;
+        for tries in 1.. {
+            let now = Instant::now();
+            if !wanted.slot().budget.lock().take(wanted.account.token_line, now) {
+                tracing::warn!(
+                    account.app_id = wanted.app_id(),
+                    credential = wanted.credential.as_str(),
+                    "WeChat was asked too often for this; asking more slowly"
+                );
+                return Err(TokenError::Unreachable);
+            }
+            let asked_at_ms = self.parts.clock.now_ms();
+            let answer = self.ask_once(wanted, force, until).await;
+            self.count(wanted, &answer);
+            let refusal = match answer {
+                Ok(fresh) => return Ok(fetched(fresh, asked_at_ms, force && wanted.is_stable())),
+                Err(Miss::Final(error)) => return Err(error),
+                Err(Miss::Again(refusal)) => refusal,
+                Err(Miss::Unsent) => {
+                    wanted.slot().budget.lock().give_back();
+                    None
+                }
+            };
+            let pause = jittered(wait);
+            // Whether a forced one was made is not known: the next question will tell.
+            if force || tries == TRIES || Instant::now() + pause >= until {
+                return Err(refusal.map_or(TokenError::Unreachable, TokenError::Refused));
+            }
+            tokio::time::sleep(pause).await;
+            wait *= 2;
+        }
+        unreachable!("the loop ends by itself")
+    }
+
+    async fn ask_once(
+        &self,
+        wanted: &Wanted,
+        force: bool,
+        until: Instant,
+    ) -> Result<Fresh, Miss> {
+        match wanted.credential {
+            Credential::AccessToken => self.ask_token(wanted, force, until).await,
+            Credential::JsapiTicket => self.ask_ticket(wanted, Ticket::Jsapi, until).await,
+            Credential::CardTicket => self.ask_ticket(wanted, Ticket::Card, until).await,
+        }
+    }
+
+    async fn ask_token(
+        &self,
+        wanted: &Wanted,
+        force_refresh: bool,
+        until: Instant,
+    ) -> Result<Fresh, Miss> {
+        let account = &wanted.account;
+        let (app_id, Some(secret)) = (&account.app_id, &account.secret) else {
+            return Err(Miss::Final(TokenError::NoSecret));
+        };
+        let answer = match account.token_line {
+            TokenLine::Stable => {
+                let call = StableToken {
+                    app_id,
+                    secret,
+                    force_refresh,
+                };
+                let answer = self.call(&call, None, until).await?;
+                StableToken::answer(&answer)
+            }
+            TokenLine::Classic => {
+                let answer = self.call(&ClassicToken { app_id, secret }, None, until).await?;
+                ClassicToken::answer(&answer)
+            }
+        };
+        match answer {
+            Ok(fresh) => Ok(fresh),
+            Err(AnswerError::Refused(refusal)) if needs_owner(&refusal) => {
+                Err(Miss::Final(self.block(wanted, refusal).await))
+            }
+            Err(error) => Err(missed(error)),
+        }
+    }
+
+    async fn ask_ticket(
+        &self,
+        wanted: &Wanted,
+        ticket: Ticket,
+        until: Instant,
+    ) -> Result<Fresh, Miss> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let token = self.access_token(&wanted.account, until).await;
+            let token = token.map_err(Miss::Final)?;
+            let answer = self.call(&ticket, Some(token.expose()), until).await?;
+            match Ticket::answer(&answer) {
+                Ok(fresh) => return Ok(fresh),
+                Err(AnswerError::Refused(refusal))
+                    if refusal.errcode.names_bad_token()
+                        && tries == 1
+                        && self.expire(&wanted.account, &token).await => {}
+                Err(error) => return Err(missed(error)),
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        call: &impl Call,
+        token: Option<&str>,
+        until: Instant,
+    ) -> Result<Bytes, Miss> {
+        let request = call.request();
+        // No limit of these calls can be broken by what an account is made of.
+        let request = request.map_err(|_| Miss::Final(TokenError::Unreachable))?;
+        Ok(self.parts.transport.exchange(&request, token, until).await?)
+    }
+
+    /// Notes that the account waits for its owner, for all hosts.
+    async fn block(&self, wanted: &Wanted, refusal: ApiError) -> TokenError {
+        let app_id = wanted.app_id();
+        let attention = Attention {
+            errcode: refusal.errcode.0,
+            message: format!("{}. {}", refusal.errmsg.trim(), refusal.errcode.remedy()),
+            since_ms: self.parts.clock.now_ms(),
+        };
+        tracing::error!(
+            account.app_id = app_id,
+            wechat.errcode = attention.errcode,
+            wechat.rid = refusal.rid,
+            reason = attention.message,
+            "WeChat gives the account no token; its owner must act"
+        );
+        if let Some(secret) = &wanted.account.secret {
+            let noted = self.parts.accounts.need_owner(app_id, secret, &attention);
+            match noted.await {
+                Ok(true) => self.announce().await,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    account.app_id = app_id,
+                    error = &error as &dyn std::error::Error,
+                    "that an account waits for its owner can't be stored now"
+                ),
+            }
+        }
+        TokenError::AccountBlocked { attention }
+    }
+
+    async fn announce(&self) {
+        if let Err(error) = self.parts.accounts.refresh().await {
+            tracing::debug!(error = %error, "a change will be seen later");
+        }
+        if let Some(redis) = self.parts.store.shared() {
+            // Redis logs its own absence; the others look by themselves.
+            let _ = redis.publish_change().await;
+        }
+    }
+
+    fn count(&self, wanted: &Wanted, answer: &Result<Fresh, Miss>) {
+        let outcome = match answer {
+            Ok(_) => "fetched",
+            Err(Miss::Again(Some(_))) => "busy",
+            Err(Miss::Again(None) | Miss::Unsent) => "unreachable",
+            Err(Miss::Final(error)) => error.code(),
+        };
+        let labels = FetchLabels {
+            credential: Word(wanted.credential.as_str().into()),
+            outcome: Word(outcome.into()),
+        };
+        self.parts.metrics.token_fetches.get_or_create(&labels).inc();
+    }
+}
+
+impl Wanted {
+    fn is_stable(&self) -> bool {
+        self.credential == Credential::AccessToken && self.account.token_line == TokenLine::Stable
+    }
+}
+
+fn fetched(fresh: Fresh, asked_at_ms: i64, supersedes: bool) -> Fetched {
+    let seconds = i64::try_from(fresh.expires_in_seconds).unwrap_or(i64::MAX);
+    Fetched {
+        // A day is longer than anything that WeChat gives out, and cannot overflow.
+        lifetime_ms: seconds.min(86_400) * 1000,
+        value: fresh.into_value(),
+        asked_at_ms,
+        supersedes,
+    }
+}
+
+fn missed(error: AnswerError) -> Miss {
+    match error {
+        AnswerError::Refused(refusal) if refusal.errcode.0 == -1 => Miss::Again(Some(refusal)),
+        AnswerError::Refused(refusal) => Miss::Final(TokenError::Refused(refusal)),
+        AnswerError::Malformed { .. } => Miss::Again(None),
+    }
+}
+
+/// How long nobody is asked after so many failures in a row.
+pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
+    let doubled = |first: Duration, longest: Duration| {
+        jittered(first.saturating_mul(1 << failures.clamp(1, 16)).min(longest))
+    };
+    match error {
+        TokenError::Refused(refusal) => match refusal.errcode.0 {
+            45011 => MINUTE_REST + jittered(MINUTE_REST) / 4,
+            45009 => until_midnight(now_ms).min(DAY_REST),
+            -1 => doubled(FIRST_REST, LONGEST_REST),
+            _ => doubled(FIRST_REST, REFUSED_REST),
+        },
+        TokenError::Unreachable | TokenError::Deadline => doubled(FIRST_REST, LONGEST_REST),
+        // The registry knows it, or will soon.
+        TokenError::AccountBlocked { .. } => LONGEST_REST,
+        TokenError::NoSecret | TokenError::ForcedLately { .. } => Duration::ZERO,
+    }
+}
+
+/// Until the quota of a day begins anew: 00:00 in Beijing.
+fn until_midnight(now_ms: i64) -> Duration {
+    let passed = (now_ms + BEIJING_MS).rem_euclid(DAY_MS);
+    Duration::from_millis((DAY_MS - passed).unsigned_abs())
+}
+
+/// Between half of a time and the whole, so that hosts do not ask in step.
+pub(crate) fn jittered(time: Duration) -> Duration {
+    let part = u32::try_from(random::version().unsigned_abs() % 512).unwrap_or(0);
+    time / 2 + time / 1024 * part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: i64) -> TokenError {
+        let body = format!(r#"{{"errcode":{code},"errmsg":"no"}}"#);
+        TokenError::Refused(wxhost_wechat::errcode::read(body.as_bytes()).unwrap_err())
+    }
+
+    #[test]
+    fn rests_grow_and_follow_wechats_clock() {
+        // 2026-01-01 23:30 in Beijing.
+        let late_evening = 1_767_281_400_000;
+        let check = |error: &TokenError, failures: u32, seconds: std::ops::RangeInclusive<f64>| {
+            let rest = rest(error, failures, late_evening).as_secs_f64();
+            assert!(seconds.contains(&rest), "{error} {failures}: {rest} s");
+        };
+        check(&TokenError::Unreachable, 1, 0.25..=0.5);
+        check(&TokenError::Unreachable, 30, 7.5..=15.0);
+        check(&refused(-1), 2, 0.5..=1.0);
+        check(&refused(40002), 30, 150.0..=300.0);
+        check(&refused(45011), 1, 60.0..=75.0);
+        check(&refused(45009), 1, 1800.0..=1800.0);
+    }
+}

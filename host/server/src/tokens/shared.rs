@@ -1,0 +1,425 @@
+//! One fetch for all hosts that share a Redis, and what happens without it.
+//!
+//! Whoever gets the lease fetches; the others wait for the bell (a message on `wxhost:token`) or look
+//! again by themselves. While Redis is away, a host goes on with what it holds. What it must have then,
+//! it fetches itself: `stable_token` answers every host the same. `cgi-bin/token` would end the others'
+//! token, so on that line nothing is fetched before the held one has ended.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, MissedTickBehavior};
+use wxhost_wechat::errcode::{ApiError, Errcode};
+
+use super::fetch::{Fetched, rest};
+use super::flight::{Landed, Purpose};
+use super::slot::Slot;
+use super::token::{Facts, Token, hash, slack, spread};
+use super::{Credential, TokenError, Tokens, Wanted, may_ask, millis};
+use crate::accounts::{Account, TokenLine};
+use crate::random;
+use crate::seal::Place;
+use crate::store::Redis;
+use crate::store::credentials::{CredentialKey, FETCH_LEASE, StoredToken, Taken, Written};
+
+/// How long one fetch may take in all, the wait for another host's included.
+const FLIGHT: Duration = Duration::from_secs(20);
+/// How often a waiting host looks by itself, should the bell not have reached it.
+const POLL: Duration = Duration::from_millis(200);
+/// How often a lease is renewed while WeChat is asked: it outlives two lost renewals.
+const RENEWAL: Duration = Duration::from_millis(1_500);
+/// WeChat refuses to force a token within 30 s of the last one.
+const FORCE_PAUSE: Duration = Duration::from_secs(31);
+/// Forced tokens of an account a day, as WeChat allows.
+const FORCES_PER_DAY: u32 = 20;
+/// Of these, what hosts may take by themselves; the rest is for the operator.
+const OWN_FORCES_PER_DAY: u32 = 10;
+
+/// A lease on fetching, held by this flight.
+struct Lease<'a> {
+    redis: &'a Redis,
+    owner: String,
+    fence: u64,
+}
+
+impl Tokens {
+    /// Fetches, or finds that another host has.
+    pub(super) async fn fly(&self, wanted: &Wanted) -> Landed {
+        let until = Instant::now() + FLIGHT;
+        let landed = match may_ask(&wanted.account) {
+            Err(error) => Err(error),
+            Ok(()) => match self.parts.store.shared() {
+                None => self.fly_alone(wanted, until).await,
+                Some(redis) => self.fly_shared(redis, wanted, until).await,
+            },
+        };
+        if let Err(error) = &landed {
+            self.note_failure(wanted, error);
+        }
+        landed
+    }
+
+    async fn fly_shared(&self, redis: &Redis, wanted: &Wanted, until: Instant) -> Landed {
+        let (slot, key) = (wanted.slot(), wanted.key());
+        if wanted.purpose == Purpose::Force {
+            self.permit_operator(wanted).await?;
+        }
+        let owner = random::unique_name();
+        loop {
+            let mut bell = pin!(slot.bell.notified());
+            bell.as_mut().enable();
+            let have = slot.current().map_or(0, |token| token.fence);
+            match redis.take_token(key, &owner, have).await {
+                Err(_) => return self.fly_alone(wanted, until).await,
+                Ok(Taken::Newer(stored)) => match self.adopt(wanted, &stored) {
+                    None => return self.fly_alone(wanted, until).await,
+                    Some(token) if wanted.purpose != Purpose::Force => return Ok(token),
+                    Some(_) => {}
+                },
+                Ok(Taken::Paused { errcode, left_ms }) => {
+                    return self.paused(wanted, errcode, left_ms);
+                }
+                Ok(Taken::Busy { left_ms }) => {
+                    if wanted.purpose == Purpose::Ahead {
+                        return slot.current().ok_or(TokenError::Unreachable);
+                    }
+                    if Instant::now() >= until {
+                        return Err(TokenError::Unreachable);
+                    }
+                    let left = Duration::from_millis(left_ms.max(1).unsigned_abs());
+                    let _ = tokio::time::timeout(left.min(POLL), bell).await;
+                }
+                Ok(Taken::Leased { fence, failed_hash }) => {
+                    let lease = Lease {
+                        redis,
+                        owner,
+                        fence,
+                    };
+                    return self.fetch_leased(wanted, lease, failed_hash, until).await;
+                }
+            }
+        }
+    }
+
+    async fn fetch_leased(
+        &self,
+        wanted: &Wanted,
+        lease: Lease<'_>,
+        failed_hash: Option<String>,
+        until: Instant,
+    ) -> Landed {
+        let failed = failed_hash.or_else(|| failed_hash_of(wanted.slot()));
+        let mut work = pin!(self.fetch(wanted, failed.as_deref(), until));
+        let mut beat = tokio::time::interval(RENEWAL);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.tick().await;
+        let fetched = loop {
+            tokio::select! {
+                fetched = &mut work => break fetched,
+                // A lease that is lost is noticed when the token is written.
+                _ = beat.tick() => {
+                    let _ = lease.redis.renew_token_lease(wanted.key(), &lease.owner).await;
+                }
+            }
+        };
+        match fetched {
+            Ok(fetched) => self.write(wanted, &lease, fetched).await,
+            Err(error) => {
+                let pause = shared_pause(&error, self.parts.clock.now_ms());
+                let release = lease
+                    .redis
+                    .release_token_lease(wanted.key(), &lease.owner, pause);
+                // It runs out by itself.
+                let _ = release.await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(&self, wanted: &Wanted, lease: &Lease<'_>, fetched: Fetched) -> Landed {
+        let supersedes = fetched.supersedes;
+        let token = self.token(wanted, fetched, lease.fence);
+        let stored = self.sealed(wanted, &token)?;
+        let written = lease
+            .redis
+            .write_token(wanted.key(), &lease.owner, &stored, supersedes)
+            .await;
+        match written {
+            // Unknown: the token is good in any case, and is put back when Redis is.
+            Ok(Written::Stored) | Err(_) => {
+                let now_ms = self.parts.clock.now_ms();
+                wanted.slot().confirm(now_ms);
+                Ok(wanted.slot().hold(token))
+            }
+            Ok(refused @ (Written::Fenced | Written::Older)) => {
+                tracing::info!(
+                    account.app_id = wanted.app_id(),
+                    credential = wanted.credential.as_str(),
+                    reason = ?refused,
+                    "another host has fetched a newer token meanwhile; using that one"
+                );
+                self.look(&wanted.account, wanted.credential).await;
+                let now_ms = self.parts.clock.now_ms();
+                let usable = wanted.slot().usable(now_ms);
+                Ok(usable.unwrap_or_else(|| wanted.slot().hold(token)))
+            }
+        }
+    }
+
+    /// Without other hosts, or without knowing of them.
+    async fn fly_alone(&self, wanted: &Wanted, until: Instant) -> Landed {
+        let slot = wanted.slot();
+        let shares = self.parts.store.shared().is_some();
+        if wanted.purpose == Purpose::Force && !shares {
+            self.permit_operator(wanted).await?;
+        }
+        let keeps = shares && wanted.account.token_line == TokenLine::Classic;
+        if (wanted.purpose == Purpose::Need || keeps)
+            && wanted.purpose != Purpose::Force
+            && let Some(token) = slot.usable(self.parts.clock.now_ms())
+        {
+            return Ok(token);
+        }
+        let failed = failed_hash_of(slot);
+        let fetched = self.fetch(wanted, failed.as_deref(), until).await?;
+        let last = slot.current().map_or(0, |token| token.fence);
+        let now_us = self.parts.clock.now_ms().saturating_mul(1000).unsigned_abs();
+        let token = self.token(wanted, fetched, now_us.max(last + 1));
+        slot.confirm(self.parts.clock.now_ms());
+        Ok(slot.hold(token))
+    }
+
+    /// Compares what is held with the shared store: takes over what is newer, gives up what was refused,
+    /// puts back what the store has lost.
+    pub(super) async fn look(&self, account: &Arc<Account>, credential: Credential) {
+        let Some(redis) = self.parts.store.shared() else {
+            return;
+        };
+        let wanted = Wanted {
+            account: Arc::clone(account),
+            credential,
+            purpose: Purpose::Need,
+        };
+        let slot = wanted.slot();
+        let read = redis.read_token(wanted.key()).await;
+        let now_ms = self.parts.clock.now_ms();
+        slot.confirm(now_ms);
+        let held = slot.current();
+        match (read, held) {
+            (Err(_), _) | (Ok(None), None) => {}
+            (Ok(None), Some(held)) => self.put_back(redis, &wanted, &held).await,
+            (Ok(Some(stored)), Some(held)) if stored.fence < held.fence => {
+                self.put_back(redis, &wanted, &held).await;
+            }
+            (Ok(Some(stored)), held) if stored.failed => {
+                if let Some(held) = held.filter(|held| held.fence == stored.fence) {
+                    held.mark_failed();
+                }
+            }
+            (Ok(Some(stored)), held) => {
+                let known = held.is_some_and(|held| held.fence == stored.fence);
+                if !known {
+                    self.adopt(&wanted, &stored);
+                }
+            }
+        }
+    }
+
+    async fn put_back(&self, redis: &Redis, wanted: &Wanted, held: &Token) {
+        if !held.is_usable(self.parts.clock.now_ms()) {
+            return;
+        }
+        if let Ok(stored) = self.sealed(wanted, held) {
+            // Refused where another host was quicker; nothing to be done where Redis is away again.
+            let _ = redis.write_token(wanted.key(), "", &stored, false).await;
+        }
+    }
+
+    /// Takes over what another host has stored; None if it cannot be opened.
+    fn adopt(&self, wanted: &Wanted, stored: &StoredToken) -> Option<Arc<Token>> {
+        let place = Place::credential(wanted.app_id(), wanted.credential.as_str());
+        let value = match self.parts.keys.open_text(place, &stored.value) {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::error!(
+                    account.app_id = wanted.app_id(),
+                    error = &error as &dyn std::error::Error,
+                    "a shared token cannot be opened: do all hosts have the same master key?"
+                );
+                return None;
+            }
+        };
+        let now_ms = self.parts.clock.now_ms();
+        let token = Token::new(Facts {
+            value,
+            fence: stored.fence,
+            fetched_at_ms: stored.fetched_at_ms,
+            lifetime_ms: stored.lifetime_ms,
+            left_ms: stored.left_ms,
+            now_ms,
+            spread: spread(wanted.app_id()),
+        });
+        wanted.slot().confirm(now_ms);
+        Some(wanted.slot().hold(Arc::new(token)))
+    }
+
+    fn token(&self, wanted: &Wanted, fetched: Fetched, fence: u64) -> Arc<Token> {
+        let now_ms = self.parts.clock.now_ms();
+        let passed_ms = (now_ms - fetched.asked_at_ms).max(0);
+        Arc::new(Token::new(Facts {
+            value: fetched.value,
+            fence,
+            fetched_at_ms: fetched.asked_at_ms,
+            lifetime_ms: fetched.lifetime_ms,
+            left_ms: fetched.lifetime_ms - slack(fetched.lifetime_ms) - passed_ms,
+            now_ms,
+            spread: spread(wanted.app_id()),
+        }))
+    }
+
+    fn sealed(&self, wanted: &Wanted, token: &Token) -> Result<StoredToken, TokenError> {
+        let place = Place::credential(wanted.app_id(), wanted.credential.as_str());
+        let value = self.parts.keys.seal(place, token.expose().as_bytes());
+        Ok(StoredToken {
+            fence: token.fence,
+            failed: false,
+            // The one reason to fail is a text of 64 GiB.
+            value: value.map_err(|_| TokenError::Unreachable)?,
+            hash: token.hash.clone(),
+            fetched_at_ms: token.fetched_at_ms,
+            lifetime_ms: token.lifetime_ms,
+            left_ms: token.expires_at_ms - self.parts.clock.now_ms(),
+        })
+    }
+
+    /// Tells the other hosts that WeChat has refused a token.
+    pub(super) async fn share_failure(&self, account: &Account, failed: &Token) {
+        if let Some(redis) = self.parts.store.shared() {
+            let key = CredentialKey {
+                app_id: account.app_id.as_str(),
+                credential: Credential::AccessToken.as_str(),
+            };
+            // They find out by themselves otherwise.
+            let _ = redis.mark_failed(key, failed.fence, &failed.hash).await;
+        }
+    }
+
+    /// Another host has news of a token: `<app id> <credential>`.
+    pub fn hear(&self, news: &str) {
+        let Some((app_id, word)) = news.split_once(' ') else {
+            return;
+        };
+        let (Some(credential), Some(account)) =
+            (Credential::of(word), self.parts.accounts.get(app_id))
+        else {
+            return;
+        };
+        let slot = account.slots.of(credential);
+        slot.bell.notify_waiters();
+        if slot.current().is_some()
+            && let Some(tokens) = self.this.upgrade()
+        {
+            let task = async move { tokens.look(&account, credential).await };
+            self.parts.tasks.spawn(task);
+        }
+    }
+
+    /// Whether a token may be forced without anybody's wish; else how long to wait.
+    pub(super) async fn permit_force(
+        &self,
+        wanted: &Wanted,
+        purpose: Purpose,
+    ) -> Result<(), Duration> {
+        let most = match purpose {
+            Purpose::Force => FORCES_PER_DAY,
+            Purpose::Need | Purpose::Ahead => OWN_FORCES_PER_DAY,
+        };
+        if let Some(redis) = self.parts.store.shared()
+            && let Ok(permitted) = redis.permit_force(wanted.app_id(), most).await
+        {
+            return permitted;
+        }
+        wanted.slot().permit_force(FORCE_PAUSE)
+    }
+
+    async fn permit_operator(&self, wanted: &Wanted) -> Result<(), TokenError> {
+        if wanted.account.token_line == TokenLine::Classic {
+            return Ok(());
+        }
+        let permitted = self.permit_force(wanted, Purpose::Force).await;
+        permitted.map_err(|wait| TokenError::ForcedLately {
+            wait_seconds: wait.as_secs() + 1,
+        })
+    }
+
+    /// Another host was told to leave WeChat alone.
+    fn paused(&self, wanted: &Wanted, errcode: i64, left_ms: i64) -> Landed {
+        let errcode = Errcode(errcode);
+        let error = TokenError::Refused(ApiError {
+            errcode,
+            errmsg: errcode.meaning().unwrap_or_default().to_owned(),
+            rid: None,
+        });
+        let left = Duration::from_millis(left_ms.max(0).unsigned_abs());
+        wanted.slot().note_failure(error.clone(), |_| left);
+        Err(error)
+    }
+
+    fn note_failure(&self, wanted: &Wanted, error: &TokenError) {
+        let slot = wanted.slot();
+        let is_noted = slot.pause().is_some();
+        let mends_itself = matches!(
+            error,
+            TokenError::NoSecret | TokenError::ForcedLately { .. }
+        );
+        if is_noted || mends_itself {
+            return;
+        }
+        let known = self.parts.accounts.get(wanted.app_id());
+        if matches!(error, TokenError::AccountBlocked { .. })
+            && known.is_some_and(|account| account.attention.is_some())
+        {
+            // The registry stands in the way until the owner has acted.
+            return;
+        }
+        let now_ms = self.parts.clock.now_ms();
+        slot.note_failure(error.clone(), |failures| rest(error, failures, now_ms));
+        tracing::warn!(
+            account.app_id = wanted.app_id(),
+            credential = wanted.credential.as_str(),
+            error = %error,
+            "there is no token for an account now"
+        );
+    }
+
+    /// The account's access token, for fetching a ticket.
+    pub(super) async fn access_token(&self, account: &Arc<Account>, until: Instant) -> Landed {
+        self.get(account, Credential::AccessToken, until).await
+    }
+}
+
+impl Wanted {
+    fn key(&self) -> CredentialKey<'_> {
+        CredentialKey {
+            app_id: self.app_id(),
+            credential: self.credential.as_str(),
+        }
+    }
+}
+
+fn failed_hash_of(slot: &Slot) -> Option<String> {
+    let failed = slot.current().filter(|token| token.has_failed())?;
+    Some(failed.hash.clone())
+}
+
+/// What concerns all hosts alike: WeChat counts by account, not by host.
+fn shared_pause(error: &TokenError, now_ms: i64) -> Option<(i64, Duration)> {
+    match error {
+        TokenError::Refused(refusal) if matches!(refusal.errcode.0, 45009 | 45011) => {
+            Some((refusal.errcode.0, rest(error, 1, now_ms)))
+        }
+        _ => None,
+    }
+}

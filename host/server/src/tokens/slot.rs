@@ -1,0 +1,173 @@
+//! What a host holds of one token or ticket, and what it remembers of getting it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::budget::Budget;
+use super::flight::Flight;
+use super::token::Token;
+use super::{Credential, TokenError};
+
+/// How coarsely the last use is noted: a busy account must not write to shared memory at each call.
+const USE_STEP_MS: i64 = 1_000;
+
+/// The slots of one account. They stay with it when its settings change.
+#[derive(Default)]
+pub struct Slots {
+    access_token: Slot,
+    jsapi_ticket: Slot,
+    card_ticket: Slot,
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("access_token", &self.access_token.current())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slots {
+    pub(super) fn of(&self, credential: Credential) -> &Slot {
+        match credential {
+            Credential::AccessToken => &self.access_token,
+            Credential::JsapiTicket => &self.jsapi_ticket,
+            Credential::CardTicket => &self.card_ticket,
+        }
+    }
+}
+
+/// One of them.
+#[derive(Default)]
+pub(super) struct Slot {
+    current: ArcSwapOption<Token>,
+    used_at_ms: AtomicI64,
+    /// When the shared store was last asked; that it is away counts as an answer.
+    confirmed_at_ms: AtomicI64,
+    /// When it may be renewed ahead of its end again.
+    ahead_at_ms: AtomicI64,
+    /// The fetch under way.
+    pub(super) flight: Mutex<Option<Flight>>,
+    /// After a failure: until when nobody is asked again.
+    pause: Mutex<Option<Pause>>,
+    /// Rung when another host has news.
+    pub(super) bell: Notify,
+    pub(super) budget: Mutex<Budget>,
+    /// A token that WeChat gave out again although it was refused: it is not thrown away again soon.
+    spared: Mutex<Option<(String, Instant)>>,
+    /// The last time that a token was forced by this host.
+    forced: Mutex<Option<Instant>>,
+}
+
+/// Why nobody is asked now.
+#[derive(Clone)]
+pub(super) struct Pause {
+    pub(super) until: Instant,
+    pub(super) error: TokenError,
+    /// Failures in a row.
+    pub(super) failures: u32,
+}
+
+impl Slot {
+    pub(super) fn current(&self) -> Option<Arc<Token>> {
+        self.current.load_full()
+    }
+
+    pub(super) fn usable(&self, now_ms: i64) -> Option<Arc<Token>> {
+        self.current().filter(|token| token.is_usable(now_ms))
+    }
+
+    /// Holds a token, unless a newer one or itself is held; tells which one is.
+    pub(super) fn hold(&self, token: Arc<Token>) -> Arc<Token> {
+        // The very same is kept as it is held: it may have failed meanwhile.
+        let stays = |held: &Token| held.fence > token.fence || held.is(&token);
+        let before = self.current.rcu(|held| match held {
+            Some(held) if stays(held) => Some(Arc::clone(held)),
+            _ => Some(Arc::clone(&token)),
+        });
+        match before {
+            Some(held) if stays(&held) => held,
+            _ => {
+                self.forget_pause();
+                token
+            }
+        }
+    }
+
+    pub(super) fn use_now(&self, now_ms: i64) {
+        if now_ms - self.used_at_ms.load(Ordering::Relaxed) >= USE_STEP_MS {
+            self.used_at_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the token that is held was fetched, or within one more life of it.
+    pub(super) fn is_in_use(&self, token: &Token, now_ms: i64) -> bool {
+        now_ms - self.used_at_ms.load(Ordering::Relaxed) <= token.lifetime_ms
+    }
+
+    pub(super) fn confirmed_at_ms(&self) -> i64 {
+        self.confirmed_at_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn confirm(&self, now_ms: i64) {
+        self.confirmed_at_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Whether a renewal ahead of the end may start now.
+    pub(super) fn may_begin_ahead(&self, now_ms: i64) -> bool {
+        now_ms >= self.ahead_at_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes that one starts; the next one may after `step_ms`.
+    pub(super) fn begin_ahead(&self, now_ms: i64, step_ms: i64) {
+        self.ahead_at_ms.store(now_ms + step_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn pause(&self) -> Option<Pause> {
+        let pause = self.pause.lock().clone();
+        pause.filter(|pause| Instant::now() < pause.until)
+    }
+
+    /// Notes a failure; `rest` tells how long to rest after so many in a row.
+    pub(super) fn note_failure(&self, error: TokenError, rest: impl FnOnce(u32) -> Duration) {
+        let mut pause = self.pause.lock();
+        let failures = pause.as_ref().map_or(0, |pause| pause.failures) + 1;
+        *pause = Some(Pause {
+            until: Instant::now() + rest(failures),
+            error,
+            failures,
+        });
+    }
+
+    pub(super) fn forget_pause(&self) {
+        *self.pause.lock() = None;
+    }
+
+    pub(super) fn spare(&self, hash: &str, time: Duration) {
+        *self.spared.lock() = Some((hash.to_owned(), Instant::now() + time));
+    }
+
+    pub(super) fn is_spared(&self, hash: &str) -> bool {
+        let spared = self.spared.lock();
+        let spared = spared.as_ref();
+        spared.is_some_and(|(this, until)| this == hash && Instant::now() < *until)
+    }
+
+    /// Whether this host may force a token: not within `pause` of the last time; else how long to wait.
+    pub(super) fn permit_force(&self, pause: Duration) -> Result<(), Duration> {
+        let mut forced = self.forced.lock();
+        let left = forced.map_or(Duration::ZERO, |at| pause.saturating_sub(at.elapsed()));
+        if left.is_zero() {
+            *forced = Some(Instant::now());
+            return Ok(());
+        }
+        Err(left)
+    }
+}

@@ -1,0 +1,1 @@
+//! Tokens of several hosts, against a WeChat that counts.
