@@ -10,8 +10,8 @@ use wxhost_wechat::{
 
 use super::*;
 use crate::{
-    grants::OperatorGrants,
     db::testing::{databases, sqlite},
+    grants::OperatorGrants,
     seal::{MasterKey, MasterKeys},
 };
 

@@ -106,7 +106,12 @@ impl Client {
         deadline: Instant,
     ) -> Result<Response, CallError> {
         let mut query = vec![("access_token", token.expose())];
-        query.extend(request.query.iter().map(|(name, value)| (&**name, &**value)));
+        query.extend(
+            request
+                .query
+                .iter()
+                .map(|(name, value)| (&**name, &**value)),
+        );
         let deadline = match &request.body {
             Payload::Whole(_) => deadline.min(Instant::now() + CALL_CEILING),
             Payload::Stream(_) => deadline,

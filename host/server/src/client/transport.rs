@@ -128,8 +128,16 @@ impl Transport {
         token: Option<&str>,
         deadline: tokio::time::Instant,
     ) -> Result<Bytes, TransportError> {
-        let mut query: Vec<_> = token.map(|token| ("access_token", token)).into_iter().collect();
-        query.extend(request.query.iter().map(|(name, value)| (&**name, &**value)));
+        let mut query: Vec<_> = token
+            .map(|token| ("access_token", token))
+            .into_iter()
+            .collect();
+        query.extend(
+            request
+                .query
+                .iter()
+                .map(|(name, value)| (&**name, &**value)),
+        );
         let mut headers = HeaderMap::new();
         let body = request.json().map(str::to_owned).unwrap_or_default();
         if !body.is_empty() {
@@ -164,15 +172,15 @@ impl Transport {
                 Some(Payload::Stream(stream)) => stream,
                 None => break,
             };
-            let sent = self
+            let sending = self
                 .http
                 .request(outgoing.method.clone(), address.url(outgoing.path))
                 .query(&outgoing.query)
                 .headers(outgoing.headers.clone())
                 .body(this)
-                .send()
-                .await;
-            match sent {
+                .send();
+            // In a box: the compiler cannot lay out what all of HTTP and all of a caller would nest to.
+            match Box::pin(sending).await {
                 Ok(response) => return Ok(response),
                 Err(error) if error.is_connect() => self.rest(address),
                 Err(error) if error.is_timeout() => return Err(TransportError::Timeout),
@@ -185,7 +193,8 @@ impl Transport {
     /// Addresses that took connections lately, then the others: one of them may do again.
     fn in_order(&self) -> impl Iterator<Item = &Address> {
         let now = self.elapsed_ms();
-        let rests = move |address: &&Address| address.resting_until_ms.load(Ordering::Relaxed) > now;
+        let rests =
+            move |address: &&Address| address.resting_until_ms.load(Ordering::Relaxed) > now;
         let ready = self.addresses.iter().filter(move |address| !rests(address));
         ready.chain(self.addresses.iter().filter(rests))
     }

@@ -54,7 +54,9 @@ impl Client {
         let raw = RawRequest {
             method: Method::POST,
             path: request.path.into_owned(),
-            query: query.map(|(name, value)| (name.into_owned(), value)).collect(),
+            query: query
+                .map(|(name, value)| (name.into_owned(), value))
+                .collect(),
             headers,
             body: Payload::Stream(body),
         };

@@ -368,11 +368,7 @@ impl Redis {
         hash: &str,
     ) -> Result<bool, StoreAway> {
         let mut script = on(&FAIL, key.key(keys::token));
-        script
-            .arg(fence)
-            .arg(hash)
-            .arg(keys::TOKEN)
-            .arg(key.news());
+        script.arg(fence).arg(hash).arg(keys::TOKEN).arg(key.news());
         Ok(self.invoke::<i64>(&script).await? == 1)
     }
 

@@ -87,7 +87,9 @@ impl Link {
             Some((master, db)) => (master, Some(db)),
         };
         if master.is_empty() {
-            return Err(malformed("name the master: redis+sentinel://host:26379/mymaster"));
+            return Err(malformed(
+                "name the master: redis+sentinel://host:26379/mymaster",
+            ));
         }
         let kind = SentinelServerType::Master;
         let mut builder = SentinelClientBuilder::new(address.nodes(26379, tls)?, master, kind)?;
@@ -103,7 +105,9 @@ impl Link {
             builder = builder.set_client_to_redis_password(password);
         }
         if let Some(db) = db {
-            let db = db.parse().map_err(|_| malformed("the database is a number"))?;
+            let db = db
+                .parse()
+                .map_err(|_| malformed("the database is a number"))?;
             builder = builder.set_client_to_redis_db(db);
         }
         Ok(Self::Sentinel(Mutex::new(Sentinel {
@@ -170,7 +174,8 @@ impl Link {
                 if let Some(connection) = &*connected {
                     return Ok(Connection::Cluster(connection.clone()));
                 }
-                let connection = within(*timeout * 2, client.get_async_connection()).await?;
+                let connecting = Box::pin(client.get_async_connection());
+                let connection = within(*timeout * 2, connecting).await?;
                 *connected = Some(connection.clone());
                 Ok(Connection::Cluster(connection))
             }
@@ -214,7 +219,7 @@ impl Sentinel {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
-        let connecting = self.client.get_async_connection_with_config(&config);
+        let connecting = Box::pin(self.client.get_async_connection_with_config(&config));
         let connection = within(self.timeout * 2, connecting).await?;
         self.connected = Some(connection.clone());
         Ok(connection)
@@ -254,7 +259,9 @@ impl ConnectionLike for Connection {
             Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
             Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
             Self::Sentinel(link, connection) => Box::pin(async move {
-                let answer = connection.req_packed_commands(pipeline, offset, count).await;
+                let answer = connection
+                    .req_packed_commands(pipeline, offset, count)
+                    .await;
                 if answer.as_ref().is_err_and(is_gone) {
                     link.forget().await;
                 }

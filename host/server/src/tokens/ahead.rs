@@ -70,7 +70,9 @@ impl Tokens {
                     return;
                 };
                 let slot = account.slots.of(credential);
-                let left_ms = slot.current().map_or(0, |token| token.expires_at_ms - now_ms);
+                let left_ms = slot
+                    .current()
+                    .map_or(0, |token| token.expires_at_ms - now_ms);
                 slot.begin_ahead(now_ms, (left_ms / AHEAD_STEPS).max(LEAST_STEP_MS));
                 let wanted = Wanted {
                     account: Arc::clone(&account),

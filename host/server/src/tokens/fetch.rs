@@ -117,7 +117,12 @@ impl Tokens {
         let mut wait = FIRST_WAIT;
         for tries in 1.. {
             let now = Instant::now();
-            if !wanted.slot().budget.lock().take(wanted.account.token_line, now) {
+            if !wanted
+                .slot()
+                .budget
+                .lock()
+                .take(wanted.account.token_line, now)
+            {
                 tracing::warn!(
                     account.app_id = wanted.app_id(),
                     credential = wanted.credential.as_str(),
@@ -148,12 +153,7 @@ impl Tokens {
         unreachable!("the loop ends by itself")
     }
 
-    async fn ask_once(
-        &self,
-        wanted: &Wanted,
-        force: bool,
-        until: Instant,
-    ) -> Result<Fresh, Miss> {
+    async fn ask_once(&self, wanted: &Wanted, force: bool, until: Instant) -> Result<Fresh, Miss> {
         match wanted.credential {
             Credential::AccessToken => self.ask_token(wanted, force, until).await,
             Credential::JsapiTicket => self.ask_ticket(wanted, Ticket::Jsapi, until).await,
@@ -182,7 +182,9 @@ impl Tokens {
                 StableToken::answer(&answer)
             }
             TokenLine::Classic => {
-                let answer = self.call(&ClassicToken { app_id, secret }, None, until).await?;
+                let answer = self
+                    .call(&ClassicToken { app_id, secret }, None, until)
+                    .await?;
                 ClassicToken::answer(&answer)
             }
         };
@@ -227,7 +229,11 @@ impl Tokens {
         let request = call.request();
         // No limit of these calls can be broken by what an account is made of.
         let request = request.map_err(|_| Miss::Final(TokenError::Unreachable))?;
-        Ok(self.parts.transport.exchange(&request, token, until).await?)
+        Ok(self
+            .parts
+            .transport
+            .exchange(&request, token, until)
+            .await?)
     }
 
     /// Notes that the account waits for its owner, for all hosts.
@@ -281,7 +287,11 @@ impl Tokens {
             credential: Word(wanted.credential.as_str().into()),
             outcome: Word(outcome.into()),
         };
-        self.parts.metrics.token_fetches.get_or_create(&labels).inc();
+        self.parts
+            .metrics
+            .token_fetches
+            .get_or_create(&labels)
+            .inc();
     }
 }
 
@@ -313,7 +323,11 @@ fn missed(error: AnswerError) -> Miss {
 /// How long nobody is asked after so many failures in a row.
 pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
     let doubled = |first: Duration, longest: Duration| {
-        jittered(first.saturating_mul(1 << failures.clamp(1, 16)).min(longest))
+        jittered(
+            first
+                .saturating_mul(1 << failures.clamp(1, 16))
+                .min(longest),
+        )
     };
     match error {
         TokenError::Refused(refusal) => match refusal.errcode.0 {

@@ -212,7 +212,9 @@ impl Tokens {
             credential,
             purpose: Purpose::Need,
         };
-        match tokio::time::timeout_at(deadline, self.get_slowly(&wanted, deadline)).await {
+        // In a box: the way that most calls do not take must not make every caller's future larger.
+        let slowly = Box::pin(self.get_slowly(&wanted, deadline));
+        match tokio::time::timeout_at(deadline, slowly).await {
             Ok(got) => got,
             Err(_) => Err(TokenError::Deadline),
         }
@@ -229,7 +231,7 @@ impl Tokens {
         if let Some(held) = slot.current().filter(|held| held.is(failed)) {
             held.mark_failed();
         }
-        self.share_failure(account, failed).await;
+        Box::pin(self.share_failure(account, failed)).await;
         true
     }
 

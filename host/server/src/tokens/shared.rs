@@ -9,20 +9,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::time::{Instant, MissedTickBehavior};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
 use super::fetch::{Fetched, rest};
 use super::flight::{Landed, Purpose};
 use super::slot::Slot;
-use super::token::{Facts, Token, hash, slack, spread};
-use super::{Credential, TokenError, Tokens, Wanted, may_ask, millis};
+use super::token::{Facts, Token, slack, spread};
+use super::{Credential, TokenError, Tokens, Wanted, may_ask};
 use crate::accounts::{Account, TokenLine};
 use crate::random;
 use crate::seal::Place;
 use crate::store::Redis;
-use crate::store::credentials::{CredentialKey, FETCH_LEASE, StoredToken, Taken, Written};
+use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
 
 /// How long one fetch may take in all, the wait for another host's included.
 const FLIGHT: Duration = Duration::from_secs(20);
@@ -51,8 +50,8 @@ impl Tokens {
         let landed = match may_ask(&wanted.account) {
             Err(error) => Err(error),
             Ok(()) => match self.parts.store.shared() {
-                None => self.fly_alone(wanted, until).await,
-                Some(redis) => self.fly_shared(redis, wanted, until).await,
+                None => Box::pin(self.fly_alone(wanted, until)).await,
+                Some(redis) => Box::pin(self.fly_shared(redis, wanted, until)).await,
             },
         };
         if let Err(error) = &landed {
@@ -185,7 +184,12 @@ impl Tokens {
         let failed = failed_hash_of(slot);
         let fetched = self.fetch(wanted, failed.as_deref(), until).await?;
         let last = slot.current().map_or(0, |token| token.fence);
-        let now_us = self.parts.clock.now_ms().saturating_mul(1000).unsigned_abs();
+        let now_us = self
+            .parts
+            .clock
+            .now_ms()
+            .saturating_mul(1000)
+            .unsigned_abs();
         let token = self.token(wanted, fetched, now_us.max(last + 1));
         slot.confirm(self.parts.clock.now_ms());
         Ok(slot.hold(token))

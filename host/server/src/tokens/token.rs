@@ -208,8 +208,9 @@ mod tests {
 
     #[test]
     fn accounts_are_spread() {
-        let spreads: std::collections::BTreeSet<_> =
-            (0..100).map(|n| spread(&format!("wx{n:016x}")) / 100).collect();
+        let spreads: std::collections::BTreeSet<_> = (0..100)
+            .map(|n| spread(&format!("wx{n:016x}")) / 100)
+            .collect();
         assert_eq!(spreads, (0..10).collect());
     }
 
@@ -219,6 +220,9 @@ mod tests {
         token.mark_failed();
         assert!(!token.is_usable(0));
         let shown = format!("{token:?}");
-        assert!(!shown.contains("topsecret") && !shown.contains(&token.hash), "{shown}");
+        assert!(
+            !shown.contains("topsecret") && !shown.contains(&token.hash),
+            "{shown}"
+        );
     }
 }

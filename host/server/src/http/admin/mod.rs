@@ -11,9 +11,9 @@ mod deployments;
 mod keys;
 mod kv;
 mod tenants;
-mod tokens;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::sync::Arc;
 
