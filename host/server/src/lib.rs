@@ -28,8 +28,8 @@ pub mod capabilities;
 pub mod contacts;
 pub mod effects;
 pub mod egress;
-pub mod keys;
 pub mod grants;
+pub mod keys;
 pub mod plugins;
 
 pub mod client;
