@@ -20,6 +20,7 @@ mod exchange;
 mod fault;
 mod record;
 mod rid;
+mod staging;
 
 mod answer;
 mod body;
@@ -32,9 +33,29 @@ mod quota;
 mod tickets;
 mod tokens;
 
+mod allowance;
+mod followers;
+mod form;
+mod keywords;
+mod media;
+mod menu;
+mod shown;
+mod templates;
+
 mod address_calls;
+mod articles;
+mod code_calls;
+mod customer_calls;
+mod desk;
+mod mass_calls;
+mod media_calls;
+mod menu_calls;
 mod quota_calls;
+mod subscription_calls;
+mod tag_calls;
+mod template_calls;
 mod token_calls;
+mod user_calls;
 
 #[cfg(test)]
 mod tests;

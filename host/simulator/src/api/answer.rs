@@ -10,7 +10,6 @@ use crate::api::refusal::Refusal;
 pub(crate) enum Answer {
     /// A JSON object.
     Json(Value),
-    #[expect(dead_code, reason = "the families with files need it")]
     /// A file, as `media/get` answers it.
     File {
         content_type: String,

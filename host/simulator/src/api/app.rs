@@ -7,7 +7,17 @@ use serde::{Deserialize, Serialize};
 use wxhost_wechat::id::AppId;
 
 use crate::api::arrival::Arrival;
+use crate::api::articles::Articles;
+use crate::api::code_calls::Codes;
+use crate::api::desk::Desk;
+use crate::api::followers::Followers;
+use crate::api::mass_calls::MassMessages;
+use crate::api::media::MediaStore;
+use crate::api::menu_calls::Menus;
 use crate::api::quota::Quota;
+use crate::api::shown::ShownMessages;
+use crate::api::tag_calls::Tags;
+use crate::api::templates::Templates;
 use crate::api::tickets::Tickets;
 use crate::api::tokens::TokenBook;
 
@@ -61,6 +71,12 @@ pub struct AppSettings {
     /// Customer-service messages that a user's message allows.
     #[serde(default = "usual_allowance")]
     pub messages_per_interaction: u32,
+    /// AppIDs of the mini programs that are linked with the account.
+    #[serde(default)]
+    pub mini_programs: Vec<String>,
+    /// Ids of the account's cards.
+    #[serde(default)]
+    pub cards: Vec<String>,
 }
 
 fn usual_lifetime() -> u64 {
@@ -86,6 +102,8 @@ impl AppSettings {
             quotas: BTreeMap::new(),
             minute_quotas: BTreeMap::new(),
             messages_per_interaction: usual_allowance(),
+            mini_programs: Vec::new(),
+            cards: Vec::new(),
         }
     }
 
@@ -144,6 +162,18 @@ pub(crate) struct App {
     pub(crate) tokens: TokenBook,
     pub(crate) tickets: Tickets,
     pub(crate) quota: Quota,
+    pub(crate) followers: Followers,
+    pub(crate) tags: Tags,
+    pub(crate) shown: ShownMessages,
+    pub(crate) templates: Templates,
+    /// The month in which the industries were set, and both of them.
+    pub(crate) industry: Option<(u64, [String; 2])>,
+    pub(crate) media: MediaStore,
+    pub(crate) articles: Articles,
+    pub(crate) menus: Menus,
+    pub(crate) codes: Codes,
+    pub(crate) mass: MassMessages,
+    pub(crate) desk: Desk,
 }
 
 impl App {
@@ -153,6 +183,17 @@ impl App {
             tokens: TokenBook::default(),
             tickets: Tickets::default(),
             quota: Quota::default(),
+            followers: Followers::default(),
+            tags: Tags::default(),
+            shown: ShownMessages::default(),
+            templates: Templates::default(),
+            industry: None,
+            media: MediaStore::default(),
+            articles: Articles::default(),
+            menus: Menus::default(),
+            codes: Codes::default(),
+            mass: MassMessages::default(),
+            desk: Desk::default(),
         }
     }
 

@@ -15,7 +15,6 @@ pub(crate) struct Arrival {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
-    #[expect(dead_code, reason = "the families with forms need it")]
     pub(crate) content_type: Option<String>,
     pub(crate) body: Bytes,
     /// Where the connection comes from.

@@ -53,7 +53,6 @@ fn keep_escapes(text: &str) -> (String, bool) {
     (kept, found)
 }
 
-#[expect(dead_code, reason = "the families that send need it")]
 /// Typed access to the fields of a JSON object.
 pub(crate) trait Fields {
     /// A string that must be there and not be empty; `absent` is the errcode otherwise.

@@ -11,13 +11,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::app::{App, AppSettings};
 use crate::api::arrival::Arrival;
 use crate::api::fault::Fault;
 use crate::api::record::Selection;
+use crate::api::staging::{self, parsed};
 use crate::api::world::World;
 
 /// Where the control surface begins.
@@ -32,9 +32,19 @@ POST   /_sim/clock                         {advance_ms}
 GET    /_sim/apps                          all apps with their counts
 POST   /_sim/apps                          {app_id, secret, kind?, token_lifetime_seconds?,
                                            ticket_lifetime_seconds?, allowed_ips?, client_ip?, frozen?,
-                                           quotas?, minute_quotas?, messages_per_interaction?}, or a list
+                                           quotas?, minute_quotas?, messages_per_interaction?,
+                                           mini_programs?, cards?}, or a list
 GET    /_sim/apps/APPID                    one app: settings, counts, tokens
 PATCH  /_sim/apps/APPID                    some of its settings; a new secret ends its tokens
+POST   /_sim/apps/APPID/followers          {open_ids?, followers?: [{open_id, union_id?, subscribe_scene?,
+                                           qr_scene?, qr_scene_str?}], count?}
+GET    /_sim/apps/APPID/followers/OPENID   what is known of a user, and the messages that are left
+POST   /_sim/apps/APPID/interactions       {open_id, kind: message|menu|follow|scan|pay|unfollow}
+POST   /_sim/apps/APPID/templates          {template_id, content, title?,
+                                           kind?: template|one-time|long-term}
+POST   /_sim/apps/APPID/acceptances        {open_id, template_id, count?}
+POST   /_sim/apps/APPID/media              {media_id, kind: image|voice|video|thumb, permanent?}
+GET    /_sim/apps/APPID/messages?open_id   what users have been shown
 GET    /_sim/secrets                       every secret, token and ticket there was
 GET    /_sim/faults
 POST   /_sim/faults                        {kind: slow|busy|drop|errcode|html-502, ms?, errcode?,
@@ -62,14 +72,14 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             message: message.into(),
         }
     }
 
-    fn absent(what: &str) -> Self {
+    pub(crate) fn absent(what: &str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             message: format!("no such {what}"),
@@ -151,6 +161,8 @@ fn obey(world: &mut World, arrival: &Arrival, path: &str) -> Result<Value, Contr
         ("POST", ["apps"]) => put_apps(world, &arrival.body),
         ("GET", ["apps", app_id]) => shown_app(world, app_id),
         ("PATCH", ["apps", app_id]) => change_app(world, app_id, &arrival.body),
+        (_, ["apps", app_id, rest @ ..]) => staging::obey(world, app_id, rest, arrival)
+            .unwrap_or_else(|| Err(ControlError::absent("control; GET /_sim lists them"))),
         ("GET", ["secrets"]) => Ok(secrets(world)),
         ("GET", ["faults"]) => Ok(json!(world.faults.told())),
         ("POST", ["faults"]) => {
@@ -174,10 +186,6 @@ fn obey(world: &mut World, arrival: &Arrival, path: &str) -> Result<Value, Contr
         })),
         _ => Err(ControlError::absent("control; GET /_sim lists them")),
     }
-}
-
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
-    serde_json::from_slice(body).map_err(|error| ControlError::bad(error.to_string()))
 }
 
 fn advance(world: &mut World, body: &[u8]) -> Result<Value, ControlError> {

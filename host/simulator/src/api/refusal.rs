@@ -28,7 +28,6 @@ impl Refusal {
         }
     }
 
-    #[expect(dead_code, reason = "the families that send need it")]
     /// Adds a field to the answer.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());

@@ -12,13 +12,27 @@ use crate::api::arrival::Arrival;
 use crate::api::body::Body;
 use crate::api::refusal::Refusal;
 use crate::api::rid::Rids;
-use crate::api::{address_calls, quota_calls, token_calls};
+use crate::api::{
+    address_calls, articles, code_calls, customer_calls, desk, mass_calls, media_calls, menu_calls,
+    quota_calls, subscription_calls, tag_calls, template_calls, token_calls, user_calls,
+};
 
 /// Every family's calls.
 const FAMILIES: &[&[Route]] = &[
     token_calls::ROUTES,
     quota_calls::ROUTES,
     address_calls::ROUTES,
+    user_calls::ROUTES,
+    tag_calls::ROUTES,
+    customer_calls::ROUTES,
+    template_calls::ROUTES,
+    subscription_calls::ROUTES,
+    mass_calls::ROUTES,
+    media_calls::ROUTES,
+    articles::ROUTES,
+    menu_calls::ROUTES,
+    code_calls::ROUTES,
+    desk::ROUTES,
 ];
 
 /// One path.
@@ -74,7 +88,6 @@ impl Call<'_> {
         Ok(body)
     }
 
-    #[expect(dead_code, reason = "the families that send need it")]
     /// Seconds since 1970.
     pub(crate) fn now_seconds(&self) -> u64 {
         self.now_ms / 1000

@@ -4,6 +4,12 @@ mod faults;
 mod quota;
 mod tokens;
 
+mod content;
+mod customer;
+mod notices;
+mod outreach;
+mod people;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +111,31 @@ impl Sim {
             "force_refresh": force,
         });
         self.post("/cgi-bin/stable_token", &body).await
+    }
+
+    /// A token's worth of access: makes paths into paths with a fresh stable token.
+    async fn open(&self) -> impl Fn(&str) -> String + use<> {
+        let token = token(&self.stable(false).await);
+        move |path: &str| format!("{path}?access_token={token}")
+    }
+
+    /// Puts something into the app by the control surface.
+    async fn stage(&self, what: &str, body: Value) -> Value {
+        self.control("POST", &format!("/apps/{APP}/{what}"), body)
+            .await
+    }
+
+    async fn does(&self, open_id: &str, kind: &str) {
+        let doing = json!({ "open_id": open_id, "kind": kind });
+        self.stage("interactions", doing).await;
+    }
+
+    /// The errcode that a customer-service message gets.
+    async fn say(&self, open_id: &str, kind: &str, content: Value) -> i64 {
+        let path = self.open().await("/cgi-bin/message/custom/send");
+        let mut body = json!({ "touser": open_id, "msgtype": kind });
+        body[kind] = content;
+        code(&self.post(&path, &body).await)
     }
 
     /// The errcode that a business call with this token gets; 0 where it is carried out.
