@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 
 use crate::accounts::Accounts;
-use crate::audit;
+use crate::audit::{self, Audit};
 use crate::callback::{Lane, LaneParts, LaneSettings};
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
@@ -27,6 +27,7 @@ use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
 use crate::http::listener::Listener;
 use crate::http::router;
+use crate::http::tenant::TenantState;
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
 use crate::records;
@@ -127,7 +128,7 @@ impl App {
         let loops = TaskTracker::new();
         let parts = Parts::open(config, &loops, &stop).await?;
         let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
-        let (_audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
+        let (audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
         let (sightings, sighting_writer) =
             contacts::channel(parts.db.clone(), Arc::clone(&parts.metrics));
         let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
@@ -136,7 +137,7 @@ impl App {
         loops.spawn(audit_writer.run(stop.clone()));
         parts.spawn_loops(&loops, &lane, &stop);
         let closing = CancellationToken::new();
-        let (public, operator) = parts.routers(&lane);
+        let (public, operator) = parts.routers(&lane, audit);
         let mut servers = Vec::new();
         let (addr, admin_addr) = match parts.config.admin_listen {
             None => {
@@ -322,13 +323,16 @@ impl Parts {
         }
     }
 
-    fn routers(&self, lane: &Arc<Lane>) -> (Router, Router) {
-        let public = router::public(CallbackState {
+    fn routers(&self, lane: &Arc<Lane>, audit: Audit) -> (Router, Router) {
+        let callbacks = CallbackState {
             accounts: Arc::clone(&self.accounts),
             lane: Arc::clone(lane),
             metrics: Arc::clone(&self.metrics),
             clock: Clock,
-        });
+        };
+        let accounts = (Arc::clone(&self.accounts), Arc::clone(&self.api_keys));
+        let client = Arc::clone(&self.client);
+        let tenants = TenantState::new(accounts, client, audit, self.store.clone());
         let health = HealthState {
             db: self.db.clone(),
             store: self.store.clone(),
@@ -347,7 +351,10 @@ impl Parts {
             clock: Clock,
             token: self.config.admin_token.clone().unwrap_or_default(),
         };
-        (public, router::operator(admin, health))
+        (
+            router::public(callbacks, tenants),
+            router::operator(admin, health),
+        )
     }
 }
 

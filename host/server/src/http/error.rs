@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    accounts::ChangeError, db::DbError, plugins::DeployError, random, seal::SealError,
-    tokens::TokenError,
+    accounts::ChangeError, client::CallError, db::DbError, plugins::DeployError, random,
+    seal::SealError, tokens::TokenError,
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -196,6 +196,21 @@ impl From<TokenError> for ApiError {
             TokenError::Refused(_) | TokenError::Unreachable => StatusCode::BAD_GATEWAY,
             TokenError::Deadline => StatusCode::GATEWAY_TIMEOUT,
             TokenError::ForcedLately { .. } => StatusCode::TOO_MANY_REQUESTS,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        let status = match error {
+            CallError::NoSecret | CallError::AccountBlocked { .. } => StatusCode::CONFLICT,
+            CallError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            CallError::Refused(_)
+            | CallError::Unreachable
+            | CallError::TooLarge
+            | CallError::Answer(_) => StatusCode::BAD_GATEWAY,
+            CallError::Invalid(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.code(), error.to_string())
     }

@@ -6,6 +6,7 @@ pub mod router;
 pub mod admin;
 pub mod callback;
 pub mod health;
+pub mod tenant;
 
 mod body;
 pub mod error;

@@ -30,6 +30,7 @@ impl Modify for AdminToken {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("admin_token", SecurityScheme::Http(scheme));
+        components.add_security_scheme("admin_token", SecurityScheme::Http(scheme.clone()));
+        components.add_security_scheme("api_key", SecurityScheme::Http(scheme));
     }
 }

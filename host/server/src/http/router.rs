@@ -1,4 +1,5 @@
-//! Every address of the host, in one place. The admin API's are listed in [`super::admin`].
+//! Every address of the host, in one place. The admin API's are listed in [`super::admin`], those for
+//! tenants' own systems in [`super::tenant`].
 
 use axum::Router;
 use axum::routing::get;
@@ -6,16 +7,18 @@ use axum::routing::get;
 use super::admin::{self, AdminState};
 use super::callback::{self, CallbackState};
 use super::health::{self, HealthState};
+use super::tenant::{self, TenantState};
 
-/// What WeChat's servers call.
-pub fn public(state: CallbackState) -> Router {
+/// What WeChat's servers and tenants' own systems call.
+pub fn public(callbacks: CallbackState, tenants: TenantState) -> Router {
     Router::new()
         .route(
             "/callback/{app_id}",
             get(callback::verify).post(callback::receive),
         )
         .route("/healthz", get(health::healthz))
-        .with_state(state)
+        .with_state(callbacks)
+        .merge(tenant::routes(tenants))
 }
 
 /// What the operator calls.

@@ -26,10 +26,6 @@ const PREFIX: &str = "wxk_";
 /// Random bytes of a key.
 const KEY_BYTES: usize = 32;
 
-/// Requests of one key at the same time on one host: a system that has lost its patience must not
-/// take the places of all others.
-const CONCURRENT: usize = 64;
-
 /// The text of a key: given out once, never stored. `wxk_` and 64 hex digits.
 #[derive(Clone, Debug)]
 pub struct KeyText(SecretString);
@@ -125,6 +121,10 @@ impl fmt::Debug for ApiKey {
 }
 
 impl ApiKey {
+    /// Requests of one key at the same time on one host: a system that has lost its patience must not
+    /// take the places of all others.
+    pub const CONCURRENT: usize = 64;
+
     pub(super) fn from_row(row: &KeyRow) -> Result<Self, KeyError> {
         let column = |column| move |_| KeyError::Column { column };
         let app_ids = row.app_ids.as_deref().map(serde_json::from_str);
@@ -135,7 +135,7 @@ impl ApiKey {
             grants: KeyGrants::parse(grants)?,
             rate_per_minute: u32::try_from(row.rate_per_minute).unwrap_or(1),
             app_ids: app_ids.transpose().map_err(column("app_ids"))?,
-            places: Arc::new(Semaphore::new(CONCURRENT)),
+            places: Arc::new(Semaphore::new(Self::CONCURRENT)),
             window: parking_lot::Mutex::default(),
             used_ms: AtomicI64::new(0),
         })

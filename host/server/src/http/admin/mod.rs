@@ -33,6 +33,7 @@ use super::{
     error::{self, ApiError, RequestId},
     extract::{JsonBody, Path, Query, max_body},
     openapi::Document,
+    tenant,
 };
 use crate::{
     accounts::Accounts, audit::Author, clock::Clock, db::Database, keys::ApiKeys, plugins::Plugins,
@@ -95,8 +96,8 @@ impl AdminState {
 
 /// The routes of the admin API.
 pub fn routes(state: AdminState) -> Router {
-    let (router, document) = described().split_for_parts();
-    let document = Arc::new(document);
+    let (router, _) = described().split_for_parts();
+    let document = Arc::new(document());
     router
         .route(
             "/api/v1/openapi.json",
@@ -106,6 +107,13 @@ pub fn routes(state: AdminState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(error::identify))
         .with_state(state)
+}
+
+/// The description of these routes, and of those for tenants' systems, which are served elsewhere.
+fn document() -> utoipa::openapi::OpenApi {
+    let mut document = described().split_for_parts().1;
+    document.merge(tenant::document());
+    document
 }
 
 /// The routes with their descriptions.

@@ -206,10 +206,11 @@ async fn the_document_describes_every_route_and_is_served() {
     let api = Api::on(sqlite().await).await;
     let (status, document) = api.get("/api/v1/openapi.json").await;
     assert_eq!(status, StatusCode::OK);
-    let (_, described) = described().split_for_parts();
-    assert_eq!(document, serde_json::to_value(&described).unwrap());
+    assert_eq!(document, serde_json::to_value(super::document()).unwrap());
     // Every described path is routed: with the token, none is unknown to the router.
-    for (path, operations) in document["paths"].as_object().unwrap() {
+    let (_, described) = described().split_for_parts();
+    let described = serde_json::to_value(&described).unwrap();
+    for (path, operations) in described["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys() {
             let method = method.to_uppercase().parse().unwrap();
             let path = path.replace(['{', '}'], "");

@@ -1,0 +1,246 @@
+//! What passes between a tenant's system and WeChat, and how much of it.
+//!
+//! A body of up to 512 KiB is read first and can be sent again when WeChat refuses the token; a larger
+//! one passes as it comes, once. WeChat takes no body of unknown length, so a larger one must say its
+//! own. Answers are asked for without compression: a refused token must be legible.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, BodyDataStream, Bytes},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::Response,
+};
+use futures::{Stream, StreamExt, stream};
+use http_body_util::{Limited, StreamBody};
+use hyper::body::Frame;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    client::{Payload, RawResponse},
+    http::{
+        body::{self, Limits, ReadError, announced_bytes},
+        error::{ApiError, ERROR_CODE},
+        tenant::caller::{KEY_HEADER, Places},
+    },
+};
+
+/// Bytes of a request's body, and of an answer's: the largest media have 10 MiB, news with pictures and
+/// exports some more.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// A body that is read before it is passed on.
+const WHOLE: Limits = Limits {
+    bytes: 512 << 10,
+    time: Duration::from_secs(15),
+    discarded_bytes: 2 * MAX_BODY_BYTES,
+    discard_time: Duration::from_secs(15),
+};
+
+/// How long WeChat's answer to a whole body is waited for, and how long a stream may take either way.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+const STREAM_TIME: Duration = Duration::from_secs(120);
+
+/// Of the connection, not of what passes (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is between the caller and the host, or would tell WeChat of the tenant's network.
+const CALLERS_OWN: [&str; 12] = [
+    "accept-encoding",
+    "authorization",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    KEY_HEADER,
+];
+
+/// Takes away what does not pass to WeChat.
+pub(super) fn strip_request(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    for name in CALLERS_OWN {
+        headers.remove(name);
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // How long the body is must not be taken away by a word.
+        .filter(|name| name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The body to be passed on, and its length among the headers where it comes piece by piece.
+pub(super) async fn payload(headers: &mut HeaderMap, body: Body) -> Result<Payload, ApiError> {
+    let announced = announced_bytes(headers);
+    let passes = |bytes: &u64| *bytes > WHOLE.bytes as u64 && *bytes <= MAX_BODY_BYTES as u64;
+    if announced.as_ref().is_some_and(passes) {
+        let pieces = Pieces(Mutex::new(body.into_data_stream()));
+        let frames = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
+        return Ok(Payload::Stream(reqwest::Body::wrap(frames)));
+    }
+    let whole = body::read(body, headers, WHOLE)
+        .await
+        .map_err(|error| refusal(error, announced))?;
+    headers.remove(header::CONTENT_LENGTH);
+    Ok(Payload::Whole(whole))
+}
+
+fn refusal(error: ReadError, announced: Option<u64>) -> ApiError {
+    let (status, code) = match (error, announced) {
+        (ReadError::TooLarge, None) => {
+            return ApiError::new(
+                StatusCode::LENGTH_REQUIRED,
+                "length-required",
+                format!(
+                    "a body of more than {} bytes needs a Content-Length: WeChat takes none of \
+                     unknown length",
+                    WHOLE.bytes
+                ),
+            );
+        }
+        (ReadError::TooLarge, Some(_)) => {
+            return ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                format!("the body has more than {MAX_BODY_BYTES} bytes"),
+            );
+        }
+        (ReadError::TooSlow, _) => (StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+        (ReadError::Lost, _) => (StatusCode::BAD_REQUEST, "invalid-body"),
+    };
+    ApiError::new(status, code, error.to_string())
+}
+
+/// Until when WeChat's answer must begin.
+pub(super) fn deadline(body: &Payload) -> Instant {
+    Instant::now()
+        + match body {
+            Payload::Whole(_) => ANSWER_TIME,
+            Payload::Stream(_) => STREAM_TIME,
+        }
+}
+
+/// A body's pieces, for several threads in turn.
+struct Pieces(Mutex<BodyDataStream>);
+
+impl Stream for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let pieces = self.get_mut().0.get_mut();
+        pieces
+            .poll_next_unpin(context)
+            .map(|piece| piece.map(|piece| piece.map_err(io::Error::other)))
+    }
+}
+
+/// WeChat's answer, as it comes. `places` are kept until its end.
+pub(super) fn response(answer: RawResponse, places: Arc<Places>) -> Response {
+    let mut headers = answer.headers;
+    strip_hop_by_hop(&mut headers);
+    headers.remove(ERROR_CODE);
+    let pieces = Body::new(Limited::new(answer.body, MAX_BODY_BYTES)).into_data_stream();
+    let end = Instant::now() + STREAM_TIME;
+    let bounded = stream::unfold((pieces, places), move |(mut pieces, places)| async move {
+        let piece = match timeout_at(end, pieces.next()).await {
+            Ok(piece) => piece?.map_err(io::Error::other),
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        Some((piece, (pieces, places)))
+    });
+    let mut response = Response::new(Body::from_stream(bounded));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn a_connections_headers_and_the_callers_own_do_not_pass() {
+        let mut given = headers(&[
+            ("connection", "close, X-Odd, content-length"),
+            ("x-odd", "1"),
+            ("transfer-encoding", "chunked"),
+            ("host", "wxhost.example"),
+            ("authorization", "Bearer wxk_1"),
+            ("x-wxhost-key", "wxk_1"),
+            ("cookie", "a=b"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("accept-encoding", "gzip"),
+            ("content-type", "application/json"),
+            ("content-length", "3"),
+            ("user-agent", "WxJava"),
+        ]);
+        strip_request(&mut given);
+        let mut names: Vec<_> = given.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "content-type", "user-agent"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_taken_whole_piece_by_piece_or_not() {
+        let length = |bytes: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
+            headers
+        };
+        let body = || Body::from("abc");
+        let mut small = length(3);
+        let whole = payload(&mut small, body()).await.unwrap();
+        assert!(matches!(whole, Payload::Whole(bytes) if bytes == "abc"));
+        assert!(small.is_empty());
+        let mut large = length(MAX_BODY_BYTES);
+        let stream = payload(&mut large, body()).await.unwrap();
+        assert!(matches!(stream, Payload::Stream(_)));
+        assert_eq!(large.len(), 1);
+        let refused = payload(&mut length(MAX_BODY_BYTES + 1), body()).await;
+        assert_eq!(refused.unwrap_err().code(), "body-too-large");
+        let endless = Body::from(vec![b' '; WHOLE.bytes + 1]);
+        let refused = payload(&mut HeaderMap::new(), endless).await;
+        assert_eq!(refused.unwrap_err().code(), "length-required");
+    }
+}

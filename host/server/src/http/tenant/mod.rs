@@ -1,0 +1,106 @@
+//! What tenants' own systems call, each with an API key: the access token, signatures for pages, and
+//! WeChat's API itself, passed on with the token added.
+//!
+//! | address | grant |
+//! |---|---|
+//! | `GET /api/v1/accounts/{app_id}/access-token` | `access-token` |
+//! | `GET /api/v1/accounts/{app_id}/jssdk-signature?url=` | `jssdk-signature` |
+//! | `ANY /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
+//!
+//! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
+//! have no business on the operator's network, and the admin token no use here. Every handler takes a
+//! [`Caller`], which only a request with a good key can be, within its rate.
+
+mod access_token;
+mod caller;
+mod forward;
+mod jssdk;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing};
+use tokio::sync::Semaphore;
+use utoipa::{OpenApi, openapi};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::caller::Caller;
+use super::error;
+use crate::{
+    accounts::Accounts,
+    audit::Audit,
+    client::Client,
+    clock::Clock,
+    keys::{ApiKeys, RateLimits},
+    store::Store,
+};
+
+/// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
+const CONCURRENT: usize = 512;
+
+/// What the routes work with.
+#[derive(Clone, Debug)]
+pub struct TenantState {
+    /// Whose tokens they are.
+    pub accounts: Arc<Accounts>,
+    /// By what right is asked.
+    pub api_keys: Arc<ApiKeys>,
+    /// How often.
+    pub rates: RateLimits,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
+    /// Where it is noted.
+    pub audit: Audit,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Requests under way.
+    places: Arc<Semaphore>,
+}
+
+impl TenantState {
+    /// Serves these accounts by these keys.
+    pub fn new(
+        (accounts, api_keys): (Arc<Accounts>, Arc<ApiKeys>),
+        client: Arc<Client>,
+        audit: Audit,
+        store: Store,
+    ) -> Self {
+        Self {
+            accounts,
+            api_keys,
+            rates: RateLimits::new(store, Clock),
+            client,
+            audit,
+            clock: Clock,
+            places: Arc::new(Semaphore::new(CONCURRENT)),
+        }
+    }
+}
+
+/// The routes.
+pub fn routes(state: TenantState) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .route(
+            "/api/v1/accounts/{app_id}/jssdk-signature",
+            routing::options(jssdk::preflight),
+        )
+        .route("/wechat/{app_id}/{*path}", routing::any(forward::forward))
+        .layer(middleware::from_fn(error::identify))
+        .with_state(state)
+}
+
+/// Their part of the API's description. What WeChat describes is left to WeChat.
+pub(super) fn document() -> openapi::OpenApi {
+    described().split_for_parts().1
+}
+
+#[derive(OpenApi)]
+struct Document;
+
+fn described() -> OpenApiRouter<TenantState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(access_token::give))
+        .routes(routes!(jssdk::sign))
+}
