@@ -8,6 +8,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod plugins;
+mod servers;
 mod setup;
 mod step;
 mod suite;

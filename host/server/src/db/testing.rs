@@ -1,5 +1,6 @@
 //! Databases for unit tests: SQLite always, PostgreSQL too where `WXHOST_TEST_POSTGRES_URL` names a
-//! server on which databases may be made.
+//! server on which databases may be made. `cargo xtask test` names one of its own, and so for Redis in
+//! `WXHOST_TEST_REDIS_URL`.
 
 use std::{
     ops::Deref,
