@@ -85,7 +85,7 @@ fn settings(directory: &Path, admin_token: &str) -> Result<Config> {
 }
 
 /// So many random bytes, in hex.
-fn random_hex(bytes: usize) -> Result<String> {
+pub(crate) fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random).context("random bytes")?;
     Ok(hex::encode(random))

@@ -62,7 +62,7 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Shows a host at work, with two tenants, three accounts and a pretend WeChat.
     Demo(demo::DemoArgs),
-    /// Plays WeChat against a running host.
+    /// Plays WeChat: sends callbacks to a running host, or answers its API calls.
     Sim(sim::SimArgs),
     /// Compiles a component from standard input to standard output, under limits.
     #[command(hide = true)]
@@ -129,5 +129,13 @@ mod tests {
     fn the_admin_token_does_not_show() {
         let cli = Cli::parse_from(["wxhost", "--admin-token", "f00df00df00d", "tenant", "list"]);
         assert!(!format!("{cli:?}").contains("f00d"));
+    }
+
+    #[test]
+    fn the_secret_of_a_pretended_app_does_not_show() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let app = format!("wx0000:{secret}");
+        let cli = Cli::parse_from(["wxhost", "sim", "serve", "--app", &app]);
+        assert!(!format!("{cli:?}").contains(secret));
     }
 }

@@ -1,22 +1,25 @@
-//! `wxhost sim`: one user of a pretend WeChat, by hand.
+//! `wxhost sim`: a pretend WeChat by hand: one user of it, or the API side of it.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use wxhost_simulator::api::{ApiServer, AppSettings, Settings};
 use wxhost_simulator::{
     Doing, Field, Forgery, Machine, Outcome, PushSettings, SimulatedAccount, WechatPlatform,
 };
 use wxhost_wechat::body::Format;
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::{AppId, OpenId, OriginalId};
-use wxhost_wechat::secret::{CallbackToken, EncodingAesKey};
+use wxhost_wechat::secret::{AppSecret, CallbackToken, EncodingAesKey};
 
+use crate::serve::stop_signal;
 use crate::transcript;
 
-/// Plays WeChat against a running host.
+/// Plays WeChat: sends callbacks to a running host, or answers its API calls.
 #[derive(Debug, Args)]
 pub(crate) struct SimArgs {
     #[command(subcommand)]
@@ -29,6 +32,27 @@ enum SimVerb {
     Send(SendArgs),
     /// Makes the URL check that WeChat makes when the settings are saved.
     Verify(AccountArgs),
+    /// Answers API calls as api.weixin.qq.com does, until it is asked to stop.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Where to listen; port 0 takes any that is free. Whoever reaches it can control it.
+    #[arg(long, default_value = "127.0.0.1:9600")]
+    listen: SocketAddr,
+    /// An account's AppID and AppSecret; may be given several times. Without any, one is invented.
+    #[arg(long = "app", value_name = "APPID:SECRET", value_parser = app)]
+    apps: Vec<AppArg>,
+    /// Seconds that tokens live.
+    #[arg(long, default_value_t = 7200)]
+    token_lifetime_seconds: u64,
+}
+
+#[derive(Debug, Clone)]
+struct AppArg {
+    app_id: AppId,
+    secret: AppSecret,
 }
 
 /// An account, as WeChat's settings page shows it.
@@ -150,6 +174,48 @@ pub(crate) async fn run(args: SimArgs) -> Result<ExitCode> {
             transcript::say(&format!("accepted in {} ms", elapsed.as_millis()));
             Ok(ExitCode::SUCCESS)
         }
+        SimVerb::Serve(serve) => {
+            serve.run().await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl ServeArgs {
+    async fn run(self) -> Result<()> {
+        let mut apps = self.apps;
+        if apps.is_empty() {
+            apps.push(AppArg {
+                app_id: SimulatedAccount::register("", Mode::Plain, &Machine).app_id,
+                secret: AppSecret::parse(&crate::demo::random_hex(16)?)?,
+            });
+        }
+        let settings = Settings {
+            listen: self.listen,
+            apps: apps
+                .iter()
+                .map(|app| AppSettings {
+                    token_lifetime_seconds: self.token_lifetime_seconds,
+                    ..AppSettings::new(app.app_id.clone(), app.secret.expose())
+                })
+                .collect(),
+            ..Settings::default()
+        };
+        let server = ApiServer::start(settings)
+            .await
+            .with_context(|| format!("cannot listen on {}", self.listen))?;
+        let url = server.url();
+        transcript::say(&format!("api.weixin.qq.com, pretended, at {url}"));
+        for app in &apps {
+            // Secrets of pretended accounts are there to be copied.
+            let (app_id, secret) = (&app.app_id, app.secret.expose());
+            transcript::say(&format!("  app {app_id}  secret {secret}"));
+        }
+        transcript::say(&format!("  a host uses it with  WXHOST_WECHAT_API_BASE={url}"));
+        transcript::say(&format!("  what it can be told, and asked:  curl {url}/_sim"));
+        stop_signal().await?;
+        server.stop().await;
+        Ok(())
     }
 }
 
@@ -251,6 +317,14 @@ fn mode(name: &str) -> Result<Mode, String> {
         .into_iter()
         .find(|mode| mode.as_str() == name)
         .ok_or_else(|| "not one of plain, compatible, safe".to_owned())
+}
+
+fn app(pair: &str) -> Result<AppArg, String> {
+    let (app_id, secret) = pair.split_once(':').ok_or("not APPID:SECRET")?;
+    Ok(AppArg {
+        app_id: AppId::parse(app_id).map_err(|error| error.to_string())?,
+        secret: AppSecret::parse(secret).map_err(|error| error.to_string())?,
+    })
 }
 
 fn forgery(name: &str) -> Result<Forgery, String> {

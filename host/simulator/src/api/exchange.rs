@@ -54,71 +54,55 @@ pub(crate) async fn answer(
         let app_id = caller.app_id.as_ref().map(|id| id.as_str());
         world.lock().faults.take(app_id, &arrival.path)
     };
-    match fault {
-        None => Ok(response(performed(&world, &arrival, &caller, None))),
-        Some(fault) => answer_faulty(&world, &arrival, &caller, &fault).await,
-    }
-}
-
-async fn answer_faulty(
-    world: &Mutex<World>,
-    arrival: &Arrival,
-    caller: &Caller,
-    fault: &Fault,
-) -> Result<Response<Body>, Dropped> {
-    if fault.kind == FaultKind::Slow && !fault.performs() {
-        tokio::time::sleep(fault.delay()).await;
-        return Ok(response(performed(world, arrival, caller, Some(fault))));
-    }
-    let sent = fault
-        .performs()
-        .then(|| performed(world, arrival, caller, Some(fault)));
-    let refusal = match fault.kind {
-        FaultKind::Busy => Some(Refusal::of(-1)),
-        FaultKind::Errcode => Some(Refusal::of(fault.errcode.unwrap_or(-1))),
-        FaultKind::Slow | FaultKind::Drop | FaultKind::Html502 => None,
+    let Some(fault) = fault else {
+        return Ok(sent(carry_out(&world, &arrival, &caller, None)));
     };
-    let refused = refusal.map(|refusal| world.lock().refuse(&refusal, arrival, caller));
-    if sent.is_none() {
-        let mut world = world.lock();
-        let record = record(&world, arrival, caller, Some(fault), refused.as_ref());
-        world.records.keep(record);
+    if fault.delays_call() {
+        tokio::time::sleep(fault.delay()).await;
+    }
+    let answer = carry_out(&world, &arrival, &caller, Some(&fault));
+    if fault.delays_answer() {
+        tokio::time::sleep(fault.delay()).await;
     }
     match fault.kind {
         FaultKind::Drop => Err(Dropped),
-        FaultKind::Html502 => Ok(page(StatusCode::BAD_GATEWAY, BAD_GATEWAY)),
-        FaultKind::Busy | FaultKind::Errcode | FaultKind::Slow => {
-            tokio::time::sleep(fault.delay()).await;
-            Ok(match refused.or(sent) {
-                Some(sent) => response(sent),
-                None => page(StatusCode::BAD_GATEWAY, BAD_GATEWAY),
-            })
+        FaultKind::Slow | FaultKind::Busy | FaultKind::Errcode | FaultKind::Html502 => {
+            Ok(sent(answer))
         }
     }
 }
 
-/// Carries a call out and records it, in one step.
-fn performed(
+/// Carries a call out, unless a fault prevents it, and records it, in one step. Answers what WeChat
+/// says, which a fault may change; None where it says nothing of its own.
+fn carry_out(
     world: &Mutex<World>,
     arrival: &Arrival,
     caller: &Caller,
     fault: Option<&Fault>,
-) -> Sent {
+) -> Option<Sent> {
     let mut world = world.lock();
-    let sent = world.perform(arrival, caller);
-    let mut record = record(&world, arrival, caller, fault, Some(&sent));
-    record.performed = true;
+    let performed = fault.is_none_or(Fault::performs);
+    let real = performed.then(|| world.perform(arrival, caller));
+    let answer = match fault {
+        None => real,
+        Some(fault) => match fault.kind {
+            FaultKind::Slow => real,
+            FaultKind::Drop | FaultKind::Html502 => None,
+            FaultKind::Busy => Some(world.refuse(&Refusal::of(-1), arrival, caller)),
+            FaultKind::Errcode => {
+                let refusal = Refusal::of(fault.errcode.unwrap_or(-1));
+                Some(world.refuse(&refusal, arrival, caller))
+            }
+        },
+    };
+    let mut record = record(&world, arrival, caller, answer.as_ref());
+    record.fault = fault.map(|fault| fault.kind.name());
+    record.performed = performed;
     world.records.keep(record);
-    sent
+    answer
 }
 
-fn record(
-    world: &World,
-    arrival: &Arrival,
-    caller: &Caller,
-    fault: Option<&Fault>,
-    sent: Option<&Sent>,
-) -> Record {
+fn record(world: &World, arrival: &Arrival, caller: &Caller, sent: Option<&Sent>) -> Record {
     Record {
         id: 0,
         at_ms: world.now_ms(),
@@ -131,14 +115,18 @@ fn record(
         body: world::shown_body(arrival),
         body_bytes: arrival.body.len(),
         shown_escaped: sent.is_some_and(|sent| sent.shown_escaped),
-        fault: fault.map(|fault| fault.kind.name()),
+        fault: None,
         performed: false,
         errcode: sent.and_then(|sent| sent.errcode),
         rid: sent.and_then(|sent| sent.rid.clone()),
     }
 }
 
-fn response(sent: Sent) -> Response<Body> {
+/// The answer over HTTP; none of WeChat's own is a page of the proxy before it.
+fn sent(sent: Option<Sent>) -> Response<Body> {
+    let Some(sent) = sent else {
+        return page(StatusCode::BAD_GATEWAY, BAD_GATEWAY);
+    };
     let mut response = Response::new(Body::from(sent.body));
     *response.status_mut() = sent.status;
     let headers = response.headers_mut();

@@ -81,9 +81,19 @@ impl Fault {
         Duration::from_millis(self.ms)
     }
 
-    /// Slow calls are carried out at once, others are not, unless the fault says otherwise.
+    /// Slow calls are always carried out, others where the fault says so.
     pub(crate) fn performs(&self) -> bool {
-        self.performed.unwrap_or(self.kind == FaultKind::Slow)
+        self.kind == FaultKind::Slow || self.performed == Some(true)
+    }
+
+    /// Whether the call is carried out only after the delay.
+    pub(crate) fn delays_call(&self) -> bool {
+        self.kind == FaultKind::Slow && self.performed == Some(false)
+    }
+
+    /// Whether the call is carried out at once and answered after the delay.
+    pub(crate) fn delays_answer(&self) -> bool {
+        self.kind == FaultKind::Slow && !self.delays_call()
     }
 
     fn meets(&self, app_id: Option<&str>, path: &str) -> bool {

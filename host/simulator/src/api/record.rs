@@ -31,7 +31,7 @@ pub(crate) struct Record {
     pub(crate) fault: Option<&'static str>,
     /// Whether the call was carried out.
     pub(crate) performed: bool,
-    /// None where no JSON was answered.
+    /// What was answered; None where it was no JSON, or nothing.
     pub(crate) errcode: Option<i64>,
     pub(crate) rid: Option<String>,
 }

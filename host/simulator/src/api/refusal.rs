@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
+use wxhost_wechat::errcode::Errcode;
 
 /// An answer with an errcode other than 0. The rid is added when it is sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +17,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// A refusal with WeChat's usual text for that code.
     pub(crate) fn of(errcode: i64) -> Self {
-        Self::because(errcode, usual_text(errcode))
+        let meaning = || Errcode(errcode).meaning().unwrap_or("error");
+        Self::because(errcode, usual_text(errcode).unwrap_or_else(meaning))
     }
 
     /// A refusal with a text of its own.
@@ -47,9 +49,9 @@ impl Refusal {
     }
 }
 
-/// What errmsg says, before the rid (全局返回码 and recorded answers).
-fn usual_text(errcode: i64) -> &'static str {
-    match errcode {
+/// What errmsg says, before the rid (全局返回码 and recorded answers), where we know it.
+fn usual_text(errcode: i64) -> Option<&'static str> {
+    Some(match errcode {
         -1 => "system error",
         40001 => {
             "invalid credential, access_token is invalid or not latest, could get access_token by \
@@ -185,6 +187,6 @@ fn usual_text(errcode: i64) -> &'static str {
         76004 => "rid is too old",
         76021 => "cgi_path not found",
         76022 => "no permission for this cgi_path",
-        _ => "error",
-    }
+        _ => return None,
+    })
 }

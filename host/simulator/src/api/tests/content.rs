@@ -5,7 +5,10 @@ use super::*;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
 
 /// A form with one file, and fields.
-fn form(file: Option<(&str, &str, &[u8])>, fields: &[(&str, &str)]) -> (String, Vec<u8>) {
+pub(super) fn form(
+    file: Option<(&str, &str, &[u8])>,
+    fields: &[(&str, &str)],
+) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     if let Some((name, content_type, bytes)) = file {
         let head = format!(
@@ -26,7 +29,11 @@ fn form(file: Option<(&str, &str, &[u8])>, fields: &[(&str, &str)]) -> (String, 
 }
 
 impl Sim {
-    async fn upload(&self, path: &str, (content_type, body): (String, Vec<u8>)) -> Value {
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        (content_type, body): (String, Vec<u8>),
+    ) -> Value {
         let request = self.http.post(self.url(path));
         let request = request.header("content-type", content_type).body(body);
         request.send().await.unwrap().json().await.unwrap()

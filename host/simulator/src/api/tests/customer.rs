@@ -229,6 +229,19 @@ async fn human_service_has_accounts_and_sessions() {
     assert_eq!(sim.get(&path).await["kf_account"], account);
     assert_eq!(post("kfsession/close", session.clone()).await, 0);
     assert_eq!(post("kfsession/close", session).await, 65413);
+    let path = format!(
+        "{}&kf_account={account}",
+        at("/customservice/kfsession/getsessionlist")
+    );
+    assert_eq!(sim.get(&path).await["sessionlist"], json!([]));
+    let path = format!(
+        "{}&kf_account={account}",
+        at("/customservice/kfaccount/uploadheadimg")
+    );
+    let picture =
+        |bytes: &'static [u8]| super::content::form(Some(("a.jpg", "image/jpeg", bytes)), &[]);
+    assert_eq!(code(&sim.upload(&path, picture(b"\xff\xd8x")).await), 0);
+    assert_eq!(code(&sim.upload(&path, picture(b"GIF89a")).await), 61457);
     let wait = sim.get(&at("/customservice/kfsession/getwaitcase")).await;
     assert_eq!(wait["count"], 0);
     let history = |end: u64, msg_id: u64, number: u64| json!({ "starttime": 0, "endtime": end, "msgid": msg_id, "number": number });

@@ -27,7 +27,11 @@ async fn busy_before_and_after_the_call_is_carried_out() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|record| (&record["performed"], &record["fault"]))
+        .map(|record| {
+            let answered = record["errcode"].as_i64().unwrap();
+            assert_eq!(answered == 0, record["fault"].is_null());
+            (&record["performed"], &record["fault"])
+        })
         .collect();
     assert_eq!(
         carried,
@@ -89,6 +93,17 @@ async fn a_slow_call_is_late_and_carried_out_at_once() {
         answer = slow => panic!("{answer} was not slow"),
         () = seen => {}
     }
+}
+
+#[tokio::test]
+async fn a_slow_call_may_be_carried_out_late_too() {
+    let sim = Sim::start().await;
+    let slow = json!({ "kind": "slow", "ms": 1, "performed": false, "count": 1 });
+    fault(&sim, slow).await;
+    assert_eq!(code(&sim.stable(false).await), 0);
+    let records = sim.control("GET", "/requests", Value::Null).await;
+    assert_eq!(records[0]["fault"], "slow");
+    assert_eq!(records[0]["performed"], true);
 }
 
 #[tokio::test]
