@@ -9,6 +9,7 @@ mod customer;
 mod notices;
 mod outreach;
 mod people;
+mod typed;
 
 use std::sync::Arc;
 use std::time::Duration;
