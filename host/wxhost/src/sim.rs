@@ -211,8 +211,12 @@ impl ServeArgs {
             let (app_id, secret) = (&app.app_id, app.secret.expose());
             transcript::say(&format!("  app {app_id}  secret {secret}"));
         }
-        transcript::say(&format!("  a host uses it with  WXHOST_WECHAT_API_BASE={url}"));
-        transcript::say(&format!("  what it can be told, and asked:  curl {url}/_sim"));
+        transcript::say(&format!(
+            "  a host uses it with  WXHOST_WECHAT_API_BASE={url}"
+        ));
+        transcript::say(&format!(
+            "  what it can be told, and asked:  curl {url}/_sim"
+        ));
         stop_signal().await?;
         server.stop().await;
         Ok(())
