@@ -170,6 +170,13 @@ impl Redis {
         self.noting_failure(reply)
     }
 
+    /// Forgets a key, as a wiped Redis would.
+    #[cfg(test)]
+    pub(crate) async fn delete_for_test(&self, key: &str) {
+        let mut connection = self.link.connection().await.unwrap();
+        let () = connection.del(key).await.unwrap();
+    }
+
     /// Claims an event. Returns what became of it and how many deliveries there were.
     ///
     /// # Errors

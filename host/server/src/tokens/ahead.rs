@@ -52,7 +52,7 @@ pub async fn confirm(tokens: Arc<Tokens>, stop: CancellationToken) {
 }
 
 impl Tokens {
-    fn renew_due(&self) {
+    pub(super) fn renew_due(&self) {
         let now_ms = self.parts.clock.now_ms();
         let before_ms = self.beat_ms.swap(now_ms, Ordering::Relaxed);
         if before_ms != 0 && now_ms - before_ms >= millis(ASLEEP) {

@@ -1,30 +1,55 @@
-//! Tokens for unit tests.
+//! Hosts with tokens for unit tests: a real database, a pretend WeChat, and a shared store where
+//! `WXHOST_TEST_REDIS_URL` names a Redis.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use futures::StreamExt;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use wxhost_simulator::api::{ApiServer, AppSettings, Settings};
+use wxhost_wechat::envelope::Mode;
+use wxhost_wechat::errcode;
+use wxhost_wechat::id::{AppId, OriginalId};
+use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
-use super::{Tokens, TokensParts};
-use crate::accounts::Accounts;
-use crate::client::Transport;
+use super::{Credential, Token, TokenError, Tokens, TokensParts};
+use crate::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant, TokenLine};
+use crate::client::{Client, Transport};
 use crate::clock::Clock;
-use crate::seal::MasterKeys;
-use crate::store::{MemoryCache, Store};
+use crate::db::testing::{TestDatabase, sqlite};
+use crate::random;
+use crate::seal::{MasterKey, MasterKeys};
+use crate::store::{MemoryCache, Redis, Store, keys};
 use crate::telemetry::Metrics;
 
-/// Tokens of one host alone, with a WeChat at `base`.
-pub(crate) fn tokens(
+/// The AppSecret that WeChat knows.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tokens of a host that reaches no WeChat: nobody listens on port 1.
+pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Tokens> {
+    let store = Store::Memory(Arc::new(MemoryCache::new()));
+    let transport = Transport::open("http://127.0.0.1:1", &[]).unwrap();
+    over(Arc::new(transport), accounts, keys, store)
+}
+
+fn over(
+    transport: Arc<Transport>,
     accounts: &Arc<Accounts>,
     keys: &Arc<MasterKeys>,
     store: Store,
-    base: &str,
 ) -> Arc<Tokens> {
     Tokens::new(TokensParts {
         accounts: Arc::clone(accounts),
         store,
         keys: Arc::clone(keys),
-        transport: Arc::new(Transport::open(base, &[]).unwrap()),
+        transport,
         metrics: Arc::new(Metrics::new()),
         clock: Clock,
         tasks: TaskTracker::new(),
@@ -32,8 +57,206 @@ pub(crate) fn tokens(
     })
 }
 
-/// Tokens of a host that reaches no WeChat: nobody listens on port 1.
-pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Tokens> {
-    let store = Store::Memory(Arc::new(MemoryCache::new()));
-    tokens(accounts, keys, store, "http://127.0.0.1:1")
+/// The Redis of the tests, if there is one.
+pub(crate) fn redis() -> Option<Arc<Redis>> {
+    let url = std::env::var("WXHOST_TEST_REDIS_URL").ok()?;
+    Some(Arc::new(Redis::open(&SecretString::from(url)).unwrap()))
+}
+
+/// A pretend WeChat with one account, and the database of the hosts that serve it.
+pub(crate) struct Bed {
+    pub(crate) wechat: ApiServer,
+    pub(crate) app_id: String,
+    pub(crate) keys: Arc<MasterKeys>,
+    db: TestDatabase,
+}
+
+/// A host of it.
+pub(crate) struct Host {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) client: Client,
+    app_id: String,
+    /// Ends its listening.
+    _stop: DropGuard,
+}
+
+impl Bed {
+    /// An account on this line whose tokens live so long.
+    pub(crate) async fn new(line: TokenLine, lifetime_seconds: u64) -> Self {
+        let app_id = format!("wx{}", &hex::encode(random::sixteen())[..16]);
+        let mut app = AppSettings::new(AppId::parse(&app_id).unwrap(), SECRET);
+        app.token_lifetime_seconds = lifetime_seconds;
+        let settings = Settings {
+            apps: vec![app],
+            ..Settings::default()
+        };
+        let bed = Self {
+            wechat: ApiServer::start(settings).await.unwrap(),
+            app_id: app_id.clone(),
+            keys: Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None)),
+            db: sqlite().await,
+        };
+        let accounts = bed.accounts().await;
+        let tenant = NewTenant {
+            id: "acme".into(),
+            name: String::new(),
+            max_concurrent_calls: 8,
+        };
+        accounts.add_tenant(tenant).await.unwrap();
+        let account = NewAccount {
+            app_id: AppId::parse(&app_id).unwrap(),
+            tenant_id: "acme".into(),
+            name: String::new(),
+            original_id: OriginalId::parse("gh_1").unwrap(),
+            mode: Mode::Plain,
+            token: CallbackToken::parse("token123").unwrap(),
+            aes_key: None,
+            window_seconds: 300,
+            fallback_text: None,
+            api: ApiSettings {
+                secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
+                token_line: Some(line),
+                ..ApiSettings::default()
+            },
+        };
+        accounts.add_account(account).await.unwrap();
+        bed
+    }
+
+    async fn accounts(&self) -> Arc<Accounts> {
+        let db = (*self.db).clone();
+        let accounts = Accounts::load(db, Arc::clone(&self.keys)).await;
+        Arc::new(accounts.unwrap())
+    }
+
+    /// A host with a store of its own.
+    pub(crate) async fn alone(&self) -> Host {
+        self.host(Store::Memory(Arc::new(MemoryCache::new()))).await
+    }
+
+    /// A host that shares this Redis and hears what others say.
+    pub(crate) async fn sharing(&self, redis: &Arc<Redis>) -> Host {
+        let host = self.host(Store::Redis(Arc::clone(redis))).await;
+        let mut subscription = redis.subscription().await.unwrap();
+        subscription.subscribe(keys::TOKEN).await.unwrap();
+        let tokens = Arc::clone(&host.tokens);
+        let stop = host.tokens.parts.stop.clone();
+        tokio::spawn(async move {
+            let heard = subscription.into_on_message().for_each(|message| {
+                tokens.hear(&message.get_payload::<String>().unwrap());
+                std::future::ready(())
+            });
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = heard => {}
+            }
+        });
+        host
+    }
+
+    /// A host with this store that hears nothing.
+    pub(crate) async fn host(&self, store: Store) -> Host {
+        let transport = Transport::open(&self.wechat.url(), &[]).unwrap();
+        self.host_over(transport, store).await
+    }
+
+    /// A host alone whose WeChat is somewhere else.
+    pub(crate) async fn elsewhere(&self, base: &str, backups: &[String]) -> Host {
+        let transport = Transport::open(base, backups).unwrap();
+        let store = Store::Memory(Arc::new(MemoryCache::new()));
+        self.host_over(transport, store).await
+    }
+
+    async fn host_over(&self, transport: Transport, store: Store) -> Host {
+        let accounts = self.accounts().await;
+        let transport = Arc::new(transport);
+        let tokens = over(Arc::clone(&transport), &accounts, &self.keys, store);
+        let metrics = Arc::clone(&tokens.parts.metrics);
+        Host {
+            accounts,
+            client: Client::new(transport, Arc::clone(&tokens), metrics),
+            app_id: self.app_id.clone(),
+            _stop: tokens.parts.stop.clone().drop_guard(),
+            tokens,
+        }
+    }
+
+    /// What the pretend WeChat has counted.
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        let path = format!("/apps/{}", self.app_id);
+        let app = self
+            .wechat
+            .control()
+            .ask(http::Method::GET, &path, &Value::Null);
+        let app = app.unwrap();
+        app[what]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {what} in {app}"))
+    }
+
+    /// Changes the account's settings at WeChat.
+    pub(crate) fn change(&self, settings: Value) {
+        let path = format!("/apps/{}", self.app_id);
+        let control = self.wechat.control();
+        control.ask(http::Method::PATCH, &path, &settings).unwrap();
+    }
+
+    /// Breaks something.
+    pub(crate) fn fault(&self, fault: Value) {
+        let control = self.wechat.control();
+        control.ask(http::Method::POST, "/faults", &fault).unwrap();
+    }
+
+    /// Another system of the tenant asks for a token: forced, or on the classic line.
+    pub(crate) async fn neighbour_fetches(&self, line: TokenLine) {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (app_id, url) = (&self.app_id, self.wechat.url());
+        let request = match line {
+            TokenLine::Stable => http.post(format!("{url}/cgi-bin/stable_token")).body(
+                json!({"grant_type": "client_credential", "appid": app_id, "secret": SECRET,
+                       "force_refresh": true})
+                .to_string(),
+            ),
+            TokenLine::Classic => http.get(format!(
+                "{url}/cgi-bin/token?grant_type=client_credential&appid={app_id}&secret={SECRET}"
+            )),
+        };
+        let answer = request.send().await.unwrap().bytes().await.unwrap();
+        errcode::read(&answer).unwrap();
+    }
+}
+
+impl Host {
+    pub(crate) fn account(&self) -> Arc<Account> {
+        self.accounts.get(&self.app_id).unwrap()
+    }
+
+    pub(crate) async fn token(&self) -> Result<Arc<Token>, TokenError> {
+        let deadline = Instant::now() + PATIENCE;
+        let account = self.account();
+        self.tokens
+            .get(&account, Credential::AccessToken, deadline)
+            .await
+    }
+
+    pub(crate) fn held(&self) -> Option<Arc<Token>> {
+        let app_id = AppId::parse(&self.app_id).unwrap();
+        self.tokens.held(&app_id, Credential::AccessToken)
+    }
+}
+
+/// Looks again and again until there is something.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("there was no {what}"))
 }

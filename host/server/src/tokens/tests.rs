@@ -1,1 +1,580 @@
-//! Tokens of several hosts, against a WeChat that counts.
+//! Tokens of one host and of several, against a WeChat that counts.
+
+use std::sync::atomic::Ordering;
+
+use futures::future::join_all;
+use serde_json::json;
+use wxhost_wechat::api::{Method, Request, generic};
+use wxhost_wechat::errcode::Errcode;
+use wxhost_wechat::secret::AppSecret;
+
+use super::testing::{Bed, Host, SECRET, redis, until};
+use super::*;
+use crate::accounts::{AccountChange, ApiSettings, TokenLine};
+use crate::client::CallError;
+use crate::store::StoreAway;
+use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
+use crate::store::{Redis, keys};
+
+use TokenLine::{Classic, Stable};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn question() -> Request {
+    generic(
+        Method::Get,
+        "/cgi-bin/getcallbackip",
+        Vec::new(),
+        String::new(),
+    )
+    .unwrap()
+}
+
+async fn ask(host: &Host) -> Result<(), CallError> {
+    let account = host.account();
+    host.client
+        .send(&account, &question(), soon())
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn callers_at_once_cause_one_fetch() {
+    for line in [Stable, Classic] {
+        let bed = Bed::new(line, 7200).await;
+        let host = bed.alone().await;
+        let tokens = join_all((0..50).map(|_| host.token())).await;
+        for token in &tokens {
+            assert_eq!(
+                token.as_ref().unwrap().fence,
+                tokens[0].as_ref().unwrap().fence
+            );
+        }
+        let fetches = bed.count("stable_fetches") + bed.count("classic_fetches");
+        assert_eq!(fetches, 1, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wave_of_refusals_of_an_old_token_does_not_end_the_fresh_one() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let old = host.token().await.unwrap();
+    bed.neighbour_fetches(Stable).await;
+    for answer in join_all((0..30).map(|_| ask(&host))).await {
+        answer.unwrap();
+    }
+    // The first one, the neighbour's, and one for the whole wave.
+    assert_eq!(bed.count("stable_fetches"), 3);
+    let fresh = host.held().unwrap();
+    assert!(fresh.fence > old.fence);
+    host.tokens.expire(&host.account(), &old).await;
+    assert_eq!(host.held().unwrap().fence, fresh.fence);
+}
+
+#[tokio::test]
+async fn a_token_is_forced_only_when_the_refused_one_is_given_out_again_and_not_twice() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let first = host.token().await.unwrap();
+    assert!(host.tokens.expire(&host.account(), &first).await);
+    let second = host.token().await.unwrap();
+    assert_ne!(second.hash, first.hash);
+    assert_eq!(bed.count("forced"), 1);
+
+    // WeChat would take the second, so this refusal is not proof enough to ask for a third.
+    assert!(host.tokens.expire(&host.account(), &second).await);
+    let again = host.token().await.unwrap();
+    assert_eq!(again.hash, second.hash);
+    assert_eq!(bed.count("forced"), 1);
+    let fetches = bed.count("stable_fetches");
+    assert!(!host.tokens.expire(&host.account(), &again).await);
+    assert_eq!(host.token().await.unwrap().hash, second.hash);
+    assert_eq!(bed.count("stable_fetches"), fetches);
+}
+
+#[tokio::test]
+async fn an_operator_forces_a_token_within_wechats_limits() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let first = host.token().await.unwrap();
+    let forced = host.tokens.force_refresh(&host.account(), soon()).await;
+    assert_ne!(forced.unwrap().hash, first.hash);
+    let refused = host.tokens.force_refresh(&host.account(), soon()).await;
+    assert!(matches!(
+        refused,
+        Err(TokenError::ForcedLately {
+            wait_seconds: 1..=32
+        })
+    ));
+    assert_eq!(bed.count("forced"), 1);
+}
+
+#[tokio::test]
+async fn a_neighbour_that_fetches_again_and_again_fails_no_call() {
+    for line in [Stable, Classic] {
+        let bed = Bed::new(line, 7200).await;
+        let host = bed.alone().await;
+        for _ in 0..6 {
+            ask(&host).await.unwrap();
+            // The second makes the token before the neighbour's first end at once.
+            bed.neighbour_fetches(Classic).await;
+            bed.neighbour_fetches(Classic).await;
+        }
+        let expected = if line == Stable { 1 } else { 0 };
+        assert_eq!(bed.count("stable_fetches"), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_secret_stops_all_questions_until_there_is_another() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    bed.change(json!({"secret": "another0another0another0another0"}));
+    let blocked = async || match host.token().await {
+        Err(TokenError::AccountBlocked { attention }) => attention.errcode,
+        other => panic!("{other:?}"),
+    };
+    let errcode = blocked().await;
+    assert!([40001, 40125].contains(&errcode), "{errcode}");
+    let questions = || {
+        let control = bed.wechat.control();
+        let counters = control.ask(http::Method::GET, "/counters", &json!(null));
+        counters.unwrap()["requests"].as_u64().unwrap()
+    };
+    let asked = questions();
+    assert_eq!(blocked().await, errcode);
+    assert_eq!(host.account().attention.as_ref().unwrap().errcode, errcode);
+    assert_eq!(questions(), asked);
+
+    // The owner says that it is mended, but it is not.
+    host.accounts.clear_attention(&bed.app_id).await.unwrap();
+    host.accounts.refresh().await.unwrap();
+    host.tokens.forgive(&host.account());
+    assert_eq!(blocked().await, errcode);
+    assert_eq!(questions(), asked + 1);
+
+    bed.change(json!({"secret": SECRET}));
+    let secret = Some(Some(AppSecret::parse(SECRET).unwrap()));
+    let change = AccountChange {
+        api: ApiSettings {
+            secret,
+            ..ApiSettings::default()
+        },
+        ..AccountChange::default()
+    };
+    host.accounts
+        .change_account(&bed.app_id, change)
+        .await
+        .unwrap();
+    host.accounts.refresh().await.unwrap();
+    host.token().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_allowed_waits_for_the_owner_but_a_held_token_is_used() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let held = host.token().await.unwrap();
+    bed.change(json!({"allowed_ips": ["10.1.1.1"]}));
+    let forced = host.tokens.force_refresh(&host.account(), soon()).await;
+    match forced {
+        Err(TokenError::AccountBlocked { attention }) => assert_eq!(attention.errcode, 40164),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(host.token().await.unwrap().fence, held.fence);
+    ask(&host).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_wechat_is_asked_again_and_a_slow_one_costs_no_more_than_the_deadline() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    bed.fault(json!({"kind": "busy", "path_prefix": "/cgi-bin/stable_token", "count": 2}));
+    host.token().await.unwrap();
+
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    bed.fault(
+        json!({"kind": "slow", "ms": 700, "path_prefix": "/cgi-bin/stable_token", "count": 1}),
+    );
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let late = host
+        .tokens
+        .get(&host.account(), Credential::AccessToken, deadline)
+        .await;
+    assert!(matches!(late, Err(TokenError::Deadline)), "{late:?}");
+    // The fetch has gone on for those who come later.
+    host.token().await.unwrap();
+    assert_eq!(bed.count("stable_fetches"), 1);
+}
+
+#[tokio::test]
+async fn wechats_minute_limit_is_respected_without_asking() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    bed.change(json!({"minute_quotas": {"/cgi-bin/stable_token": 0}}));
+    for _ in 0..3 {
+        match host.token().await {
+            Err(TokenError::Refused(refusal)) => assert_eq!(refusal.errcode, Errcode(45011)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let path = "/requests?path=/cgi-bin/stable_token";
+    let asked = bed
+        .wechat
+        .control()
+        .ask(http::Method::GET, path, &json!(null));
+    assert_eq!(asked.unwrap().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn tickets_come_from_the_same_machine_and_outlive_a_bad_token() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    host.token().await.unwrap();
+    bed.neighbour_fetches(Stable).await;
+    for credential in [Credential::JsapiTicket, Credential::CardTicket] {
+        let account = host.account();
+        let ticket = host.tokens.get(&account, credential, soon()).await.unwrap();
+        let again = host.tokens.get(&account, credential, soon()).await.unwrap();
+        assert_eq!(ticket.fence, again.fence);
+    }
+}
+
+/// Holds a token of two hours that ends in a minute.
+fn hold_an_old_one(host: &Host) -> Arc<Token> {
+    let facts = token::Facts {
+        value: "old".into(),
+        fence: 1,
+        fetched_at_ms: 0,
+        lifetime_ms: 7_200_000,
+        left_ms: 60_000,
+        now_ms: host.tokens.parts.clock.now_ms(),
+        spread: 0,
+    };
+    let account = host.account();
+    let slot = account.slots.of(Credential::AccessToken);
+    slot.hold(Arc::new(Token::new(facts)))
+}
+
+#[tokio::test]
+async fn a_token_in_use_is_renewed_before_it_ends_and_nobody_waits() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let old = hold_an_old_one(&host);
+    host.tokens.renew_due();
+    assert_eq!(bed.count("stable_fetches"), 0, "nobody has used it");
+    assert_eq!(host.token().await.unwrap().fence, old.fence);
+    host.tokens.renew_due();
+    host.tokens.renew_due();
+    assert_eq!(host.token().await.unwrap().fence, old.fence);
+    until("newer token", || {
+        host.held().filter(|held| held.fence > old.fence)
+    })
+    .await;
+    host.tokens.renew_due();
+    assert_eq!(bed.count("stable_fetches"), 1);
+}
+
+#[tokio::test]
+async fn an_account_without_a_secret_has_no_token() {
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.alone().await;
+    let change = AccountChange {
+        api: ApiSettings {
+            secret: Some(None),
+            ..ApiSettings::default()
+        },
+        ..AccountChange::default()
+    };
+    host.accounts
+        .change_account(&bed.app_id, change)
+        .await
+        .unwrap();
+    host.accounts.refresh().await.unwrap();
+    assert!(matches!(host.token().await, Err(TokenError::NoSecret)));
+}
+
+// With a shared Redis.
+
+fn key(app_id: &str) -> CredentialKey<'_> {
+    CredentialKey {
+        app_id,
+        credential: Credential::AccessToken.as_str(),
+    }
+}
+
+fn stored(fence: u64, value: &str, left_ms: i64) -> StoredToken {
+    StoredToken {
+        fence,
+        failed: false,
+        value: value.into(),
+        hash: format!("hash of {value}"),
+        fetched_at_ms: 1,
+        lifetime_ms: 7_200_000,
+        left_ms,
+    }
+}
+
+async fn leased(redis: &Redis, app_id: &str, owner: &str, have: u64) -> u64 {
+    match redis.take_token(key(app_id), owner, have).await {
+        Ok(Taken::Leased { fence, .. }) => fence,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn forget(redis: &Redis, app_id: &str) {
+    let word = Credential::AccessToken.as_str();
+    for key in [keys::token, keys::lease, keys::fence] {
+        redis.delete_for_test(&key(app_id, word)).await;
+    }
+}
+
+fn any_app() -> String {
+    format!("wx{}", random_word())
+}
+
+fn random_word() -> String {
+    hex::encode(&crate::random::sixteen()[..8])
+}
+
+#[tokio::test]
+async fn a_lower_fence_and_an_older_token_do_not_overwrite() -> Result<(), StoreAway> {
+    let Some(redis) = redis() else { return Ok(()) };
+    let app_id = any_app();
+    let key = key(&app_id);
+    let slept = leased(&redis, &app_id, "a", 0).await;
+    forget_lease(&redis, &app_id).await;
+    let woke = leased(&redis, &app_id, "b", 0).await;
+    assert!(woke > slept);
+    let token = stored(woke, "new", 60_000);
+    assert_eq!(
+        redis.write_token(key, "b", &token, false).await?,
+        Written::Stored
+    );
+    let late = stored(slept, "old", 7_200_000);
+    assert_eq!(
+        redis.write_token(key, "a", &late, false).await?,
+        Written::Fenced
+    );
+    let older = stored(woke + 1, "older", 10_000);
+    assert_eq!(
+        redis.write_token(key, "a", &older, false).await?,
+        Written::Older
+    );
+    assert_eq!(redis.read_token(key).await?.unwrap().value, "new");
+    // A forced one is newer whatever it says.
+    assert_eq!(
+        redis.write_token(key, "a", &older, true).await?,
+        Written::Stored
+    );
+    Ok(())
+}
+
+async fn forget_lease(redis: &Redis, app_id: &str) {
+    let word = Credential::AccessToken.as_str();
+    redis.delete_for_test(&keys::lease(app_id, word)).await;
+}
+
+#[tokio::test]
+async fn a_foreign_owner_neither_releases_nor_renews() -> Result<(), StoreAway> {
+    let Some(redis) = redis() else { return Ok(()) };
+    let app_id = any_app();
+    let key = key(&app_id);
+    leased(&redis, &app_id, "a", 0).await;
+    let busy = async || {
+        let taken = redis.take_token(key, "c", 0).await;
+        matches!(taken, Ok(Taken::Busy { left_ms: 1..=5000 }))
+    };
+    assert!(!redis.release_token_lease(key, "b", None).await?);
+    assert!(!redis.renew_token_lease(key, "b").await?);
+    // Nor does a write by somebody whose lease it is not.
+    redis
+        .write_token(key, "b", &stored(1, "t", 1000), false)
+        .await?;
+    redis.mark_failed(key, 1, "hash of t").await?;
+    assert!(busy().await);
+    assert!(redis.renew_token_lease(key, "a").await?);
+    assert!(redis.release_token_lease(key, "a", None).await?);
+    assert!(!busy().await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_token_that_failed_is_given_up() -> Result<(), StoreAway> {
+    let Some(redis) = redis() else { return Ok(()) };
+    let app_id = any_app();
+    let key = key(&app_id);
+    let fence = leased(&redis, &app_id, "a", 0).await;
+    redis
+        .write_token(key, "a", &stored(fence, "t", 60_000), false)
+        .await?;
+    assert!(!redis.mark_failed(key, fence - 1, "hash of t").await?);
+    assert!(!redis.mark_failed(key, fence, "hash of another").await?);
+    assert!(!redis.read_token(key).await?.unwrap().failed);
+    assert!(redis.mark_failed(key, fence, "hash of t").await?);
+    assert!(!redis.mark_failed(key, fence, "hash of t").await?, "once");
+    // It is not put back by a host that has not heard.
+    let put_back = redis
+        .write_token(key, "", &stored(fence, "t", 60_000), false)
+        .await?;
+    assert_eq!(put_back, Written::Fenced);
+    match redis.take_token(key, "b", fence).await? {
+        Taken::Leased { failed_hash, .. } => assert_eq!(failed_hash.unwrap(), "hash of t"),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn fences_rise_through_a_wipe() {
+    let Some(redis) = redis() else { return };
+    let app_id = any_app();
+    let before = leased(&redis, &app_id, "a", 0).await;
+    forget(&redis, &app_id).await;
+    let after = leased(&redis, &app_id, "a", 0).await;
+    assert!(after > before);
+    // Even where Redis' clock has gone back.
+    forget(&redis, &app_id).await;
+    let ahead = after + 1_000_000_000;
+    assert_eq!(leased(&redis, &app_id, "a", ahead).await, ahead + 1);
+}
+
+#[tokio::test]
+async fn hosts_that_share_a_redis_fetch_once() {
+    let Some(redis) = redis() else { return };
+    for line in [Stable, Classic] {
+        let bed = Bed::new(line, 7200).await;
+        let mut hosts = Vec::new();
+        for _ in 0..3 {
+            hosts.push(bed.sharing(&redis).await);
+        }
+        let tokens = join_all(hosts.iter().flat_map(|host| (0..20).map(|_| host.token()))).await;
+        let fences: Vec<_> = tokens
+            .into_iter()
+            .map(|token| token.unwrap().fence)
+            .collect();
+        assert!(fences.iter().all(|fence| *fence == fences[0]));
+        assert_eq!(
+            bed.count("stable_fetches") + bed.count("classic_fetches"),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_lease_of_a_dead_host_is_taken_over() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    let host = bed.sharing(&redis).await;
+    let dead = leased(&redis, &bed.app_id, "dead", 0).await;
+    let (token, ()) = tokio::join!(host.token(), async {
+        // As if its time was over.
+        forget_lease(&redis, &bed.app_id).await;
+    });
+    assert!(token.unwrap().fence > dead);
+}
+
+#[tokio::test]
+async fn other_hosts_hear_of_a_forced_token_and_of_a_refused_one() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    let (one, other) = (bed.sharing(&redis).await, bed.sharing(&redis).await);
+    let old = one.token().await.unwrap();
+    assert_eq!(other.token().await.unwrap().fence, old.fence);
+    let forced = one
+        .tokens
+        .force_refresh(&one.account(), soon())
+        .await
+        .unwrap();
+    let heard = || other.held().filter(|token| token.fence == forced.fence);
+    until("news of the forced token", heard).await;
+    one.tokens.expire(&one.account(), &forced).await;
+    until("news of the refused token", || {
+        other.held().is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wave_of_refusals_on_every_host_fetches_once() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    let (one, other) = (bed.sharing(&redis).await, bed.sharing(&redis).await);
+    one.token().await.unwrap();
+    other.token().await.unwrap();
+    bed.neighbour_fetches(Stable).await;
+    let waves = (0..20).flat_map(|_| [ask(&one), ask(&other)]);
+    for answer in join_all(waves).await {
+        answer.unwrap();
+    }
+    assert_eq!(bed.count("stable_fetches"), 3);
+}
+
+#[tokio::test]
+async fn what_redis_forgets_is_put_back_without_a_fetch() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Classic, 7200).await;
+    let host = bed.sharing(&redis).await;
+    let held = host.token().await.unwrap();
+    forget(&redis, &bed.app_id).await;
+    assert_eq!(host.token().await.unwrap().fence, held.fence);
+    host.tokens
+        .look(&host.account(), Credential::AccessToken)
+        .await;
+    let newcomer = bed.sharing(&redis).await;
+    assert_eq!(newcomer.token().await.unwrap().fence, held.fence);
+    assert_eq!(bed.count("classic_fetches"), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_slept_does_not_go_on_with_an_old_token() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    let one = bed.sharing(&redis).await;
+    // It hears nothing, as one that sleeps.
+    let sleeper = bed.host(Store::Redis(Arc::clone(&redis))).await;
+    let old = sleeper.token().await.unwrap();
+    let now_ms = sleeper.tokens.parts.clock.now_ms();
+    sleeper.tokens.beat_ms.store(now_ms, Ordering::Relaxed);
+    let new = one
+        .tokens
+        .force_refresh(&one.account(), soon())
+        .await
+        .unwrap();
+    assert_eq!(
+        sleeper.token().await.unwrap().fence,
+        old.fence,
+        "it has not heard"
+    );
+    let long_ago = now_ms - millis(ASLEEP);
+    sleeper.tokens.beat_ms.store(long_ago, Ordering::Relaxed);
+    assert_eq!(sleeper.token().await.unwrap().fence, new.fence);
+}
+
+#[tokio::test]
+async fn without_redis_hosts_go_on_with_what_they_hold() {
+    // Nobody listens there.
+    let away = Redis::open(&"redis://127.0.0.1:1".to_owned().into()).unwrap();
+    let away = Store::Redis(Arc::new(away));
+    for line in [Stable, Classic] {
+        let bed = Bed::new(line, 7200).await;
+        let hosts = [bed.host(away.clone()).await, bed.host(away.clone()).await];
+        for host in &hosts {
+            let token = host.token().await.unwrap();
+            host.tokens.doubt();
+            assert_eq!(host.token().await.unwrap().fence, token.fence);
+            ask(host).await.unwrap();
+        }
+        // On the stable line both hold the same.
+        assert_eq!(
+            bed.count("stable_fetches") + bed.count("classic_fetches"),
+            2
+        );
+        let same = hosts[0].held().unwrap().hash == hosts[1].held().unwrap().hash;
+        assert_eq!(same, line == Stable);
+    }
+}
