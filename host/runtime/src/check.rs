@@ -1,26 +1,26 @@
 //! The deploy check: what may become a plugin. Everything here works on bytes; nothing is compiled or run
 //! before it has passed.
 
-use wasmparser::{ComponentExternalKind, KnownCustom, Parser, Payload, Validator};
+use std::collections::BTreeSet;
+
+use wasmparser::{ComponentExternalKind, Parser, Payload, Validator};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::compile::CompileError;
 use crate::engine::{MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT};
 use crate::limits::MAX_MEMORY_BYTES;
-use crate::{Digest, Handler, imports, wasi};
+use crate::{Digest, Handler, Manifest, imports, wasi};
 
 /// The largest upload. A JavaScript plugin with its engine has 12 MiB, a Python one 18 MiB; a Rust one
 /// has 0.02.
 pub const MAX_UPLOAD_BYTES: usize = 32 << 20;
 /// The largest configuration schema.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
-/// The longest name or version of a plugin that is kept.
-const MAX_LABEL_BYTES: usize = 128;
 /// The custom section that carries a plugin's configuration schema.
 const SCHEMA_SECTION: &str = "wxhost:config-schema";
-/// The custom section in which toolchains put a component's version.
-const VERSION_SECTION: &str = "version";
+/// The custom section that carries a plugin's manifest.
+const MANIFEST_SECTION: &str = "wxhost:plugin";
 
 /// The package of the contract.
 const PACKAGE: &str = "wxhost:plugin";
@@ -40,10 +40,8 @@ pub struct CheckedPlugin {
     pub handlers: Vec<Handler>,
     /// What it imports, such as `wxhost:plugin/kv@0.1.0`.
     pub imports: Vec<String>,
-    /// The name that its toolchain gave it.
-    pub name: Option<String>,
-    /// The version that its author gave it.
-    pub version: Option<String>,
+    /// What it says of itself and asks for, if it says anything.
+    pub manifest: Option<Manifest>,
     /// The JSON Schema of its configuration, if it carries one: valid JSON, not yet a valid schema.
     pub config_schema: Option<String>,
 }
@@ -104,6 +102,9 @@ pub enum DeployError {
         "the section {SCHEMA_SECTION} is not a JSON document of at most {MAX_SCHEMA_BYTES} bytes"
     )]
     BadConfigSchema,
+    /// Its manifest cannot be read, or says what is not so.
+    #[error("the plugin's manifest (plugin.toml, section {MANIFEST_SECTION}) is not valid: {0}")]
+    BadManifest(String),
     /// It could not be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -129,6 +130,7 @@ impl DeployError {
             Self::TypeMismatch(_) => "contract-mismatch",
             Self::TooDemanding(_) => "plugin-too-demanding",
             Self::BadConfigSchema => "bad-config-schema",
+            Self::BadManifest(_) => "bad-manifest",
             Self::Compile(error) => error.code(),
         }
     }
@@ -161,13 +163,17 @@ pub(crate) fn inspect(engine: &Engine, upload: Vec<u8>) -> Result<CheckedPlugin,
     if let Some(schema) = &found.schema {
         check_schema(schema)?;
     }
+    let manifest = found.manifest.as_deref().map(Manifest::parse).transpose();
+    let manifest = manifest.map_err(DeployError::BadManifest)?;
+    if let Some(manifest) = &manifest {
+        check_manifest(manifest, &handlers, found.schema.is_some())?;
+    }
     Ok(CheckedPlugin {
         digest: Digest::of(&component),
         component,
         handlers,
         imports: found.imports,
-        name: found.name,
-        version: found.version,
+        manifest,
         config_schema: found.schema,
     })
 }
@@ -220,14 +226,14 @@ fn into_component(upload: Vec<u8>) -> Result<Vec<u8>, DeployError> {
 struct Found {
     imports: Vec<String>,
     exports: Vec<String>,
-    name: Option<String>,
-    version: Option<String>,
+    manifest: Option<String>,
     schema: Option<String>,
 }
 
 /// Reads names and custom sections. The component has been validated.
 fn scan(component: &[u8]) -> Result<Found, wasmparser::Error> {
     let mut found = Found::default();
+    let (mut manifest, mut schema) = (Outermost::default(), Outermost::default());
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(component) {
         match payload? {
@@ -246,38 +252,34 @@ fn scan(component: &[u8]) -> Result<Found, wasmparser::Error> {
                     }
                 }
             }
-            Payload::CustomSection(section) => custom(&section, depth, &mut found),
+            Payload::CustomSection(section) => match section.name() {
+                MANIFEST_SECTION => manifest.offer(section.data(), depth),
+                SCHEMA_SECTION => schema.offer(section.data(), depth),
+                _ => {}
+            },
             _ => {}
         }
     }
+    found.manifest = manifest.text();
+    found.schema = schema.text();
     Ok(found)
 }
 
-fn custom(section: &wasmparser::CustomSectionReader<'_>, depth: usize, found: &mut Found) {
-    match section.name() {
-        // Linkers leave it in the core module, so it counts at any depth; the outermost comes last.
-        SCHEMA_SECTION => {
-            found.schema = Some(String::from_utf8_lossy(section.data()).into_owned());
-        }
-        VERSION_SECTION if depth == 0 => found.version = label(section.data()),
-        _ if depth == 0 => {
-            if let KnownCustom::ComponentName(names) = section.as_known() {
-                for name in names.into_iter().flatten() {
-                    if let wasmparser::ComponentName::Component { name, .. } = name {
-                        found.name = label(name.as_bytes());
-                    }
-                }
-            }
-        }
-        _ => {}
-    }
-}
+/// The section of a name that counts: linkers leave it in a core module, tools put it around.
+#[derive(Default)]
+struct Outermost<'a>(Option<(usize, &'a [u8])>);
 
-/// A short printable text of the upload, or nothing.
-fn label(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?.trim();
-    let fine = (1..=MAX_LABEL_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-    fine.then(|| text.to_owned())
+impl<'a> Outermost<'a> {
+    fn offer(&mut self, bytes: &'a [u8], depth: usize) {
+        if self.0.is_none_or(|(found, _)| depth < found) {
+            self.0 = Some((depth, bytes));
+        }
+    }
+
+    fn text(self) -> Option<String> {
+        let (_, bytes) = self.0?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
 }
 
 fn check_schema(schema: &str) -> Result<(), DeployError> {
@@ -286,6 +288,32 @@ fn check_schema(schema: &str) -> Result<(), DeployError> {
         return Err(DeployError::BadConfigSchema);
     }
     Ok(())
+}
+
+/// Checks what a manifest says against what the component is.
+fn check_manifest(
+    manifest: &Manifest,
+    exported: &[Handler],
+    has_schema: bool,
+) -> Result<(), DeployError> {
+    let bad = |reason: String| Err(DeployError::BadManifest(reason));
+    if let Some(handlers) = &manifest.handlers {
+        let names = |handlers: &[Handler]| -> BTreeSet<&'static str> {
+            handlers.iter().map(|handler| handler.as_str()).collect()
+        };
+        let (named, found) = (names(handlers), names(exported));
+        if named != found {
+            return bad(format!(
+                "handlers are {named:?}, and the component exports {found:?}"
+            ));
+        }
+    }
+    match &manifest.config_schema {
+        Some(file) if !has_schema => bad(format!(
+            "config_schema is {file:?}, and the component carries no section {SCHEMA_SECTION}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A name such as `wxhost:plugin/kv@0.1.0`, taken apart.

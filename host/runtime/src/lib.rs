@@ -10,7 +10,7 @@
 //! Where to look:
 //!
 //! * [`engine_config`] holds every setting of the sandbox, with its reason;
-//! * `check` refuses, `compile` compiles in a child process, `native` keeps native code on disk, `loaded`
+//! * `check` refuses (`manifest` is what a plugin says of itself), `compile` compiles in a child process, `native` keeps native code on disk, `loaded`
 //!   keeps plugins in memory, `foundry` ties these together;
 //! * `call` runs an event; `permits` says when, `limits` how much; `outcome` measures what came of it,
 //!   `failure` names what went wrong;
@@ -30,6 +30,7 @@ mod imports;
 mod limits;
 mod loaded;
 mod log;
+mod manifest;
 mod native;
 mod outcome;
 mod permits;
@@ -59,6 +60,7 @@ pub use failure::{Failure, FailureCode};
 pub use foundry::LoadError;
 pub use limits::CallLimits;
 pub use log::{LogLevel, LogLine, PluginLog};
+pub use manifest::{InvalidGrant, Manifest, Origin, PathPrefix, Wanted, is_plain_path};
 pub use permits::TenantPermits;
 pub use plugin::{Handler, Plugin};
 pub use runtime::{Runtime, RuntimeError, RuntimeSettings};

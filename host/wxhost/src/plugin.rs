@@ -174,6 +174,7 @@ async fn check(file: &Path, config: Option<&str>, connection: &Connection) -> Re
     let found = json!({
         "digest": checked.digest.to_string(),
         "handlers": handlers,
+        "manifest": checked.manifest,
         "imports": checked.imports,
         "size": checked.component.len(),
         "config_schema": checked.config_schema.is_some(),

@@ -69,7 +69,11 @@ impl CallbackHandler for Desk {
     }
 }
 
-wxhost_sdk::register!(Desk, config_schema = include_str!("../schema.json"));
+wxhost_sdk::register!(
+    Desk,
+    manifest = include_str!("../plugin.toml"),
+    config_schema = include_str!("../schema.json"),
+);
 
 /// A user at the desk, for the n-th time.
 struct Visit<'e> {

@@ -11,7 +11,7 @@ impl CallbackHandler for Hello {
     }
 }
 
-wxhost_sdk::register!(Hello);
+wxhost_sdk::register!(Hello, manifest = include_str!("../plugin.toml"));
 
 #[cfg(test)]
 mod tests {

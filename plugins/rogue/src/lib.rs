@@ -2,14 +2,15 @@
 //! it echoes.
 
 use std::hint::black_box;
+use wxhost_sdk::message::{CustomerMessage, TemplateMessage};
 use wxhost_sdk::prelude::*;
-use wxhost_sdk::{random, time};
+use wxhost_sdk::{AttributeChange, Effect, egress, random, time, wechat_api};
 
 /// Does whatever the text says.
 pub struct Rogue;
 
 impl CallbackHandler for Rogue {
-    fn on_text(_: &Event, text: &Text) -> Result {
+    fn on_text(event: &Event, text: &Text) -> Result {
         let (verb, argument) = text.content.split_once(' ').unwrap_or((&text.content, ""));
         let number = || argument.parse::<u64>();
         match verb {
@@ -90,12 +91,97 @@ impl CallbackHandler for Rogue {
                 Reply::text(String::from_utf8(before.unwrap_or_default())?).into()
             }
             "state" => Reply::text(state().to_string()).into(),
-            _ => Reply::text(&text.content).into(),
+            _ => reach_out(event, verb, argument)
+                .unwrap_or_else(|| Reply::text(&text.content).into()),
         }
     }
 }
 
-wxhost_sdk::register!(Rogue);
+wxhost_sdk::register!(Rogue, manifest = include_str!("../plugin.toml"));
+
+/// Leaves the host, speaks to people or notes something of them; nothing if the verb is none of that.
+fn reach_out(event: &Event, verb: &str, argument: &str) -> Option<Result> {
+    let result = match verb {
+        // What leaves the host, and where it must not go.
+        "api" => show(wechat_api::call(&get_request(argument))),
+        "api-denied" => show(wechat_api::call(&get_request("/cgi-bin/token"))),
+        "api-flood" => loop {
+            black_box(wechat_api::menu().is_ok());
+        },
+        "user" => show(wechat_api::user_info(argument)),
+        "menu" => show(wechat_api::menu()),
+        "quota" => show(wechat_api::quota(argument)),
+        "fetch" => fetch(argument),
+        "fetch-loopback" => fetch("http://127.0.0.1:6379/"),
+        "fetch-mapped" => fetch("http://[::ffff:127.0.0.1]:6379/"),
+        "fetch-metadata" => fetch("http://169.254.169.254/latest/meta-data/"),
+        "fetch-secret" => {
+            let secret = config::secret("api-key").unwrap_or_default();
+            let request = egress::Request::get(argument).header("authorization", secret);
+            show(request.send().map(|answer| answer.status))
+        }
+        "fetch-flood" => loop {
+            black_box(egress::Request::get("https://example.com/").send().is_ok());
+        },
+
+        // People, and what is said to them.
+        "contact" => show(contacts::get(argument)),
+        "send" => {
+            let message = CustomerMessage::text(&event.open_id, argument);
+            Ok(Outcome::reply(Reply::text("sent")).send(message))
+        }
+        // More than an outcome may hold.
+        "send-many" => Ok((0..100).fold(Outcome::none(), |outcome, n: u32| {
+            outcome.send(CustomerMessage::text(&event.open_id, n.to_string()))
+        })),
+        "send-nobody" => Ok(Outcome::none().send(CustomerMessage::text("o 1", "hello"))),
+        "template" => {
+            let message = TemplateMessage::new(&event.open_id, argument);
+            let message = message.field("first", "hello");
+            Ok(Outcome::reply(Reply::text("sent")).send(message))
+        }
+        "tag" => {
+            let tag = argument.parse().unwrap_or_default();
+            Ok(Outcome::reply(Reply::text("tagged")).tag(&event.open_id, [tag]))
+        }
+        "remark" => Ok(Outcome::reply(Reply::text("noted")).remark(&event.open_id, argument)),
+        "note" => Ok(
+            Outcome::reply(Reply::text("noted")).effect(Effect::SetAttributes(AttributeChange {
+                open_id: event.open_id.clone(),
+                attributes: argument.to_owned(),
+            })),
+        ),
+        "opt-out" => Ok(Outcome::reply(Reply::text("bye")).opt_out(&event.open_id, true)),
+        _ => return None,
+    };
+    Some(result)
+}
+
+/// Answers with what came of something, error or not.
+fn show<T: std::fmt::Debug>(result: T) -> Result {
+    Reply::text(format!("{result:?}")).into()
+}
+
+/// A GET of WeChat's API.
+fn get_request(path: &str) -> wechat_api::Request {
+    wechat_api::Request {
+        method: wechat_api::Method::Get,
+        path: path.to_owned(),
+        query: Vec::new(),
+        body: String::new(),
+    }
+}
+
+/// Answers with the body that an address gives, or the error.
+fn fetch(url: &str) -> Result {
+    let answer = egress::Request::get(url).send();
+    show(answer.map(|answer| {
+        (
+            answer.status,
+            String::from_utf8_lossy(&answer.body).into_owned(),
+        )
+    }))
+}
 
 /// Keeps the processor busy for some milliseconds.
 fn sleep(ms: u64) {
@@ -169,6 +255,16 @@ mod tests {
         check("count", Some("8"));
         check("config", Some("{}"));
         check("bad-key", None);
+        check(
+            "api-denied",
+            Some("Err(Error::NotGranted(\"/cgi-bin/token\"))"),
+        );
+        check(
+            "fetch-loopback",
+            Some("Err(Error::NotGranted(\"127.0.0.1:6379\"))"),
+        );
+        check("contact oNobody", Some("Ok(None)"));
+        check("send hello", Some("sent"));
     }
 
     #[test]

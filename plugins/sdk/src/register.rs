@@ -1,6 +1,6 @@
 //! The door of a plugin: what the host calls, and what it reads without calling.
 
-/// Makes a type the plugin of this crate: exports its handler and embeds the crate's name and version.
+/// Makes a type the plugin of this crate: exports its handler and embeds its manifest.
 ///
 /// ```
 /// use wxhost_sdk::prelude::*;
@@ -17,11 +17,15 @@
 /// # fn main() {}
 /// ```
 ///
+/// A plugin that wants more than the name and the version of its crate to be known writes a `plugin.toml`
+/// and names it: `register!(Parrot, manifest = include_str!("../plugin.toml"))`. It is what asks for
+/// WeChat's API and for other systems; see `wit/README.md`.
+///
 /// A plugin with settings gives their JSON Schema too, and the host refuses a deployment whose settings
 /// break it: `register!(Parrot, config_schema = include_str!("schema.json"))`.
 #[macro_export]
 macro_rules! register {
-    ($plugin:ty $(, config_schema = $schema:expr)? $(,)?) => {
+    ($plugin:ty $(, manifest = $manifest:expr)? $(, config_schema = $schema:expr)? $(,)?) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             struct Component;
@@ -36,10 +40,7 @@ macro_rules! register {
 
             $crate::bindings::export_callback_handler!(Component with_types_in $crate::bindings);
 
-            $crate::embed_section!("wxhost:plugin", ::core::concat!(
-                "{\"name\":\"", ::core::env!("CARGO_PKG_NAME"),
-                "\",\"version\":\"", ::core::env!("CARGO_PKG_VERSION"), "\"}",
-            ));
+            $crate::embed_section!("wxhost:plugin", $crate::manifest_text!($($manifest)?));
             $($crate::embed_section!("wxhost:config-schema", $schema);)?
         };
 
@@ -48,8 +49,27 @@ macro_rules! register {
         const _: () = {
             const _: fn(&$crate::Event) -> $crate::Result =
                 <$plugin as $crate::CallbackHandler>::handle;
+            $(const _: &str = $manifest;)?
             $(const _: &str = $schema;)?
         };
+    };
+}
+
+/// The manifest as it was given, or one of the crate's name and version.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! manifest_text {
+    () => {
+        ::core::concat!(
+            "name = \"",
+            ::core::env!("CARGO_PKG_NAME"),
+            "\"\nversion = \"",
+            ::core::env!("CARGO_PKG_VERSION"),
+            "\"\n",
+        )
+    };
+    ($text:expr) => {
+        $text
     };
 }
 

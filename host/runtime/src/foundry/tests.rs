@@ -150,17 +150,82 @@ async fn one_that_does_not_fit_into_the_pool_is_refused() {
     }
 }
 
+/// A good guest with a custom section; its text must be short enough for one byte of length.
+fn with_section(mut wasm: Vec<u8>, name: &str, text: &str) -> Vec<u8> {
+    let length = 1 + name.len() + text.len();
+    assert!(length < 128, "{length}");
+    wasm.extend([0, length as u8, name.len() as u8]);
+    wasm.extend(name.bytes().chain(text.bytes()));
+    wasm
+}
+
+fn with_manifest(text: &str) -> Vec<u8> {
+    with_section(guest("(i32.const 1024)"), "wxhost:plugin", text)
+}
+
+#[tokio::test]
+async fn a_manifest_comes_with_its_component() {
+    let text = "name='a'\nversion='1'\nhandlers=['callback']\n[grants]\napi=['/cgi-bin/tags/']";
+    let bench = bench();
+    let checked = bench.runtime.check(with_manifest(text)).await.unwrap();
+    let manifest = checked.manifest.unwrap();
+    assert_eq!(
+        (manifest.name.as_str(), manifest.grants.api.len()),
+        ("a", 1)
+    );
+    // Around the component, it counts before the one inside.
+    let outer = with_section(checked.component, "wxhost:plugin", "name='b'\nversion='2'");
+    let checked = bench.runtime.check(outer).await.unwrap();
+    assert_eq!(checked.manifest.unwrap().name, "b");
+    let plain = bench.runtime.check(guest("(i32.const 1024)")).await;
+    assert_eq!(plain.unwrap().manifest, None);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_wrong_is_refused_and_named() {
+    for (text, named) in [
+        ("{}", "section wxhost:plugin"),
+        ("name='a'\nversion='1'\ngrant=1", "unknown field `grant`"),
+        (
+            "name='a'\nversion='1'\nhandlers=[]",
+            "the component exports {\"callback\"}",
+        ),
+        (
+            "name='a'\nversion='1'\nconfig_schema='s.json'",
+            "config_schema is \"s.json\"",
+        ),
+        (
+            "name='a'\nversion='1'\n[grants]\negress=['*']",
+            "\"*\" is not an origin",
+        ),
+    ] {
+        let error = refusal(with_manifest(text)).await;
+        assert_eq!(error.code(), "bad-manifest", "{text}: {error}");
+        assert!(error.to_string().contains(named), "{text}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_instance_that_is_not_offered_is_refused() {
+    for name in [
+        "wasi:sockets/tcp@0.2.0",
+        "wasi:http/types@0.2.0",
+        "wxhost:plugin/shell@0.1.0",
+        "wxhost:plugin/callback-handler@0.1.0",
+        "a:b/c",
+        "a:b/c@1.0.0",
+        "evil",
+    ] {
+        let text = format!(r#"(component (import "{name}" (instance)))"#);
+        let error = refusal(component(&text)).await;
+        assert_eq!(error.code(), "import-not-offered", "{name}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_schema_that_is_not_json_is_refused() {
-    let with_schema = |schema: &str| {
-        let mut module = guest("(i32.const 1024)");
-        let name = "wxhost:config-schema";
-        module.push(0);
-        module.push(u8::try_from(1 + name.len() + schema.len()).unwrap());
-        module.push(u8::try_from(name.len()).unwrap());
-        module.extend(name.bytes().chain(schema.bytes()));
-        module
-    };
+    let with_schema =
+        |schema: &str| with_section(guest("(i32.const 1024)"), "wxhost:config-schema", schema);
     let good = bench()
         .runtime
         .check(with_schema(r#"{"type":"object"}"#))

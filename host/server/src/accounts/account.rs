@@ -4,7 +4,9 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use wxhost_runtime::{AccountInfo, CallLimits, Digest, Handler, TenantPermits, account};
+use wxhost_runtime::{
+    AccountInfo, CallLimits, Digest, Handler, Manifest, TenantPermits, Wanted, account,
+};
 use wxhost_wechat::{
     envelope::{CallbackKeys, Mode, Receiver, ReceiverSettings},
     id::{AppId, OriginalId},
@@ -324,6 +326,8 @@ pub struct Deployment {
     pub limits: CallLimits,
     /// What the component handles.
     pub handlers: Vec<Handler>,
+    /// What the plugin asks for; a call gets of it what the operator grants.
+    pub wanted: Wanted,
 }
 
 impl fmt::Debug for Deployment {
@@ -354,8 +358,15 @@ impl Deployment {
             // The host's maxima may have come down since.
             limits: limits.clamp(),
             handlers: handlers_of(&row.handlers).map_err(column("handlers"))?,
+            wanted: wanted_of(row.manifest.as_deref()).map_err(column("manifest"))?,
         })
     }
+}
+
+/// What a stored manifest asks for.
+fn wanted_of(stored: Option<&str>) -> Result<Wanted, serde_json::Error> {
+    let manifest = stored.map(serde_json::from_str::<Manifest>).transpose()?;
+    Ok(manifest.map(|manifest| manifest.grants).unwrap_or_default())
 }
 
 /// The handlers in a stored list. A newer host may have stored kinds that this one does not know.

@@ -21,6 +21,8 @@ pub struct DeploymentRow {
     pub created_at: i64,
     /// The handlers of the component, as JSON.
     pub handlers: String,
+    /// The component's manifest, as JSON.
+    pub manifest: Option<String>,
     /// Bytes of the component.
     pub size: i64,
 }
@@ -107,7 +109,7 @@ pub async fn find(
     version: i64,
 ) -> Result<Option<DeploymentRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT d.*, p.handlers, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
+        "SELECT d.*, p.handlers, p.manifest, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
          WHERE d.app_id = $1 AND d.version = $2",
     )
     .bind(app_id)
@@ -122,7 +124,7 @@ pub async fn active_changed_after(
     revision: i64,
 ) -> Result<Vec<DeploymentRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT d.*, p.handlers, p.size FROM accounts a \
+        "SELECT d.*, p.handlers, p.manifest, p.size FROM accounts a \
          JOIN deployments d ON d.app_id = a.app_id AND d.version = a.active_version \
          JOIN plugins p ON p.digest = d.digest WHERE a.revision > $1",
     )
@@ -139,7 +141,7 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<DeploymentRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT d.*, p.handlers, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
+        "SELECT d.*, p.handlers, p.manifest, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
          WHERE d.app_id = $1 AND d.version < $2 ORDER BY d.version DESC LIMIT $3",
     )
     .bind(app_id)

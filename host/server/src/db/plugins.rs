@@ -15,15 +15,19 @@ pub struct PluginRow<'a> {
     pub imports: &'a str,
     /// The JSON Schema of its settings.
     pub config_schema: Option<&'a str>,
+    /// Its manifest, as JSON.
+    pub manifest: Option<&'a str>,
     /// Unix milliseconds.
     pub created_at: i64,
 }
 
-/// Stores a component unless it is there.
+/// Stores a component unless it is there. One that was stored by a host that did not read manifests gets
+/// its own.
 pub async fn insert(change: &mut Change, plugin: &PluginRow<'_>) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO plugins (digest, component, size, handlers, imports, config_schema, \
-         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (digest) DO NOTHING",
+         manifest, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (digest) DO UPDATE SET manifest = excluded.manifest",
     )
     .bind(plugin.digest)
     .bind(plugin.component)
@@ -31,6 +35,7 @@ pub async fn insert(change: &mut Change, plugin: &PluginRow<'_>) -> Result<(), D
     .bind(plugin.handlers)
     .bind(plugin.imports)
     .bind(plugin.config_schema)
+    .bind(plugin.manifest)
     .bind(plugin.created_at)
     .execute(change.connection())
     .await?;
@@ -61,6 +66,7 @@ mod tests {
                     handlers: "[]",
                     imports: "[]",
                     config_schema: None,
+                    manifest: None,
                     created_at,
                 };
                 let mut change = db.change().await.unwrap();

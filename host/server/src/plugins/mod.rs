@@ -211,12 +211,14 @@ impl Plugins {
         let digest = checked.digest.to_string();
         let now = Clock.now_ms();
         let handlers: Vec<&str> = checked.handlers.iter().map(|h| h.as_str()).collect();
+        let manifest = checked.manifest.as_ref().map(|manifest| to_json(manifest));
         let plugin = PluginRow {
             digest: &digest,
             component: &checked.component,
             handlers: &to_json(&handlers),
             imports: &to_json(&checked.imports),
             config_schema: checked.config_schema.as_deref(),
+            manifest: manifest.as_deref(),
             created_at: now,
         };
         let mut change = self.db.change().await?;

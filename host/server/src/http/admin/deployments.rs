@@ -51,6 +51,10 @@ pub(super) struct Deployment {
     digest: String,
     /// What the component handles.
     handlers: Vec<String>,
+    /// What the plugin says of itself and asks for; absent when it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    manifest: Option<Box<RawValue>>,
     /// Bytes of the component.
     size: i64,
     /// The plugin's settings.
@@ -184,6 +188,11 @@ fn view(row: DeploymentRow, active: bool) -> Result<Deployment, ApiError> {
         version: row.version,
         digest: row.digest,
         handlers: handlers.iter().map(|h| h.as_str().to_owned()).collect(),
+        manifest: row
+            .manifest
+            .map(RawValue::from_string)
+            .transpose()
+            .map_err(ApiError::internal)?,
         size: row.size,
         config: RawValue::from_string(row.config).map_err(ApiError::internal)?,
         limits: RawValue::from_string(row.limits).map_err(ApiError::internal)?,

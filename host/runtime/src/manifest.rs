@@ -1,0 +1,520 @@
+//! What a plugin says of itself: `plugin.toml`, carried in the component as a custom section.
+//!
+//! It asks for grants, it never gives any: what a call may reach is what the manifest asks for *and* the
+//! operator grants.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Handler;
+
+/// The largest manifest, in bytes.
+const MAX_MANIFEST_BYTES: usize = 16 << 10;
+/// The longest name, version or file name, in bytes.
+const MAX_LABEL_BYTES: usize = 128;
+/// The most entries of a list of grants.
+const MAX_GRANTS: usize = 64;
+/// The longest path prefix or origin, in bytes.
+const MAX_GRANT_BYTES: usize = 256;
+
+/// A plugin's manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What the plugin calls itself. Shown, never relied on.
+    pub name: String,
+    /// Its author's version.
+    pub version: String,
+    /// What it handles. If given, it must be what the component exports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handlers: Option<Vec<Handler>>,
+    /// The file of its settings' JSON Schema. If given, the component must carry a schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<String>,
+    /// What it asks for.
+    #[serde(default)]
+    pub grants: Wanted,
+}
+
+/// What a plugin asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wanted {
+    /// Prefixes of paths of WeChat's API.
+    pub api: Vec<PathPrefix>,
+    /// Origins of the tenant's own systems.
+    pub egress: Vec<Origin>,
+}
+
+impl Manifest {
+    /// Reads `plugin.toml`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_MANIFEST_BYTES {
+            return Err(format!("it has more than {MAX_MANIFEST_BYTES} bytes"));
+        }
+        let manifest: Self =
+            toml::from_str(text).map_err(|error| error.message().trim().to_owned())?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let labels = [
+            ("name", Some(&self.name)),
+            ("version", Some(&self.version)),
+            ("config_schema", self.config_schema.as_ref()),
+        ];
+        for (key, label) in labels {
+            if label.is_some_and(|label| !is_label(label)) {
+                return Err(format!(
+                    "{key} must be 1 to {MAX_LABEL_BYTES} bytes without control characters"
+                ));
+            }
+        }
+        let Wanted { api, egress } = &self.grants;
+        for (key, count) in [("grants.api", api.len()), ("grants.egress", egress.len())] {
+            if count > MAX_GRANTS {
+                return Err(format!(
+                    "{key} has {count} entries; {MAX_GRANTS} are allowed"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=MAX_LABEL_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// A text that is no path prefix or no origin. Names it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {wanted}")]
+pub struct InvalidGrant {
+    text: String,
+    wanted: &'static str,
+}
+
+/// The beginning of paths of WeChat's API, such as `/cgi-bin/tags/`: whole segments of letters, digits,
+/// `-` and `_`. A slash at the end makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PathPrefix(String);
+
+impl PathPrefix {
+    /// Whether a path is this one, or one below it. Only paths in plain form are: nothing is decoded,
+    /// resolved or folded, so nothing can mean one thing here and another at WeChat's.
+    pub fn covers(&self, path: &str) -> bool {
+        is_plain_path(path) && self.covers_plain(path)
+    }
+
+    /// Whether all that `other` covers is covered.
+    pub fn covers_prefix(&self, other: &Self) -> bool {
+        self.covers_plain(other.as_path())
+    }
+
+    fn covers_plain(&self, path: &str) -> bool {
+        let below = path.strip_prefix(self.as_path());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Without the slash at the end.
+    pub fn as_path(&self) -> &str {
+        self.0.strip_suffix('/').unwrap_or(&self.0)
+    }
+}
+
+/// Whether a path is one of whole segments of letters, digits, `-` and `_`, with no slash at the end.
+pub fn is_plain_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_segment = |segment: &str| !segment.is_empty() && segment.bytes().all(is_plain);
+    path.strip_prefix('/')
+        .is_some_and(|path| path.split('/').all(is_segment))
+}
+
+impl FromStr for PathPrefix {
+    type Err = InvalidGrant;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let path = text.strip_suffix('/').unwrap_or(text);
+        if is_plain_path(path) && text.len() <= MAX_GRANT_BYTES {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidGrant {
+            text: text.chars().take(MAX_GRANT_BYTES).collect(),
+            wanted: "a path prefix such as /cgi-bin/tags/, of letters, digits, - and _",
+        })
+    }
+}
+
+/// A scheme, a host and a port: `https://erp.example.com`, `http://10.1.2.3:8080`,
+/// `https://[2001:db8::1]`. Without a port it is the scheme's own. The host `*` is any host, and the port
+/// `*` any port; a host `*` without a port is any host on any port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Origin {
+    text: String,
+    tls: bool,
+    host: Option<String>,
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Whether it is this scheme, host and port. The host in its connected form: lower case, IPv6 in
+    /// brackets.
+    pub fn covers(&self, tls: bool, host: &str, port: u16) -> bool {
+        self.tls == tls
+            && self.host.as_deref().is_none_or(|given| given == host)
+            && self.port.is_none_or(|given| given == port)
+    }
+
+    /// Whether all that `other` covers is covered.
+    pub fn covers_origin(&self, other: &Self) -> bool {
+        self.tls == other.tls
+            && (self.host.is_none() || self.host == other.host)
+            && (self.port.is_none() || self.port == other.port)
+    }
+
+    /// Whether it names one host: `*` does not.
+    pub fn names_a_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (tls, rest) = match text.split_once("://")? {
+            ("https", rest) => (true, rest),
+            ("http", rest) => (false, rest),
+            _ => return None,
+        };
+        // The colons of an IPv6 address are inside its brackets.
+        let after_host = rest.rfind(']').map_or(0, |bracket| bracket + 1);
+        let (host, port) = match rest.get(after_host..)?.find(':') {
+            Some(colon) => {
+                let (host, port) = rest.split_at(after_host + colon);
+                (host, Some(&port[1..]))
+            }
+            None => (rest, None),
+        };
+        let own = if tls { 443 } else { 80 };
+        let port = match port {
+            Some("*") => None,
+            Some(digits) => Some(number(digits)?),
+            None if host == "*" => None,
+            None => Some(own),
+        };
+        if host != "*" && !is_host(host) {
+            return None;
+        }
+        Some(Self {
+            text: text.to_owned(),
+            tls,
+            host: (host != "*").then(|| host.to_owned()),
+            port,
+        })
+    }
+}
+
+/// A port as it is usually written: no sign, no zero before it, not 0.
+fn number(digits: &str) -> Option<u16> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// Whether a text is a host in the form in which it is connected to.
+fn is_host(text: &str) -> bool {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    if let Some(bare) = bare {
+        // In the one shortest form, as connections show it.
+        return bare
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|address| address.to_string() == bare);
+    }
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let mut labels = text.split('.');
+    labels.all(|label| (1..=63).contains(&label.len()) && label.bytes().all(is_plain))
+}
+
+impl FromStr for Origin {
+    type Err = InvalidGrant;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let origin = Self::parse(text).filter(|_| text.len() <= MAX_GRANT_BYTES);
+        origin.ok_or_else(|| InvalidGrant {
+            text: text.chars().take(MAX_GRANT_BYTES).collect(),
+            wanted: "an origin such as https://erp.example.com or http://erp.example.com:8080, in lower \
+                     case, without a path",
+        })
+    }
+}
+
+macro_rules! as_text {
+    ($type:ty, $field:tt) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.$field)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidGrant;
+
+            fn try_from(text: String) -> Result<Self, InvalidGrant> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(grant: $type) -> Self {
+                grant.$field
+            }
+        }
+    };
+}
+
+as_text!(PathPrefix, 0);
+as_text!(Origin, text);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+        name = "desk"
+        version = "1.2.3"
+        handlers = ["callback"]
+        config_schema = "schema.json"
+        [grants]
+        api = ["/cgi-bin/tags/", "/cgi-bin/user/info"]
+        egress = ["https://erp.example.com"]
+    "#;
+
+    #[test]
+    fn a_whole_manifest_is_read_and_survives_its_json_form() {
+        let manifest = Manifest::parse(WHOLE).unwrap();
+        assert_eq!(
+            manifest.handlers.as_deref(),
+            Some([Handler::Callback].as_slice())
+        );
+        assert_eq!(manifest.grants.api.len(), 2);
+        let json = serde_json::to_string(&manifest).unwrap();
+        assert!(
+            json.contains(r#""egress":["https://erp.example.com"]"#),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+        let short = Manifest::parse("name = \"a\"\nversion = \"1\"").unwrap();
+        assert_eq!((short.handlers, short.grants), (None, Wanted::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_manifest_is_named() {
+        let long = format!(
+            "name = \"a\"\nversion = \"1\"\n#{}",
+            "x".repeat(MAX_MANIFEST_BYTES)
+        );
+        let many = format!("[grants]\napi = [{}]", "\"/a\",".repeat(65));
+        for (text, named) in [
+            ("name = \"a\"", "missing field `version`"),
+            ("name = \"\"\nversion = \"1\"", "name must be 1 to 128"),
+            ("name = \"a\\nb\"\nversion = \"1\"", "name must be 1 to 128"),
+            ("nmae = \"a\"", "unknown field `nmae`"),
+            ("handlers = [\"push\"]", "unknown variant `push`"),
+            ("[grants]\nurls = []", "unknown field `urls`"),
+            (
+                "[grants]\napi = [\"cgi-bin\"]",
+                "\"cgi-bin\" is not a path prefix",
+            ),
+            (
+                "[grants]\negress = [\"erp.example.com\"]",
+                "\"erp.example.com\" is not an origin",
+            ),
+            (&many, "grants.api has 65 entries"),
+            (&long, "more than 16384 bytes"),
+            ("name = [[[", "invalid"),
+        ] {
+            let whole = if text.contains("name") || text.contains("nmae") {
+                text.to_owned()
+            } else {
+                format!("name = \"a\"\nversion = \"1\"\n{text}")
+            };
+            let reason = Manifest::parse(&whole).unwrap_err();
+            assert!(reason.contains(named), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_whole_segments() {
+        let tags: PathPrefix = "/cgi-bin/tags/".parse().unwrap();
+        let info: PathPrefix = "/cgi-bin/user/info".parse().unwrap();
+        for (prefix, path, covered) in [
+            (&tags, "/cgi-bin/tags/get", true),
+            (&tags, "/cgi-bin/tags/members/batchtagging", true),
+            (&tags, "/cgi-bin/tags", true),
+            (&tags, "/cgi-bin/tagsx", false),
+            (&tags, "/cgi-bin/tag", false),
+            (&tags, "/cgi-bin/user/get", false),
+            (&tags, "/CGI-BIN/tags/get", false),
+            (&info, "/cgi-bin/user/info", true),
+            (&info, "/cgi-bin/user/info/batchget", true),
+            (&info, "/cgi-bin/user/infox", false),
+        ] {
+            assert_eq!(prefix.covers(path), covered, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_could_mean_another_is_covered_by_nothing() {
+        let prefix: PathPrefix = "/cgi-bin".parse().unwrap();
+        assert!(prefix.covers("/cgi-bin/tags/get"));
+        for path in [
+            "/cgi-bin//token",
+            "//cgi-bin/token",
+            "/cgi-bin/./token",
+            "/cgi-bin/tags/../token",
+            "/cgi-bin/tags/..",
+            "/cgi-bin/%74oken",
+            "/cgi-bin/tags%2fget",
+            "/cgi-bin/tags/%2e%2e/token",
+            "/cgi-bin/tags\\..\\token",
+            "/cgi-bin/tags/get?x=1",
+            "/cgi-bin/tags/get#x",
+            "/cgi-bin/tags/get;x",
+            "/cgi-bin/tags/get/",
+            "/cgi-bin/token.",
+            "/cgi-bin/token\u{0}",
+            "/cgi-bin/tоken",
+            "cgi-bin/tags/get",
+            "https://evil.example/cgi-bin/tags/get",
+            "",
+        ] {
+            assert!(!prefix.covers(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn prefixes_that_cannot_be_meant_are_refused() {
+        for text in [
+            "", "/", "//", "cgi-bin/", "/a//b", "/a/*", "/a/..", "/a b", "/a?b", "/%61",
+        ] {
+            assert!(text.parse::<PathPrefix>().is_err(), "{text}");
+        }
+        assert!(
+            format!("/{}", "a".repeat(256))
+                .parse::<PathPrefix>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn an_origin_covers_its_scheme_host_and_port() {
+        for (origin, tls, host, port, covered) in [
+            (
+                "https://erp.example.com",
+                true,
+                "erp.example.com",
+                443,
+                true,
+            ),
+            (
+                "https://erp.example.com",
+                true,
+                "erp.example.com",
+                8443,
+                false,
+            ),
+            (
+                "https://erp.example.com",
+                false,
+                "erp.example.com",
+                443,
+                false,
+            ),
+            (
+                "https://erp.example.com",
+                true,
+                "erp.example.com.",
+                443,
+                false,
+            ),
+            (
+                "https://erp.example.com",
+                true,
+                "evil.erp.example.com",
+                443,
+                false,
+            ),
+            ("https://erp.example.com", true, "example.com", 443, false),
+            (
+                "http://erp.example.com:8080",
+                false,
+                "erp.example.com",
+                8080,
+                true,
+            ),
+            (
+                "http://erp.example.com:*",
+                false,
+                "erp.example.com",
+                9,
+                true,
+            ),
+            ("http://erp.example.com:*", false, "evil.example", 9, false),
+            (
+                "https://[2001:db8::1]:444",
+                true,
+                "[2001:db8::1]",
+                444,
+                true,
+            ),
+            ("https://*", true, "any.example", 8443, true),
+            ("https://*", false, "any.example", 80, false),
+            ("https://*:443", true, "any.example", 8443, false),
+        ] {
+            let parsed: Origin = origin.parse().unwrap();
+            assert_eq!(
+                parsed.covers(tls, host, port),
+                covered,
+                "{origin} {host}:{port}"
+            );
+        }
+    }
+
+    #[test]
+    fn origins_that_cannot_be_meant_are_refused() {
+        for text in [
+            "",
+            "erp.example.com",
+            "HTTPS://erp.example.com",
+            "ftp://erp.example.com",
+            "https://",
+            "https://Erp.example.com",
+            "https://erp.example.com.",
+            "https://erp..example.com",
+            "https://erp.example.com/",
+            "https://erp.example.com/path",
+            "https://erp.example.com?x",
+            "https://user@erp.example.com",
+            "https://user:word@erp.example.com",
+            "https://erp.example.com:",
+            "https://erp.example.com:0",
+            "https://erp.example.com:+1",
+            "https://erp.example.com:0443",
+            "https://erp.example.com:65536",
+            "https://*.example.com",
+            "https://[::1",
+            "https://[0:0:0:0:0:0:0:1]",
+            "https://[::1%25lo]",
+            "https://例子.中国",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
+    }
+}
