@@ -211,7 +211,7 @@ impl Plugins {
         let digest = checked.digest.to_string();
         let now = Clock.now_ms();
         let handlers: Vec<&str> = checked.handlers.iter().map(|h| h.as_str()).collect();
-        let manifest = checked.manifest.as_ref().map(|manifest| to_json(manifest));
+        let manifest = checked.manifest.as_ref().map(to_json);
         let plugin = PluginRow {
             digest: &digest,
             component: &checked.component,
