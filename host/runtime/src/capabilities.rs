@@ -8,10 +8,9 @@ use crate::{AccountInfo, CacheError, KvEntry, KvError, KvPage, contacts, egress,
 /// method takes an account, so another tenant's data cannot even be named.
 ///
 /// Arguments have been checked before a method sees them: keys are 1 to 256 bytes without control
-/// characters (a prefix may be empty), open ids are 1 to 128 printable ASCII characters, calls of
-/// WeChat's API keep the limits of `wit/`, numbers are clamped; a request to another system comes as it is.
-/// Reads are counted by the runtime; implementations need not. What the runtime cannot know, they must:
-/// whether something is granted.
+/// characters (a prefix may be empty), open ids are 1 to 128 printable ASCII characters, and numbers
+/// are clamped. Reads are counted by the runtime; implementations need not. What the runtime cannot know is
+/// theirs to check: a call of WeChat's API and a request to another system come as the plugin made them.
 #[async_trait]
 pub trait Capabilities: Send + Sync {
     /// Public facts of the account.

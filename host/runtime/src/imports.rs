@@ -7,7 +7,6 @@ use std::task::Poll;
 use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::arguments::{check_call, check_path};
 use crate::bindings::CallbackPlugin;
 use crate::bindings::wxhost::plugin::log::Level;
 use crate::bindings::wxhost::plugin::{
@@ -205,9 +204,6 @@ impl wechat_api::Host for CallState {
         cgi_path: String,
     ) -> wasmtime::Result<Result<wechat_api::Quota, wechat_api::Error>> {
         self.reads.api_call(&self.limits)?;
-        if let Err(reason) = check_path("cgi-path", &cgi_path) {
-            return Ok(Err(wechat_api::Error::InvalidArgument(reason)));
-        }
         Ok(waiting(&mut self.cpu, self.capabilities.quota(&cgi_path)).await)
     }
 
@@ -216,9 +212,6 @@ impl wechat_api::Host for CallState {
         request: wechat_api::Request,
     ) -> wasmtime::Result<Result<String, wechat_api::Error>> {
         self.reads.api_call(&self.limits)?;
-        if let Err(reason) = check_call(&request) {
-            return Ok(Err(wechat_api::Error::InvalidArgument(reason)));
-        }
         let answer = waiting(&mut self.cpu, self.capabilities.api_call(request)).await;
         if let Ok(answer) = &answer {
             self.reads.bytes(answer.len(), &self.limits)?;

@@ -14,9 +14,8 @@
 //!   keeps plugins in memory, `foundry` ties these together;
 //! * `call` runs an event; `permits` says when, `limits` how much; `outcome` measures what came of it,
 //!   `failure` names what went wrong;
-//! * `imports` and `wasi` are what a plugin may call, `arguments` what it may ask for there.
+//! * `imports` and `wasi` are what a plugin may call.
 
-mod arguments;
 mod bindings;
 mod call;
 mod capabilities;

@@ -154,7 +154,7 @@ impl FromStr for PathPrefix {
 }
 
 /// A scheme, a host and a port: `https://erp.example.com`, `http://10.1.2.3:8080`,
-/// `https://[2001:db8::1]`. Without a port it is the scheme's own. The host `*` is any host, and the port
+/// `https://[2001:db8::1]`. Without a scheme it is `https`, without a port the scheme's own. The host `*` is any host, and the port
 /// `*` any port; a host `*` without a port is any host on any port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -187,10 +187,11 @@ impl Origin {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (tls, rest) = match text.split_once("://")? {
-            ("https", rest) => (true, rest),
-            ("http", rest) => (false, rest),
-            _ => return None,
+        let (tls, rest) = match text.split_once("://") {
+            None => (true, text),
+            Some(("https", rest)) => (true, rest),
+            Some(("http", rest)) => (false, rest),
+            Some(_) => return None,
         };
         // The colons of an IPv6 address are inside its brackets.
         let after_host = rest.rfind(']').map_or(0, |bracket| bracket + 1);
@@ -333,8 +334,8 @@ mod tests {
                 "\"cgi-bin\" is not a path prefix",
             ),
             (
-                "[grants]\negress = [\"erp.example.com\"]",
-                "\"erp.example.com\" is not an origin",
+                "[grants]\negress = [\"ftp://a.b\"]",
+                "\"ftp://a.b\" is not an origin",
             ),
             (&many, "grants.api has 65 entries"),
             (&long, "more than 16384 bytes"),
@@ -416,6 +417,8 @@ mod tests {
     #[test]
     fn an_origin_covers_its_scheme_host_and_port() {
         for (origin, tls, host, port, covered) in [
+            ("erp.example.com", true, "erp.example.com", 443, true),
+            ("erp.example.com", false, "erp.example.com", 80, false),
             (
                 "https://erp.example.com",
                 true,
@@ -491,7 +494,6 @@ mod tests {
     fn origins_that_cannot_be_meant_are_refused() {
         for text in [
             "",
-            "erp.example.com",
             "HTTPS://erp.example.com",
             "ftp://erp.example.com",
             "https://",

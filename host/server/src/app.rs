@@ -281,6 +281,7 @@ impl Parts {
             keys: Arc::clone(&self.keys),
             records,
             sightings,
+            client: Arc::clone(&self.client),
             egress: Arc::clone(&self.egress),
             metrics: Arc::clone(&self.metrics),
             clock: Clock,

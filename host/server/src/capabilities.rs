@@ -2,53 +2,82 @@
 //!
 //! One value of [`CallCapabilities`] serves one run of a handler: account, settings and store are
 //! inside it, so a guest can't name another account's. Every durable read is noted with its version;
-//! `db::commit` checks the notes before it writes anything.
+//! `db::commit` checks the notes before it writes anything. What leaves the host is in [`api`] and
+//! [`fetch`].
+
+mod api;
+mod fetch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use wxhost_runtime::{
-    AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage, contacts, egress,
-    wechat_api,
+    AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage, contacts as wit,
+    egress, wechat_api,
 };
+use wxhost_wechat::id::OpenId;
 
+use self::api::Api;
 use crate::accounts::{Account, Deployment};
+use crate::client::Client;
 use crate::clock::Clock;
+use crate::contacts;
 use crate::db::commit::{Listing, ReadSet};
 use crate::db::{Database, kv, patiently};
+use crate::egress::{Egress, Sender, Target};
 use crate::store::Store;
+
+/// What the capabilities of one run are made of.
+pub struct CapabilityParts {
+    /// Whom the run is for.
+    pub account: Arc<Account>,
+    /// What runs.
+    pub deployment: Arc<Deployment>,
+    /// Where durable values are.
+    pub db: Database,
+    /// Where the cache is.
+    pub store: Store,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
+    /// Sends requests to the tenant's own systems.
+    pub egress: Arc<Egress>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// When the run ends.
+    pub deadline: Instant,
+}
 
 /// What one run of a handler may read.
 pub struct CallCapabilities {
-    account: Arc<Account>,
-    deployment: Arc<Deployment>,
-    db: Database,
-    store: Store,
-    clock: Clock,
+    parts: CapabilityParts,
     reads: Mutex<ReadSet>,
     database_away: AtomicBool,
 }
 
 impl CallCapabilities {
     /// Capabilities for one run, with nothing read yet.
-    pub fn new(
-        account: Arc<Account>,
-        deployment: Arc<Deployment>,
-        db: Database,
-        store: Store,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(parts: CapabilityParts) -> Self {
         Self {
-            account,
-            deployment,
-            db,
-            store,
-            clock,
+            parts,
             reads: Mutex::default(),
             database_away: AtomicBool::new(false),
         }
+    }
+
+    fn api(&self) -> Api<'_> {
+        Api {
+            client: &self.parts.client,
+            account: &self.parts.account,
+            wanted: &self.parts.deployment.wanted,
+            deadline: self.parts.deadline,
+        }
+    }
+
+    fn app_id(&self) -> &str {
+        self.parts.account.app_id.as_str()
     }
 
     /// What was read; taken out.
@@ -62,7 +91,7 @@ impl CallCapabilities {
     }
 
     fn away(&self, error: &dyn std::error::Error) -> KvError {
-        tracing::warn!(account.app_id = %self.account.app_id, error = %error, "a plugin's read failed");
+        tracing::warn!(account.app_id = %self.parts.account.app_id, error = %error, "a plugin's read failed");
         self.database_away.store(true, Ordering::Relaxed);
         KvError::Unavailable
     }
@@ -71,20 +100,20 @@ impl CallCapabilities {
 #[async_trait]
 impl Capabilities for CallCapabilities {
     fn account(&self) -> AccountInfo {
-        self.account.info.clone()
+        self.parts.account.info.clone()
     }
 
     fn config(&self) -> &str {
-        &self.deployment.config
+        &self.parts.deployment.config
     }
 
     fn secret(&self, name: &str) -> Option<String> {
-        let known = self.deployment.secrets.contains_key(name);
+        let known = self.parts.deployment.secrets.contains_key(name);
         known.then(|| format!("{{{{secret:{name}}}}}"))
     }
 
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
-        let read = kv::get(&self.db, self.account.app_id.as_str(), key);
+        let read = kv::get(&self.parts.db, self.app_id(), key);
         let entry = patiently(read).await.map_err(|error| self.away(&error))?;
         let version = entry.as_ref().map(|entry| entry.version);
         self.reads.lock().values.push((key.to_owned(), version));
@@ -97,8 +126,8 @@ impl Capabilities for CallCapabilities {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<KvPage, KvError> {
-        let app_id = self.account.app_id.as_str();
-        let page = match patiently(kv::list(&self.db, app_id, prefix, cursor, limit)).await {
+        let app_id = self.app_id();
+        let page = match patiently(kv::list(&self.parts.db, app_id, prefix, cursor, limit)).await {
             Ok(page) => page,
             Err(kv::ListError::InvalidCursor) => return Err(KvError::InvalidCursor),
             Err(kv::ListError::Database(error)) => return Err(self.away(&error)),
@@ -126,10 +155,7 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
-        let found = self
-            .store
-            .cache_get(self.account.app_id.as_str(), key)
-            .await;
+        let found = self.parts.store.cache_get(self.app_id(), key).await;
         found.map_err(|_| CacheError::Unavailable)
     }
 
@@ -139,45 +165,71 @@ impl Capabilities for CallCapabilities {
         value: Vec<u8>,
         ttl_seconds: u32,
     ) -> Result<(), CacheError> {
-        let app_id = self.account.app_id.as_str();
-        let kept = self.store.cache_set(app_id, key, value, ttl_seconds).await;
+        let app_id = self.app_id();
+        let kept = self
+            .parts
+            .store
+            .cache_set(app_id, key, value, ttl_seconds)
+            .await;
         kept.map_err(|_| CacheError::Unavailable)
     }
 
     async fn cache_delete(&self, key: &str) -> Result<(), CacheError> {
-        let forgotten = self
-            .store
-            .cache_delete(self.account.app_id.as_str(), key)
-            .await;
+        let forgotten = self.parts.store.cache_delete(self.app_id(), key).await;
         forgotten.map_err(|_| CacheError::Unavailable)
     }
 
-    async fn contact(&self, _: &str) -> Result<Option<contacts::Contact>, contacts::Error> {
-        Err(contacts::Error::Unavailable)
+    async fn contact(&self, open_id: &str) -> Result<Option<wit::Contact>, wit::Error> {
+        let open_id = OpenId::parse(open_id).map_err(|_| wit::Error::InvalidOpenId)?;
+        let read = contacts::get(&self.parts.db, self.app_id(), &open_id);
+        match patiently(read).await {
+            Ok(contact) => Ok(contact.map(contact_of)),
+            Err(error) => {
+                self.away(&error);
+                Err(wit::Error::Unavailable)
+            }
+        }
     }
 
-    async fn user_info(&self, _: &str) -> Result<wechat_api::User, wechat_api::Error> {
-        Err(wechat_api::Error::Unavailable)
+    async fn user_info(&self, open_id: &str) -> Result<wechat_api::User, wechat_api::Error> {
+        self.api().user(open_id).await
     }
 
     async fn menu(&self) -> Result<String, wechat_api::Error> {
-        Err(wechat_api::Error::Unavailable)
+        self.api().menu().await
     }
 
-    async fn quota(&self, _: &str) -> Result<wechat_api::Quota, wechat_api::Error> {
-        Err(wechat_api::Error::Unavailable)
+    async fn quota(&self, cgi_path: &str) -> Result<wechat_api::Quota, wechat_api::Error> {
+        self.api().quota(cgi_path).await
     }
 
     async fn api_call(&self, request: wechat_api::Request) -> Result<String, wechat_api::Error> {
-        Err(wechat_api::Error::NotGranted(request.path))
+        self.api().call(request).await
     }
 
     async fn fetch(&self, request: egress::Request) -> Result<egress::Response, egress::Error> {
-        Err(egress::Error::NotGranted(request.url))
+        let CapabilityParts {
+            account,
+            deployment,
+            ..
+        } = &self.parts;
+        let granted =
+            |target: &Target<'_>| account.grants.allows_egress(&deployment.wanted, target);
+        let sender = Sender {
+            tenant: &account.tenant.id,
+            granted: &granted,
+            secrets: &deployment.secrets,
+            deadline: self.parts.deadline,
+        };
+        let answer = self.parts.egress.fetch(sender, fetch::request_of(request));
+        answer
+            .await
+            .map(fetch::response_of)
+            .map_err(fetch::error_of)
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.now_ms()).unwrap_or_default()
+        u64::try_from(self.parts.clock.now_ms()).unwrap_or_default()
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -190,5 +242,31 @@ fn entry_of(entry: kv::Entry) -> KvEntry {
     KvEntry {
         value: entry.value,
         version: entry.version.unsigned_abs(),
+    }
+}
+
+fn contact_of(contact: contacts::Contact) -> wit::Contact {
+    // Times before 1970 are nobody's.
+    let ms = |at: i64| u64::try_from(at).unwrap_or_default();
+    let last = contact.last;
+    wit::Contact {
+        open_id: contact.open_id,
+        union_id: contact.union_id,
+        following: contact.following,
+        first_seen_ms: ms(contact.first_seen_at),
+        followed_ms: contact.followed_at.map(ms),
+        unfollowed_ms: contact.unfollowed_at.map(ms),
+        qr_scene: contact.qr_scene,
+        last: wit::Interactions {
+            message: last.message.map(ms),
+            menu: last.menu.map(ms),
+            scan: last.scan.map(ms),
+            follow: last.follow.map(ms),
+            payment: last.payment.map(ms),
+        },
+        tags: contact.tags,
+        remark: contact.remark,
+        attributes: contact.attributes,
+        opted_out: contact.opted_out_at.is_some(),
     }
 }

@@ -490,6 +490,7 @@ mod tests {
                 handlers: "[]",
                 imports: "[]",
                 config_schema: None,
+                manifest: None,
                 created_at: 1,
             };
             plugins::insert(&mut change, &plugin).await.unwrap();

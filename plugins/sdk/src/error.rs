@@ -114,7 +114,9 @@ fn fault_of<E: Any>(error: &E) -> Fault {
 fn fault_of_api(error: &wechat_api::Error) -> Fault {
     match error {
         wechat_api::Error::NotGranted(_) | wechat_api::Error::AccountBlocked(_) => Fault::Config,
-        wechat_api::Error::Refused(_) | wechat_api::Error::Unavailable => Fault::Dependency,
+        wechat_api::Error::Refused(_)
+        | wechat_api::Error::TooLarge
+        | wechat_api::Error::Unavailable => Fault::Dependency,
         wechat_api::Error::InvalidArgument(_) => Fault::Bug,
     }
 }

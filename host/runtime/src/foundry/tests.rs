@@ -195,8 +195,8 @@ async fn a_manifest_that_is_wrong_is_refused_and_named() {
             "config_schema is \"s.json\"",
         ),
         (
-            "name='a'\nversion='1'\n[grants]\negress=['*']",
-            "\"*\" is not an origin",
+            "name='a'\nversion='1'\n[grants]\negress=['ftp://a']",
+            "\"ftp://a\" is not an origin",
         ),
     ] {
         let error = refusal(with_manifest(text)).await;

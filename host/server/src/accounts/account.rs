@@ -15,7 +15,7 @@ use wxhost_wechat::{
 
 use crate::{
     db::{accounts::AccountRow, deployments::DeploymentRow, tenants::TenantRow},
-    grants::OperatorGrants,
+    grants::{Grants, OperatorGrants},
     random,
     seal::{MasterKeys, Place, SealError},
     tokens::Slots,
@@ -184,7 +184,7 @@ pub struct Account {
     /// What its owner must mend; nothing, as a rule.
     pub attention: Option<Attention>,
     /// What the operator lets its plugin reach.
-    pub grants: OperatorGrants,
+    pub grants: Grants,
     /// Origins whose pages may have JS-SDK signatures, such as `https://shop.example`.
     pub jssdk_origins: Vec<String>,
     /// Its access token and tickets, as this host holds them.
@@ -230,7 +230,7 @@ impl Account {
                 None => None,
                 Some(stored) => serde_json::from_str(stored).map_err(column("attention"))?,
             },
-            grants: serde_json::from_str(&row.grants).map_err(column("grants"))?,
+            grants: grants_of(&row.grants).map_err(column("grants"))?,
             jssdk_origins: serde_json::from_str(&row.jssdk_origins)
                 .map_err(column("jssdk_origins"))?,
             slots: Arc::default(),
@@ -363,8 +363,14 @@ impl Deployment {
     }
 }
 
+/// What a stored list grants.
+pub(crate) fn grants_of(stored: &str) -> Result<Grants, serde_json::Error> {
+    let said: OperatorGrants = serde_json::from_str(stored)?;
+    Ok(Grants::from(&said))
+}
+
 /// What a stored manifest asks for.
-fn wanted_of(stored: Option<&str>) -> Result<Wanted, serde_json::Error> {
+pub(crate) fn wanted_of(stored: Option<&str>) -> Result<Wanted, serde_json::Error> {
     let manifest = stored.map(serde_json::from_str::<Manifest>).transpose()?;
     Ok(manifest.map(|manifest| manifest.grants).unwrap_or_default())
 }

@@ -24,7 +24,7 @@ pub use self::{
     },
 };
 pub(crate) use self::{
-    account::{handlers_of, mode_of},
+    account::{grants_of, handlers_of, mode_of, wanted_of},
     change::check_name,
 };
 use crate::{

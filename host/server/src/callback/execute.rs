@@ -8,7 +8,7 @@ use wxhost_runtime::{Call, CallReport, Failure, Handler, Outcome, Plugin, Plugin
 use super::answer::{self, Rendered};
 use super::{Arrival, Lane, event};
 use crate::accounts::Deployment;
-use crate::capabilities::CallCapabilities;
+use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
 use crate::db::call_log::CallRecord;
 use crate::db::commit::{self, Commit, Committed, LateMessage, ReadSet};
@@ -107,13 +107,16 @@ impl Lane {
         let mut queue_place = None;
         loop {
             ended.runs += 1;
-            let capabilities = Arc::new(CallCapabilities::new(
-                Arc::clone(&arrival.account),
-                Arc::clone(&deployment),
-                self.parts.db.clone(),
-                self.parts.store.clone(),
-                self.parts.clock,
-            ));
+            let capabilities = Arc::new(CallCapabilities::new(CapabilityParts {
+                account: Arc::clone(&arrival.account),
+                deployment: Arc::clone(&deployment),
+                db: self.parts.db.clone(),
+                store: self.parts.store.clone(),
+                client: Arc::clone(&self.parts.client),
+                egress: Arc::clone(&self.parts.egress),
+                clock: self.parts.clock,
+                deadline,
+            }));
             let call = Call {
                 tenant: Arc::clone(&arrival.account.tenant.permits),
                 capabilities: Arc::clone(&capabilities) as _,

@@ -23,6 +23,7 @@ use wxhost_wechat::message::Message;
 
 use self::work::Work;
 use crate::accounts::{Account, Accounts};
+use crate::client::Client;
 use crate::clock::Clock;
 use crate::contacts::Sightings;
 use crate::db::Database;
@@ -60,6 +61,8 @@ pub struct LaneParts {
     pub records: Records,
     /// Takes what events tell of contacts.
     pub sightings: Sightings,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
     /// Sends plugins' requests.
     pub egress: Arc<Egress>,
     /// Counts.

@@ -167,6 +167,7 @@ mod tests {
                 handlers: r#"["callback"]"#,
                 imports: "[]",
                 config_schema: None,
+                manifest: None,
                 created_at: 1,
             };
             let mut change = db.change().await.unwrap();

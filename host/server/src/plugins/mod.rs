@@ -22,6 +22,7 @@ use crate::{
         deployments::{DeploymentRow, NewDeployment},
         plugins::PluginRow,
     },
+    grants::check_wanted,
     seal::{MasterKeys, Place},
 };
 
@@ -132,6 +133,9 @@ impl Plugins {
         let config = config_text(upload.config.as_deref())?;
         check_secrets(&upload.secrets)?;
         let checked = self.runtime.check(upload.component).await?;
+        if let Some(manifest) = &checked.manifest {
+            check_wanted(&manifest.grants).map_err(wxhost_runtime::DeployError::BadManifest)?;
+        }
         if let Some(schema) = checked.config_schema.clone() {
             check_config_aside(schema, config.clone()).await?;
         }

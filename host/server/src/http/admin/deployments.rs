@@ -7,15 +7,16 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
-use wxhost_runtime::CallLimits;
+use wxhost_runtime::{CallLimits, Wanted};
 
 use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, expect_account, page_items};
 use crate::{
-    accounts::handlers_of,
+    accounts::{grants_of, handlers_of, wanted_of},
     db::{
         accounts,
         deployments::{self, DeploymentRow},
     },
+    grants::Grants,
     http::error::{ApiError, ErrorBody},
     plugins::Upload,
 };
@@ -55,6 +56,8 @@ pub(super) struct Deployment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     manifest: Option<Box<RawValue>>,
+    /// What the manifest asks for and the operator does not grant to the account now, or not in full.
+    not_granted: NotGranted,
     /// Bytes of the component.
     size: i64,
     /// The plugin's settings.
@@ -67,6 +70,24 @@ pub(super) struct Deployment {
     active: bool,
     /// Unix milliseconds.
     created_at: i64,
+}
+
+/// What a plugin asks for and does not get.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NotGranted {
+    /// Prefixes of paths of WeChat's API.
+    api: Vec<String>,
+    /// Origins of the tenant's own systems.
+    egress: Vec<String>,
+}
+
+impl From<Wanted> for NotGranted {
+    fn from(missing: Wanted) -> Self {
+        Self {
+            api: missing.api.into_iter().map(String::from).collect(),
+            egress: missing.egress.into_iter().map(String::from).collect(),
+        }
+    }
 }
 
 /// A page of deployments.
@@ -110,7 +131,8 @@ pub(super) async fn deploy(
     };
     let row = state.plugins.deploy(&app_id, upload).await?;
     state.announce().await;
-    Ok((StatusCode::CREATED, Json(view(row, true)?)))
+    let grants = grants(&state, &app_id).await?;
+    Ok((StatusCode::CREATED, Json(view(row, true, &grants)?)))
 }
 
 /// Lists an account's deployments.
@@ -134,11 +156,12 @@ pub(super) async fn list(
         .last()
         .filter(|_| rows.len() == limit as usize)
         .map(|row| row.version);
+    let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
     let deployments = rows
         .into_iter()
         .map(|row| {
             let active = account.active_version == Some(row.version);
-            view(row, active)
+            view(row, active, &grants)
         })
         .collect::<Result<_, _>>()?;
     Ok(Json(Deployments { deployments, next }))
@@ -156,7 +179,8 @@ pub(super) async fn activate(
 ) -> Result<Json<Deployment>, ApiError> {
     let row = state.plugins.activate(&app_id, version).await?;
     state.announce().await;
-    Ok(Json(view(row, true)?))
+    let grants = grants(&state, &app_id).await?;
+    Ok(Json(view(row, true, &grants)?))
 }
 
 /// Goes back to the highest version below the active one.
@@ -172,7 +196,8 @@ pub(super) async fn rollback(
     expect_account(&state, &app_id).await?;
     let row = state.plugins.rollback(&app_id).await?;
     state.announce().await;
-    Ok(Json(view(row, true)?))
+    let grants = grants(&state, &app_id).await?;
+    Ok(Json(view(row, true, &grants)?))
 }
 
 fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
@@ -181,13 +206,23 @@ fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
         .map_err(|error| ApiError::invalid("component_base64", error))
 }
 
-fn view(row: DeploymentRow, active: bool) -> Result<Deployment, ApiError> {
+/// What the operator grants to the account now.
+async fn grants(state: &AdminState, app_id: &str) -> Result<Grants, ApiError> {
+    match accounts::find(&state.db, app_id).await? {
+        Some(account) => grants_of(&account.grants).map_err(ApiError::internal),
+        None => Err(ApiError::not_found("account", app_id)),
+    }
+}
+
+fn view(row: DeploymentRow, active: bool, grants: &Grants) -> Result<Deployment, ApiError> {
+    let wanted = wanted_of(row.manifest.as_deref()).map_err(ApiError::internal)?;
     let handlers = handlers_of(&row.handlers).map_err(ApiError::internal)?;
     Ok(Deployment {
         app_id: row.app_id,
         version: row.version,
         digest: row.digest,
         handlers: handlers.iter().map(|h| h.as_str().to_owned()).collect(),
+        not_granted: grants.missing(&wanted).into(),
         manifest: row
             .manifest
             .map(RawValue::from_string)
