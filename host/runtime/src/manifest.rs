@@ -339,7 +339,7 @@ mod tests {
             ),
             (&many, "grants.api has 65 entries"),
             (&long, "more than 16384 bytes"),
-            ("name = [[[", "invalid"),
+            ("name = [[[", "unclosed array"),
         ] {
             let whole = if text.contains("name") || text.contains("nmae") {
                 text.to_owned()
