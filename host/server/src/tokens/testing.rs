@@ -35,7 +35,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Tokens of a host that reaches no WeChat: nobody listens on port 1.
 pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Tokens> {
     let store = Store::Memory(Arc::new(MemoryCache::new()));
-    let transport = Transport::open("http://127.0.0.1:1", &[]).unwrap();
+    tokens(accounts, keys, store, "http://127.0.0.1:1")
+}
+
+/// Tokens of a host with a WeChat at `base`.
+pub(crate) fn tokens(
+    accounts: &Arc<Accounts>,
+    keys: &Arc<MasterKeys>,
+    store: Store,
+    base: &str,
+) -> Arc<Tokens> {
+    let transport = Transport::open(base, &[]).unwrap();
     over(Arc::new(transport), accounts, keys, store)
 }
 
