@@ -1,6 +1,6 @@
-//! What an event costs: one call, the whole lane, and the memory of many plugins.
+//! What an event costs: one call, the whole lane, a call of WeChat's API, and the memory of many plugins.
 //!
-//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [memory]`; all three without a name.
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [tokens] [memory]`; all without a name.
 //! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
 #![expect(clippy::print_stdout, reason = "tables are what this program is for")]
 
@@ -12,6 +12,7 @@ mod memory;
 mod native;
 mod settings;
 mod table;
+mod tokens;
 
 use anyhow::{Result, bail};
 
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
         .collect();
     match wanted.as_slice() {
         ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
-        [] => ["call", "lane", "memory"].into_iter().try_for_each(measure),
+        [] => ["call", "lane", "tokens", "memory"].into_iter().try_for_each(measure),
         wanted => wanted.iter().copied().try_for_each(measure),
     }
 }
@@ -39,7 +40,8 @@ fn measure(what: &str) -> Result<()> {
     match what {
         "call" => call::measure(),
         "lane" => lane::measure(),
+        "tokens" => tokens::measure(),
         "memory" => memory::measure(),
-        _ => bail!("there is no benchmark {what:?}: call, lane or memory"),
+        _ => bail!("there is no benchmark {what:?}: call, lane, tokens or memory"),
     }
 }
