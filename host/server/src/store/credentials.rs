@@ -16,8 +16,8 @@ use redis::{Script, ScriptInvocation};
 use super::redis::{Redis, millis};
 use super::{StoreAway, keys};
 
-/// How long a lease lasts without being renewed.
-pub const FETCH_LEASE: Duration = Duration::from_secs(5);
+/// How long a lease lasts without being renewed: what a host that was killed costs the others.
+pub const FETCH_LEASE: Duration = Duration::from_secs(3);
 /// Two tokens that end within this time of each other count as equally old: what WeChat says is in
 /// whole seconds, and answers travel.
 const SAME_AGE: Duration = Duration::from_secs(2);

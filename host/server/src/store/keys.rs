@@ -7,7 +7,7 @@
 //! | `wxhost:{<app id>}:cache:<key>` | string | a plugin's cached value | as the plugin says |
 //! | `wxhost:{<id of an API key>}:rate` | string | requests of the key in this minute, a counter | 60 s from the first request |
 //! | `wxhost:{<app id>}:token:<credential>` | hash | `value` (sealed under the master key), `hash` of it, `fence`, `fetched_at`, `lifetime`; `failed` once WeChat refused it | as long as the token |
-//! | `wxhost:{<app id>}:lease:<credential>` | string | who fetches: a name that comes only once | 5 s (renewed) |
+//! | `wxhost:{<app id>}:lease:<credential>` | string | who fetches: a name that comes only once | 3 s (renewed) |
 //! | `wxhost:{<app id>}:fence:<credential>` | string | the last fencing number given out | for ever |
 //! | `wxhost:{<app id>}:pause:<credential>` | string | WeChat's code for "not now": 45009, 45011 | until WeChat may be asked again |
 //! | `wxhost:{<app id>}:forced` | string | a token was forced lately | 31 s |

@@ -28,7 +28,7 @@ const FLIGHT: Duration = Duration::from_secs(20);
 /// How often a waiting host looks by itself, should the bell not have reached it.
 const POLL: Duration = Duration::from_millis(200);
 /// How often a lease is renewed while WeChat is asked: it outlives two lost renewals.
-const RENEWAL: Duration = Duration::from_millis(1_500);
+const RENEWAL: Duration = Duration::from_millis(750);
 /// WeChat refuses to force a token within 30 s of the last one.
 const FORCE_PAUSE: Duration = Duration::from_secs(31);
 /// Forced tokens of an account a day, as WeChat allows.
