@@ -6,7 +6,7 @@ use wxhost_wechat::envelope::Format;
 use wxhost_wechat::reply::{Addressing, Article, Music, Reply, ReplyError, Video};
 
 use super::Arrival;
-use crate::db::commit::LateMessage;
+use crate::db::outbox::{Kind, Outgoing};
 use crate::inbox::Answer;
 
 /// A reply, and the body in which it goes out passively.
@@ -25,11 +25,13 @@ impl Rendered {
     }
 
     /// The reply as a customer-service message; None where there is none, or it has no such form.
-    pub(super) fn late(&self, arrival: &Arrival) -> Option<LateMessage> {
+    pub(super) fn late(&self, arrival: &Arrival) -> Option<Outgoing> {
         let open_id = &arrival.message.from_user;
         let payload = customer_message::from_reply(open_id, self.reply.as_ref()?)?;
-        Some(LateMessage {
+        Some(Outgoing {
+            kind: Kind::LateAnswer,
             open_id: open_id.as_str().to_owned(),
+            path: "/cgi-bin/message/custom/send".to_owned(),
             payload,
         })
     }

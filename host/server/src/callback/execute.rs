@@ -11,7 +11,9 @@ use crate::accounts::Deployment;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
 use crate::db::call_log::CallRecord;
-use crate::db::commit::{self, Commit, Committed, LateMessage, ReadSet};
+use crate::db::commit::{self, Commit, Committed, ReadSet};
+use crate::db::outbox::Outgoing;
+use crate::db::personal::Personal;
 use crate::db::{DbError, patiently};
 use crate::effects::{self, InvalidEffect, Sorted};
 use crate::inbox::{Answer, Run, Settled};
@@ -199,7 +201,7 @@ impl Lane {
         arrival: &Arrival,
         reads: ReadSet,
         decided: Decided,
-        late: Option<LateMessage>,
+        late: Option<Outgoing>,
         ended: &mut Ended,
     ) -> Step {
         // What is not written need not be checked: an answer alone is as true as when it was read.
@@ -208,6 +210,7 @@ impl Lane {
         } else {
             reads
         };
+        let sender = sender(arrival).map(Observation::into_sighting);
         let request = Commit {
             app_id: arrival.account.app_id.as_str(),
             event_id: &arrival.event_id,
@@ -216,6 +219,11 @@ impl Lane {
             version: random::version(),
             answer: decided.rendered.answer.as_str(),
             late: late.as_ref(),
+            personal: Personal {
+                sender: sender.as_ref(),
+                steps: &[],
+            },
+            trace_id: &arrival.trace_id,
             now_ms: self.parts.clock.now_ms(),
         };
         match patiently(commit::commit(&self.parts.db, &request)).await {
@@ -225,6 +233,7 @@ impl Lane {
             Ok(Committed::Done { late: true }) => {
                 if late.is_some() {
                     ended.outcome = "late".into();
+                    ended.sighted = true;
                 }
                 Step::Settled(Settled::Answered(Answer::nothing()))
             }
@@ -232,6 +241,11 @@ impl Lane {
                 Step::Settled(Settled::Answered(Answer::reply(&answer)))
             }
             Ok(Committed::Conflict { key }) => Step::Again { key },
+            Ok(Committed::Unfit { reason }) => {
+                ended.outcome = "invalid-effect".into();
+                ended.error = Some(reason);
+                Step::Settled(Settled::Unavailable)
+            }
             Err(error) => {
                 self.report_lost_commit(arrival, &error);
                 ended.outcome = "unavailable".into();

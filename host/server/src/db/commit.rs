@@ -6,6 +6,8 @@
 
 use sqlx::AnyConnection;
 
+use super::outbox::{Origin, Outgoing};
+use super::personal::{self, Personal};
 use super::{Database, DbError, Dialect, kv};
 
 /// Tries of a transaction that PostgreSQL ended because of another one, before it counts as a conflict.
@@ -55,15 +57,6 @@ pub struct Write {
     pub expect: Expectation,
 }
 
-/// An answer in the form in which it goes out when the passive reply comes too late.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateMessage {
-    /// Whom it is for.
-    pub open_id: String,
-    /// The body of the customer-service message, JSON.
-    pub payload: String,
-}
-
 /// What is to be committed for an event.
 #[derive(Debug)]
 pub struct Commit<'a> {
@@ -79,8 +72,12 @@ pub struct Commit<'a> {
     pub version: i64,
     /// The passive answer; empty for none.
     pub answer: &'a str,
-    /// What goes to the outbox if the event was acknowledged already.
-    pub late: Option<&'a LateMessage>,
+    /// The answer as it goes to the outbox if the event was acknowledged already.
+    pub late: Option<&'a Outgoing>,
+    /// What the event does to people.
+    pub personal: Personal<'a>,
+    /// The trace of the event.
+    pub trace_id: &'a str,
     /// Unix milliseconds.
     pub now_ms: i64,
 }
@@ -102,6 +99,11 @@ pub enum Committed {
     Conflict {
         /// The key or prefix.
         key: String,
+    },
+    /// An effect can't be done; nothing was written.
+    Unfit {
+        /// Why not.
+        reason: String,
     },
 }
 
@@ -128,14 +130,18 @@ async fn try_commit(db: &Database, commit: &Commit<'_>) -> Result<Committed, DbE
             .execute(transaction.connection())
             .await?;
     }
-    let committed = write_all(transaction.connection(), commit).await?;
+    let committed = write_all(db.dialect(), transaction.connection(), commit).await?;
     if matches!(committed, Committed::Done { .. }) {
         transaction.commit().await?;
     }
     Ok(committed)
 }
 
-async fn write_all(db: &mut AnyConnection, commit: &Commit<'_>) -> Result<Committed, DbError> {
+async fn write_all(
+    dialect: Dialect,
+    db: &mut AnyConnection,
+    commit: &Commit<'_>,
+) -> Result<Committed, DbError> {
     let seen: Option<(String, Option<String>)> =
         sqlx::query_as("SELECT state, answer FROM inbox WHERE app_id = $1 AND event_id = $2")
             .bind(commit.app_id)
@@ -160,10 +166,20 @@ async fn write_all(db: &mut AnyConnection, commit: &Commit<'_>) -> Result<Commit
         }
     }
     mark_done(db, commit).await?;
-    if late && let Some(message) = commit.late {
-        add_to_outbox(db, commit, message).await?;
+    let origin = Origin {
+        app_id: commit.app_id,
+        event_id: commit.event_id,
+        trace_id: commit.trace_id,
+        version: commit.version,
+        now_ms: commit.now_ms,
+    };
+    let answer = commit.late.filter(|_| late);
+    match personal::apply(dialect, db, origin, answer, commit.personal).await? {
+        Ok(()) => Ok(Committed::Done { late }),
+        Err(unfit) => Ok(Committed::Unfit {
+            reason: unfit.reason,
+        }),
     }
-    Ok(Committed::Done { late })
 }
 
 /// The first key or prefix whose state is not what the call saw.
@@ -275,31 +291,11 @@ async fn mark_done(db: &mut AnyConnection, commit: &Commit<'_>) -> Result<(), Db
     Ok(())
 }
 
-async fn add_to_outbox(
-    db: &mut AnyConnection,
-    commit: &Commit<'_>,
-    message: &LateMessage,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT INTO outbox (id, app_id, event_id, kind, open_id, payload, state, created_at) \
-         VALUES ($1, $2, $3, 'late-answer', $4, $5, 'waiting', $6) \
-         ON CONFLICT (app_id, event_id, kind) DO NOTHING",
-    )
-    .bind(format!("{:016x}", commit.version))
-    .bind(commit.app_id)
-    .bind(commit.event_id)
-    .bind(&message.open_id)
-    .bind(&message.payload)
-    .bind(commit.now_ms)
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::db::inbox::{self, Acknowledged, PendingEvent};
+    use crate::db::outbox::Kind;
     use crate::db::testing::databases;
 
     const APP: &str = "wx01";
@@ -326,6 +322,8 @@ mod tests {
             version,
             answer: "the answer",
             late: None,
+            personal: Personal::default(),
+            trace_id: "t",
             now_ms: 1,
         }
     }
@@ -509,8 +507,10 @@ mod tests {
                     .unwrap()
                     .is_empty()
             );
-            let late = LateMessage {
+            let late = Outgoing {
+                kind: Kind::LateAnswer,
                 open_id: "oUser".to_owned(),
+                path: "/send".to_owned(),
                 payload: "{}".to_owned(),
             };
             let reads = ReadSet::default();

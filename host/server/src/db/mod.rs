@@ -5,6 +5,7 @@
 //! the callers: nothing here opens a sealed box or knows WeChat.
 
 pub mod accounts;
+pub mod allowance;
 pub mod audit;
 pub mod call_log;
 pub mod calls;
@@ -15,6 +16,8 @@ pub mod inbox;
 pub mod keys;
 pub mod kv;
 mod lock;
+pub mod outbox;
+pub mod personal;
 pub mod plugins;
 pub mod sealed;
 pub mod tenants;

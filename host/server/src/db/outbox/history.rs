@@ -1,0 +1,105 @@
+//! Looking at the outbox, and letting the old rows go.
+
+use crate::db::{Database, DbError};
+
+/// Rows of one deletion: short enough not to hold up the writers.
+const DELETE_ROWS: i64 = 5_000;
+
+/// Deletes final rows that ended before `time_ms`, and pauses that are over, block by block.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {
+    sqlx::query("DELETE FROM outbox_pauses WHERE until_at < $1")
+        .bind(time_ms)
+        .execute(&db.pool)
+        .await?;
+    let mut deleted = 0;
+    loop {
+        let mut transaction = db.begin().await?;
+        let block = sqlx::query(
+            "DELETE FROM outbox WHERE id IN \
+             (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)",
+        )
+        .bind(time_ms)
+        .bind(DELETE_ROWS)
+        .execute(transaction.connection())
+        .await?
+        .rows_affected();
+        transaction.commit().await?;
+        deleted += block;
+        if block < DELETE_ROWS.unsigned_abs() {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// A row, to look at.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct OutboxRow {
+    /// Names it; sorts by time.
+    pub id: String,
+    /// The event that it comes from.
+    pub event_id: String,
+    /// Where it stands among those of its event.
+    pub ordinal: i64,
+    /// What it is.
+    pub kind: String,
+    /// Whom it concerns.
+    pub open_id: String,
+    /// `waiting`, `sending`, `sent`, `failed`, `dead` or `skipped`.
+    pub state: String,
+    /// Why it ended or waits, as a stable word.
+    pub reason: Option<String>,
+    /// When it is looked at next; Unix milliseconds.
+    pub due_at: i64,
+    /// Tries so far.
+    pub attempts: i64,
+    /// WeChat's code.
+    pub errcode: Option<i64>,
+    /// WeChat's text, or ours.
+    pub errmsg: Option<String>,
+    /// WeChat's id of the message.
+    pub msgid: Option<String>,
+    /// The trace of the event.
+    pub trace_id: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// When it ended.
+    pub settled_at: Option<i64>,
+}
+
+/// Which rows to list.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxFilter<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// In this state only.
+    pub state: Option<&'a str>,
+    /// Of this person only.
+    pub open_id: Option<&'a str>,
+    /// Older than the row of this id.
+    pub before: Option<&'a str>,
+    /// So many at most.
+    pub limit: u32,
+}
+
+/// Rows of an account, newest first.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn list(db: &Database, filter: OutboxFilter<'_>) -> Result<Vec<OutboxRow>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT id, event_id, ordinal, kind, open_id, state, reason, due_at, attempts, errcode, \
+         errmsg, msgid, trace_id, created_at, settled_at FROM outbox WHERE app_id = $1 \
+         AND ($2 = '' OR state = $2) AND ($3 = '' OR open_id = $3) AND ($4 = '' OR id < $4) \
+         ORDER BY id DESC LIMIT $5",
+    )
+    .bind(filter.app_id)
+    .bind(filter.state.unwrap_or_default())
+    .bind(filter.open_id.unwrap_or_default())
+    .bind(filter.before.unwrap_or_default())
+    .bind(i64::from(filter.limit))
+    .fetch_all(&db.pool)
+    .await?)
+}
