@@ -130,7 +130,7 @@ impl App {
         let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
         let (audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
         let (sightings, sighting_writer) =
-            contacts::channel(parts.db.clone(), Arc::clone(&parts.metrics));
+            contacts::channel(parts.db.clone(), &parts.metrics);
         let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
         loops.spawn(writer.run(stop.clone()));
         loops.spawn(sighting_writer.run(stop.clone()));

@@ -6,7 +6,8 @@
 //! 2. [`http`] is the whole URL map. [`http::callback`] is where WeChat's servers call.
 //! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
 //!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its
-//!    [`effects`] once ([`db::commit`]), record the call ([`records`]).
+//!    [`effects`] once ([`db::commit`]), record the call ([`records`]); [`outbox`] sends what the
+//!    event has to send.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`keys`]: what tenants' own systems may ask for.
@@ -30,6 +31,7 @@ pub mod effects;
 pub mod egress;
 pub mod grants;
 pub mod keys;
+pub mod outbox;
 pub mod plugins;
 
 pub mod client;

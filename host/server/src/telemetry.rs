@@ -93,6 +93,15 @@ fn call_labels(outcome: Cow<'static, str>) -> CallLabels {
     }
 }
 
+/// Labels of [`Metrics::outbox`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutboxLabels {
+    /// What kind of thing is sent.
+    pub kind: Word,
+    /// `sent`, `failed`, `dead`, `skipped`, or `again` for a try that is repeated.
+    pub outcome: Word,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -116,6 +125,8 @@ pub struct Metrics {
     pub sightings_dropped: Counter<u64, AtomicU64>,
     /// Audit entries that found no room or no database.
     pub audit_dropped: Counter<u64, AtomicU64>,
+    /// Tries of the outbox, by kind and outcome.
+    pub outbox: Family<OutboxLabels, Counter>,
     /// Plugins loaded.
     pub loaded_plugins: Gauge,
     /// Accounts known.
@@ -147,6 +158,7 @@ impl Metrics {
             records_dropped: Counter::default(),
             sightings_dropped: Counter::default(),
             audit_dropped: Counter::default(),
+            outbox: Family::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
             api_calls: Family::default(),
@@ -178,6 +190,7 @@ impl Metrics {
             "Audit entries that were not written",
             m.audit_dropped.clone(),
         );
+        registry.register("outbox", "Tries of the outbox", m.outbox.clone());
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());
         registry.register("accounts", "Accounts known", m.accounts.clone());
         let calls = m.api_calls.clone();

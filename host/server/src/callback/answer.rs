@@ -1,12 +1,13 @@
 //! From the plugin's reply to what goes out: passively, or late as a customer-service message.
 
 use wxhost_runtime::reply as wit;
-use wxhost_wechat::customer_message;
+use wxhost_wechat::api::customer_message::{Content, Send};
 use wxhost_wechat::envelope::Format;
 use wxhost_wechat::reply::{Addressing, Article, Music, Reply, ReplyError, Video};
 
 use super::Arrival;
 use crate::db::outbox::{Kind, Outgoing};
+use crate::outbox::outgoing;
 use crate::inbox::Answer;
 
 /// A reply, and the body in which it goes out passively.
@@ -27,13 +28,12 @@ impl Rendered {
     /// The reply as a customer-service message; None where there is none, or it has no such form.
     pub(super) fn late(&self, arrival: &Arrival) -> Option<Outgoing> {
         let open_id = &arrival.message.from_user;
-        let payload = customer_message::from_reply(open_id, self.reply.as_ref()?)?;
-        Some(Outgoing {
-            kind: Kind::LateAnswer,
-            open_id: open_id.as_str().to_owned(),
-            path: "/cgi-bin/message/custom/send".to_owned(),
-            payload,
-        })
+        let message = Send {
+            open_id: open_id.clone(),
+            content: Content::from_reply(self.reply.as_ref()?)?,
+            kf_account: None,
+        };
+        outgoing(Kind::LateAnswer, open_id, &message).ok()
     }
 }
 

@@ -13,9 +13,9 @@ use crate::contacts::Observation;
 use crate::db::call_log::CallRecord;
 use crate::db::commit::{self, Commit, Committed, ReadSet};
 use crate::db::outbox::Outgoing;
-use crate::db::personal::Personal;
+use crate::db::personal::PersonalEffects;
 use crate::db::{DbError, patiently};
-use crate::effects::{self, InvalidEffect, Sorted};
+use crate::effects::{self, Cause, Sorted};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
 
@@ -51,6 +51,10 @@ enum Step {
     /// What was read has changed: run again, behind others that wait for the same key.
     Again {
         key: String,
+    },
+    /// An effect can't be done.
+    Unfit {
+        reason: String,
     },
 }
 
@@ -135,6 +139,8 @@ impl Lane {
                 .await
             {
                 Step::Settled(settled) => return settled,
+                // `conclude` has dealt with it.
+                Step::Unfit { .. } => return Settled::Unavailable,
                 Step::Again { key } if ended.runs < MAX_RUNS => {
                     self.parts.metrics.reruns.inc();
                     // Dropped first: the next key may share the lock.
@@ -188,6 +194,28 @@ impl Lane {
         }
         let may_be_late =
             run.is_late() || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
+        match self.finish(arrival, capabilities, decided, may_be_late, ended).await {
+            Step::Unfit { reason } => {
+                let decided = Decided::failed(arrival, "invalid-effect".into(), reason);
+                ended.outcome = decided.outcome.clone();
+                ended.error.clone_from(&decided.error);
+                // Nothing of it can be unfit any more.
+                self.finish(arrival, capabilities, decided, may_be_late, ended)
+                    .await
+            }
+            step => step,
+        }
+    }
+
+    /// Answers, and commits what there is to commit.
+    async fn finish(
+        &self,
+        arrival: &Arrival,
+        capabilities: &CallCapabilities,
+        decided: Decided,
+        may_be_late: bool,
+        ended: &mut Ended,
+    ) -> Step {
         if decided.effects.is_empty() && !may_be_late {
             return Step::Settled(Settled::Answered(decided.rendered.answer));
         }
@@ -219,21 +247,27 @@ impl Lane {
             version: random::version(),
             answer: decided.rendered.answer.as_str(),
             late: late.as_ref(),
-            personal: Personal {
+            personal: PersonalEffects {
                 sender: sender.as_ref(),
-                steps: &[],
+                steps: &decided.effects.steps,
             },
             trace_id: &arrival.trace_id,
             now_ms: self.parts.clock.now_ms(),
         };
-        match patiently(commit::commit(&self.parts.db, &request)).await {
+        let committed = patiently(commit::commit(&self.parts.db, &request)).await;
+        if let Ok(Committed::Done { late: is_late }) = committed
+            && (decided.effects.sends() || is_late && late.is_some())
+        {
+            ended.sighted = true;
+            self.parts.outbox.ring();
+        }
+        match committed {
             Ok(Committed::Done { late: false }) => {
                 Step::Settled(Settled::Answered(decided.rendered.answer))
             }
             Ok(Committed::Done { late: true }) => {
                 if late.is_some() {
                     ended.outcome = "late".into();
-                    ended.sighted = true;
                 }
                 Step::Settled(Settled::Answered(Answer::nothing()))
             }
@@ -241,11 +275,7 @@ impl Lane {
                 Step::Settled(Settled::Answered(Answer::reply(&answer)))
             }
             Ok(Committed::Conflict { key }) => Step::Again { key },
-            Ok(Committed::Unfit { reason }) => {
-                ended.outcome = "invalid-effect".into();
-                ended.error = Some(reason);
-                Step::Settled(Settled::Unavailable)
-            }
+            Ok(Committed::Unfit { reason }) => Step::Unfit { reason },
             Err(error) => {
                 self.report_lost_commit(arrival, &error);
                 ended.outcome = "unavailable".into();
@@ -312,8 +342,12 @@ fn sender(arrival: &Arrival) -> Option<Observation> {
 fn decide(arrival: &Arrival, result: Result<Outcome, Failure>) -> Decided {
     let (outcome, error) = match result {
         Ok(outcome) => {
+            let cause = Cause {
+                app_id: arrival.account.app_id.as_str(),
+                event_id: &arrival.event_id,
+            };
             let rendered = answer::of_outcome(arrival, outcome.reply);
-            match (rendered, sorted(outcome.effects)) {
+            match (rendered, effects::sort(outcome.effects, cause)) {
                 (Ok(rendered), Ok(effects)) => {
                     let replied = !rendered.answer.is_nothing();
                     return Decided {
@@ -329,24 +363,22 @@ fn decide(arrival: &Arrival, result: Result<Outcome, Failure>) -> Decided {
         }
         Err(failure) => (failure.code.as_str(), failure.message),
     };
-    Decided {
-        rendered: answer::fallback(arrival),
-        effects: Sorted::default(),
-        outcome,
-        error: Some(error),
-    }
+    Decided::failed(arrival, outcome, error)
 }
 
-/// Sorts the effects. What nobody makes happen yet is refused: it must not vanish.
-fn sorted(given: Vec<effects::Effect>) -> Result<Sorted, InvalidEffect> {
-    let sorted = effects::sort(given)?;
-    match sorted.personal.first() {
-        None => Ok(sorted),
-        Some(personal) => Err(InvalidEffect {
-            position: sorted.writes.len() + 1,
-            kind: personal.kind(),
-            reason: "this host does not do it yet".to_owned(),
-        }),
+impl Decided {
+    /// The answer for when the plugin fails, and nothing else.
+    fn failed(
+        arrival: &Arrival,
+        outcome: std::borrow::Cow<'static, str>,
+        error: String,
+    ) -> Self {
+        Self {
+            rendered: answer::fallback(arrival),
+            effects: Sorted::default(),
+            outcome,
+            error: Some(error),
+        }
     }
 }
 

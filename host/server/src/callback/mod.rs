@@ -29,6 +29,7 @@ use crate::contacts::Sightings;
 use crate::db::Database;
 use crate::egress::Egress;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
+use crate::outbox::Bell;
 use crate::plugins::Plugins;
 use crate::records::Records;
 use crate::seal::MasterKeys;
@@ -65,6 +66,8 @@ pub struct LaneParts {
     pub client: Arc<Client>,
     /// Sends plugins' requests.
     pub egress: Arc<Egress>,
+    /// Rings when an event has something to send.
+    pub outbox: Arc<Bell>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.

@@ -14,7 +14,7 @@ use wxhost_wechat::message::Message;
 use super::{Arrival, Lane, Reception};
 use crate::db::commit::{self, Commit, Committed, ReadSet};
 use crate::db::inbox::{self, Acknowledged, PendingEvent};
-use crate::db::personal::Personal;
+use crate::db::personal::PersonalEffects;
 use crate::db::{DbError, patiently};
 use crate::inbox::{Admission, Answer, Run, Settled};
 use crate::random;
@@ -140,7 +140,7 @@ impl Lane {
             version: random::version(),
             answer: "",
             late: None,
-            personal: Personal::default(),
+            personal: PersonalEffects::default(),
             trace_id: "",
             now_ms: self.parts.clock.now_ms(),
         };

@@ -7,7 +7,7 @@
 use sqlx::AnyConnection;
 
 use super::outbox::{Origin, Outgoing};
-use super::personal::{self, Personal};
+use super::personal::{self, PersonalEffects};
 use super::{Database, DbError, Dialect, kv};
 
 /// Tries of a transaction that PostgreSQL ended because of another one, before it counts as a conflict.
@@ -75,7 +75,7 @@ pub struct Commit<'a> {
     /// The answer as it goes to the outbox if the event was acknowledged already.
     pub late: Option<&'a Outgoing>,
     /// What the event does to people.
-    pub personal: Personal<'a>,
+    pub personal: PersonalEffects<'a>,
     /// The trace of the event.
     pub trace_id: &'a str,
     /// Unix milliseconds.
@@ -322,7 +322,7 @@ mod tests {
             version,
             answer: "the answer",
             late: None,
-            personal: Personal::default(),
+            personal: PersonalEffects::default(),
             trace_id: "t",
             now_ms: 1,
         }

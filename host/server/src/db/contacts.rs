@@ -12,7 +12,7 @@ use super::values::placeholders;
 use super::{Database, DbError, Dialect};
 
 /// Sightings of one statement. Fifteen values each stay below what either database takes.
-pub const BATCH: usize = 256;
+pub const MAX_SIGHTINGS: usize = 512;
 const COLUMNS: usize = 15;
 
 /// When a person last did what; Unix milliseconds.
@@ -126,7 +126,7 @@ pub enum ListError {
     Database(#[from] DbError),
 }
 
-/// Writes sightings, one per person, [`BATCH`] of them at most, in one statement.
+/// Writes sightings, one per person, [`MAX_SIGHTINGS`] of them at most, in one statement.
 ///
 /// # Errors
 /// The database can't be reached: nothing is written.
@@ -145,7 +145,7 @@ pub(super) async fn write_in(
         return Ok(());
     }
     let statement = sighting_statement(dialect, sightings.len());
-    let frequent = matches!(sightings.len(), 1 | BATCH);
+    let frequent = matches!(sightings.len(), 1 | MAX_SIGHTINGS);
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(frequent);
     for seen in sightings {
         query = query
@@ -425,19 +425,19 @@ mod tests {
     #[tokio::test]
     async fn a_full_batch_fits_one_statement_and_is_listed_in_pages() {
         for db in databases().await {
-            let batch: Vec<_> = (0..BATCH).map(|n| seen(&format!("o{n:03}"), 1)).collect();
+            let batch: Vec<_> = (0..MAX_SIGHTINGS).map(|n| seen(&format!("o{n:03}"), 1)).collect();
             write_sightings(&db, &batch).await.unwrap();
             let mut cursor: Option<String> = None;
             let mut found = Vec::new();
             loop {
-                let page = list(&db, APP, cursor.as_deref(), 100).await.unwrap();
+                let page = list(&db, APP, cursor.as_deref(), 200).await.unwrap();
                 found.extend(page.contacts.into_iter().map(|contact| contact.open_id));
                 cursor = page.next;
                 if cursor.is_none() {
                     break;
                 }
             }
-            let expected: Vec<_> = (0..BATCH).map(|n| format!("o{n:03}")).collect();
+            let expected: Vec<_> = (0..MAX_SIGHTINGS).map(|n| format!("o{n:03}")).collect();
             assert_eq!(found, expected);
             assert!(find(&db, "wx02", "o000").await.unwrap().is_none());
             assert!(matches!(

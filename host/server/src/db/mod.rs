@@ -12,6 +12,7 @@ pub mod calls;
 pub mod commit;
 pub mod contacts;
 pub mod deployments;
+pub mod imports;
 pub mod inbox;
 pub mod keys;
 pub mod kv;

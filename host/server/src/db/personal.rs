@@ -53,7 +53,7 @@ pub enum Change {
 
 /// What an event does to people.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Personal<'a> {
+pub struct PersonalEffects<'a> {
     /// What the event tells of the person who caused it. Written here if anything is sent: the ledger
     /// then knows why it may be.
     pub sender: Option<&'a Sighting>,
@@ -73,7 +73,7 @@ pub(super) async fn apply(
     db: &mut AnyConnection,
     origin: Origin<'_>,
     late: Option<&Outgoing>,
-    personal: Personal<'_>,
+    personal: PersonalEffects<'_>,
 ) -> Result<Result<(), Unfit>, DbError> {
     let sends = late.is_some()
         || personal

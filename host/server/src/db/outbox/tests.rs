@@ -4,7 +4,7 @@ use super::*;
 use crate::db::allowance::Person;
 use crate::db::commit::{self, Commit, Committed, ReadSet};
 use crate::db::contacts::{self, Interactions, Sighting};
-use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, Personal, Step};
+use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
 use crate::db::testing::databases;
 
 const APP: &str = "wx01";
@@ -74,7 +74,7 @@ async fn event_of(db: &Database, app_id: &str, event_id: &str, steps: &[Step]) -
         version: crate::random::version(),
         answer: "",
         late: None,
-        personal: Personal {
+        personal: PersonalEffects {
             sender: None,
             steps,
         },
@@ -426,7 +426,7 @@ async fn what_goes_to_the_sender_is_granted_with_the_commit() {
             version: 1,
             answer: "",
             late: None,
-            personal: Personal {
+            personal: PersonalEffects {
                 sender: Some(&seen),
                 steps: &messages(1),
             },

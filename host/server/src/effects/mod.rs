@@ -4,10 +4,15 @@
 //! What is checked here is what the contract says of an effect by itself (`wit/effects.wit`). WeChat's own
 //! limits of a message are checked where its JSON is built.
 
+mod compose;
+
 use serde_json::{Map, Value};
 use wxhost_runtime::effects as wit;
 
+pub use self::compose::Cause;
 use crate::db::commit::{Expectation, Write};
+pub use crate::db::personal::MAX_ATTRIBUTE_BYTES;
+use crate::db::personal::Step;
 
 pub use wxhost_runtime::effects::{AttributeChange, Effect, OptOutChange, RemarkChange, TagChange};
 pub use wxhost_runtime::messages::{CustomerMessage, SubscriptionMessage, TemplateMessage};
@@ -18,22 +23,25 @@ const MAX_OPEN_ID_BYTES: usize = 128;
 const MAX_TAGS: usize = 20;
 /// Characters of a remark (WeChat: less than 30).
 const MAX_REMARK_CHARS: usize = 29;
-/// Bytes of all attributes of a contact.
-pub const MAX_ATTRIBUTE_BYTES: usize = 8 << 10;
 
 /// An outcome's effects.
 #[derive(Debug, Default)]
 pub struct Sorted {
     /// Writes to the tenant's values.
     pub writes: Vec<Write>,
-    /// What concerns a person, in the plugin's order.
-    pub personal: Vec<Personal>,
+    /// What happens to people, in the plugin's order.
+    pub steps: Vec<Step>,
 }
 
 impl Sorted {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.personal.is_empty()
+        self.writes.is_empty() && self.steps.is_empty()
+    }
+
+    /// Whether something is to be sent.
+    pub fn sends(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Send(_)))
     }
 }
 
@@ -116,11 +124,11 @@ pub struct InvalidEffect {
     pub reason: String,
 }
 
-/// Sorts an outcome's effects. The runtime has checked their number, their sizes and the keys.
+/// Sorts the effects of the outcome of an event. The runtime has checked their number, their sizes and the keys.
 ///
 /// # Errors
 /// The first effect that breaks the contract.
-pub fn sort(effects: Vec<Effect>) -> Result<Sorted, InvalidEffect> {
+pub fn sort(effects: Vec<Effect>, cause: Cause<'_>) -> Result<Sorted, InvalidEffect> {
     let mut sorted = Sorted::default();
     for (index, effect) in effects.into_iter().enumerate() {
         let personal = match effect {
@@ -148,12 +156,16 @@ pub fn sort(effects: Vec<Effect>) -> Result<Sorted, InvalidEffect> {
             Effect::SetAttributes(change) => Personal::Attributes(change),
             Effect::SetOptOut(change) => Personal::OptOut(change),
         };
-        personal.check().map_err(|reason| InvalidEffect {
-            position: index + 1,
-            kind: personal.kind(),
+        let (position, kind) = (index + 1, personal.kind());
+        let steps = personal
+            .check()
+            .and_then(|()| compose::steps(personal, cause, position));
+        let steps = steps.map_err(|reason| InvalidEffect {
+            position,
+            kind,
             reason,
         })?;
-        sorted.personal.push(personal);
+        sorted.steps.extend(steps);
     }
     Ok(sorted)
 }
@@ -185,6 +197,11 @@ fn expectation_of(expect: wit::Expectation) -> Expectation {
 mod tests {
     use super::*;
     use wxhost_runtime::messages::Body;
+
+    const CAUSE: Cause<'_> = Cause {
+        app_id: "wx01",
+        event_id: "m:1",
+    };
 
     fn message(open_id: &str) -> Effect {
         Effect::SendMessage(CustomerMessage {
@@ -223,11 +240,18 @@ mod tests {
             value: b"v".to_vec(),
             expect: wit::Expectation::Unchanged(u64::MAX),
         });
-        let sorted = sort(vec![message("o1"), put, remark("VIP")]).unwrap();
+        let sorted = sort(vec![message("o1"), put, remark("VIP")], CAUSE).unwrap();
         assert_eq!(sorted.writes.len(), 1);
         assert_eq!(sorted.writes[0].expect, Expectation::Unchanged(-1));
-        let kinds: Vec<_> = sorted.personal.iter().map(Personal::kind).collect();
-        assert_eq!(kinds, ["send-message", "set-remark"]);
+        let kinds: Vec<_> = sorted
+            .steps
+            .iter()
+            .map(|step| match step {
+                Step::Send(outgoing) => outgoing.kind.as_str(),
+                Step::Change { .. } => "change",
+            })
+            .collect();
+        assert_eq!(kinds, ["customer-message", "remark", "change"]);
     }
 
     #[test]
@@ -240,7 +264,7 @@ mod tests {
             attributes("{}"),
             attributes(&format!(r#"{{"a":"{}"}}"#, "x".repeat(8184))),
         ];
-        assert_eq!(sort(effects).unwrap().personal.len(), 6);
+        assert_eq!(sort(effects, CAUSE).unwrap().steps.len(), 1 + 41 + 2 + 2 + 1 + 1);
     }
 
     #[test]
@@ -268,7 +292,7 @@ mod tests {
                 "effect 2 (set-attributes): attributes have at most 8192",
             ),
         ] {
-            let error = sort(vec![message("o1"), effect]).unwrap_err().to_string();
+            let error = sort(vec![message("o1"), effect], CAUSE).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }
