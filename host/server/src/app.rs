@@ -19,8 +19,10 @@ use crate::callback::{Lane, LaneParts, LaneSettings};
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::contacts::import::Importer;
 use crate::contacts::{self, Sightings};
 use crate::db::Database;
+use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
 use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
@@ -29,6 +31,7 @@ use crate::http::listener::Listener;
 use crate::http::router;
 use crate::http::tenant::TenantState;
 use crate::keys::ApiKeys;
+use crate::outbox;
 use crate::plugins::Plugins;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
@@ -104,6 +107,7 @@ struct Parts {
     egress: Arc<Egress>,
     metrics: Arc<Metrics>,
     client: Arc<Client>,
+    outbox: Arc<outbox::Bell>,
 }
 
 impl std::fmt::Debug for App {
@@ -129,13 +133,13 @@ impl App {
         let parts = Parts::open(config, &loops, &stop).await?;
         let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
         let (audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
-        let (sightings, sighting_writer) =
-            contacts::channel(parts.db.clone(), &parts.metrics);
+        let (sightings, sighting_writer) = contacts::channel(parts.db.clone(), &parts.metrics);
         let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
         loops.spawn(writer.run(stop.clone()));
         loops.spawn(sighting_writer.run(stop.clone()));
         loops.spawn(audit_writer.run(stop.clone()));
         parts.spawn_loops(&loops, &lane, &stop);
+        parts.spawn_calls(&loops, &stop);
         let closing = CancellationToken::new();
         let (public, operator) = parts.routers(&lane, audit);
         let mut servers = Vec::new();
@@ -268,6 +272,7 @@ impl Parts {
             egress: Arc::new(egress),
             metrics,
             client: Arc::new(client),
+            outbox: Arc::default(),
         })
     }
 
@@ -283,6 +288,7 @@ impl Parts {
             sightings,
             client: Arc::clone(&self.client),
             egress: Arc::clone(&self.egress),
+            outbox: Arc::clone(&self.outbox),
             metrics: Arc::clone(&self.metrics),
             clock: Clock,
             settings: LaneSettings {
@@ -306,6 +312,7 @@ impl Parts {
         let kept = Kept {
             calls: days(self.config.calls_kept_days),
             audit: days(self.config.audit_kept_days),
+            outbox: days(self.config.outbox_kept_days),
         };
         loops.spawn(tasks::forget_old(
             self.db.clone(),
@@ -322,6 +329,30 @@ impl Parts {
             };
             loops.spawn(tasks::listen_to_hosts(hearing, stop.clone()));
         }
+    }
+
+    /// Spawns the loops that call WeChat for accounts.
+    fn spawn_calls(&self, loops: &TaskTracker, stop: &CancellationToken) {
+        let delivery = outbox::Delivery {
+            db: self.db.clone(),
+            accounts: Arc::clone(&self.accounts),
+            client: Arc::clone(&self.client),
+            bell: Arc::clone(&self.outbox),
+            metrics: Arc::clone(&self.metrics),
+            clock: Clock,
+            scenes: Scenes::new(
+                self.config.messages_after_message,
+                self.config.messages_after_payment,
+            ),
+        };
+        loops.spawn(delivery.run(stop.clone()));
+        let importer = Importer {
+            db: self.db.clone(),
+            accounts: Arc::clone(&self.accounts),
+            client: Arc::clone(&self.client),
+            clock: Clock,
+        };
+        loops.spawn(importer.run(stop.clone()));
     }
 
     fn routers(&self, lane: &Arc<Lane>, audit: Audit) -> (Router, Router) {

@@ -82,6 +82,12 @@ pub struct Config {
     pub calls_kept_days: u32,
     /// Days that entries of the audit are kept.
     pub audit_kept_days: u32,
+    /// Days that what was sent is kept, with what WeChat said.
+    pub outbox_kept_days: u32,
+    /// Customer-service messages that WeChat takes after a message of a person.
+    pub messages_after_message: u32,
+    /// Customer-service messages that WeChat takes after a payment of a person.
+    pub messages_after_payment: u32,
     /// Base address of WeChat's API.
     pub wechat_api_base: String,
     /// Networks that are not public and that plugins' requests may reach all the same.
@@ -117,6 +123,9 @@ struct Defaults {
     deliveries: u32,
     calls_kept_days: u32,
     audit_kept_days: u32,
+    outbox_kept_days: u32,
+    messages_after_message: u32,
+    messages_after_payment: u32,
     wechat_api_base: &'static str,
     egress_allow_private: &'static [&'static str],
     wechat_api_backups: Vec<&'static str>,
@@ -145,6 +154,9 @@ const NAMES: &[&str] = &[
     "deliveries",
     "calls_kept_days",
     "audit_kept_days",
+    "outbox_kept_days",
+    "messages_after_message",
+    "messages_after_payment",
     "wechat_api_base",
     "egress_allow_private",
     "wechat_api_backups",
@@ -278,6 +290,9 @@ impl Config {
             deliveries: 3,
             calls_kept_days: 30,
             audit_kept_days: 365,
+            outbox_kept_days: 30,
+            messages_after_message: 5,
+            messages_after_payment: 20,
             wechat_api_base: "https://api.weixin.qq.com",
             egress_allow_private: &[],
             wechat_api_backups: Vec::new(),

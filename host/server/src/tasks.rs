@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::callback::Lane;
 use crate::clock::Clock;
-use crate::db::{Database, audit, calls, inbox};
+use crate::db::{Database, audit, calls, inbox, outbox};
 use crate::keys::ApiKeys;
 use crate::store::Redis;
 use crate::store::keys;
@@ -133,6 +133,8 @@ pub struct Kept {
     pub calls: Duration,
     /// The audit.
     pub audit: Duration,
+    /// What was sent, or not.
+    pub outbox: Duration,
 }
 
 /// Deletes rows that nobody needs any more.
@@ -148,7 +150,8 @@ pub async fn forget_old(db: Database, clock: Clock, kept: Kept, stop: Cancellati
         let events = inbox::forget_done(&db, now_ms - millis(COMMITTED_KEPT)).await;
         let records = calls::delete_older(&db, now_ms - millis(kept.calls)).await;
         let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;
-        if let Err(error) = events.and(records).and(entries) {
+        let sent = outbox::forget(&db, now_ms - millis(kept.outbox)).await;
+        if let Err(error) = events.and(records).and(entries).and(sent) {
             tracing::warn!(error = %error, "old rows can't be deleted");
         }
     }

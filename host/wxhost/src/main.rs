@@ -8,6 +8,7 @@ mod client;
 mod compile;
 mod contacts;
 mod key;
+mod outbox;
 mod plugin;
 mod serve;
 mod table;
@@ -55,6 +56,8 @@ enum Command {
     Calls(calls::CallsArgs),
     /// The people who met an account.
     Contacts(contacts::ContactsArgs),
+    /// What an account has to send, and what came of it.
+    Outbox(outbox::OutboxArgs),
     /// API keys: what tenants' own systems call the host with.
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -105,6 +108,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
         Command::Contacts(args) => contacts::run(args, &connection).await?,
+        Command::Outbox(args) => outbox::run(args, &connection).await?,
         Command::Key(verb) => key::run(verb, &connection).await?,
         Command::Audit(args) => audit::run(args, &connection).await?,
         Command::Demo(args) => return demo::run(args).await,

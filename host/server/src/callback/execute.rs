@@ -194,7 +194,10 @@ impl Lane {
         }
         let may_be_late =
             run.is_late() || run.age() > self.parts.settings.answer_wait.mul_f64(MAY_BE_LATE);
-        match self.finish(arrival, capabilities, decided, may_be_late, ended).await {
+        match self
+            .finish(arrival, capabilities, decided, may_be_late, ended)
+            .await
+        {
             Step::Unfit { reason } => {
                 let decided = Decided::failed(arrival, "invalid-effect".into(), reason);
                 ended.outcome = decided.outcome.clone();
@@ -272,6 +275,8 @@ impl Lane {
                 Step::Settled(Settled::Answered(Answer::nothing()))
             }
             Ok(Committed::Before { answer }) => {
+                // Whoever committed it has told of its sender: twice would open a scene twice.
+                ended.sighted = true;
                 Step::Settled(Settled::Answered(Answer::reply(&answer)))
             }
             Ok(Committed::Conflict { key }) => Step::Again { key },
@@ -368,11 +373,7 @@ fn decide(arrival: &Arrival, result: Result<Outcome, Failure>) -> Decided {
 
 impl Decided {
     /// The answer for when the plugin fails, and nothing else.
-    fn failed(
-        arrival: &Arrival,
-        outcome: std::borrow::Cow<'static, str>,
-        error: String,
-    ) -> Self {
+    fn failed(arrival: &Arrival, outcome: std::borrow::Cow<'static, str>, error: String) -> Self {
         Self {
             rendered: answer::fallback(arrival),
             effects: Sorted::default(),

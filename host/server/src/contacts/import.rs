@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -138,16 +138,17 @@ impl Importer {
         stop: &CancellationToken,
     ) -> Result<bool, (i64, Stop)> {
         let account = self.account(&import.app_id).map_err(|why| (0, why))?;
+        // Boxed: what the client does is deep enough for the compiler as it is.
         loop {
             if stop.is_cancelled() {
                 return Ok(false);
             }
             let failures = import.failures;
             if import.all_listed == 0 {
-                let page = self.list(&account, &mut import, owner).await;
+                let page = self.list(&account, &mut import, owner).boxed().await;
                 page.map_err(|why| (failures, why))?;
             } else {
-                let more = self.fetch(&account, owner).await;
+                let more = self.fetch(&account, owner).boxed().await;
                 if !more.map_err(|why| (failures, why))? {
                     return Ok(true);
                 }
@@ -345,7 +346,9 @@ mod tests {
         let now_ms = 1_700_000_000_000;
         let refused = |code: i64| {
             let body = format!(r#"{{"errcode":{code},"errmsg":"no"}}"#);
-            Stop::Call(CallError::Refused(errcode::read(body.as_bytes()).unwrap_err()))
+            Stop::Call(CallError::Refused(
+                errcode::read(body.as_bytes()).unwrap_err(),
+            ))
         };
         let second = Duration::from_secs(1);
         for (why, failures, expected) in [
@@ -356,7 +359,11 @@ mod tests {
             (refused(-1), 20, Next::Fail),
             (refused(48001), 0, Next::Fail),
             (Stop::Call(CallError::Timeout), 1, Next::Wait(second * 2)),
-            (Stop::Call(CallError::NoSecret), 99, Next::Wait(BLOCKED_REST)),
+            (
+                Stop::Call(CallError::NoSecret),
+                99,
+                Next::Wait(BLOCKED_REST),
+            ),
             (Stop::NoAccount, 0, Next::Fail),
             (Stop::Lost, 0, Next::Leave),
         ] {

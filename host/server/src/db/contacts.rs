@@ -425,7 +425,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_batch_fits_one_statement_and_is_listed_in_pages() {
         for db in databases().await {
-            let batch: Vec<_> = (0..MAX_SIGHTINGS).map(|n| seen(&format!("o{n:03}"), 1)).collect();
+            let batch: Vec<_> = (0..MAX_SIGHTINGS)
+                .map(|n| seen(&format!("o{n:03}"), 1))
+                .collect();
             write_sightings(&db, &batch).await.unwrap();
             let mut cursor: Option<String> = None;
             let mut found = Vec::new();

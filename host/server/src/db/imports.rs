@@ -334,7 +334,11 @@ pub async fn postpone(
         "UPDATE follower_imports SET state = $1, error = $2, failures = failures + $3, \
          due_at = $4, lease_owner = NULL WHERE app_id = $5 AND lease_owner = $6",
     )
-    .bind(if error.is_some() { "waiting" } else { "running" })
+    .bind(if error.is_some() {
+        "waiting"
+    } else {
+        "running"
+    })
     .bind(error)
     .bind(i64::from(error.is_some()))
     .bind(due_at)
@@ -435,7 +439,11 @@ mod tests {
             assert!(keep_page(&db, APP, by("me", 121), last).await.unwrap());
             assert_eq!(to_fetch(&db, APP, 2).await.unwrap(), ["oA", "oB"]);
             let people = [told("oA"), told("oB")];
-            assert!(keep_told(&db, APP, by("me", 122), &people, 15).await.unwrap());
+            assert!(
+                keep_told(&db, APP, by("me", 122), &people, 15)
+                    .await
+                    .unwrap()
+            );
             assert_eq!(to_fetch(&db, APP, 9).await.unwrap(), ["oC"]);
             finish(&db, APP, "me", 130, None).await.unwrap();
 
@@ -443,7 +451,10 @@ mod tests {
             assert_eq!((&*done.state, done.listed, done.fetched), ("done", 3, 2));
             start(&db, APP, 140).await.unwrap();
             let anew = find(&db, APP).await.unwrap().unwrap();
-            assert_eq!((&*anew.state, anew.listed, anew.started_at), ("running", 0, 140));
+            assert_eq!(
+                (&*anew.state, anew.listed, anew.started_at),
+                ("running", 0, 140)
+            );
         }
     }
 
@@ -463,10 +474,14 @@ mod tests {
             .unwrap();
             start(&db, APP, 1).await.unwrap();
             lease(&db, by("me", 10)).await.unwrap().unwrap();
-            keep_page(&db, APP, by("me", 10), page(&["oA", "oB"], None)).await.unwrap();
+            keep_page(&db, APP, by("me", 10), page(&["oA", "oB"], None))
+                .await
+                .unwrap();
             let mut gone = told("oB");
             gone.following = Some(false);
-            keep_told(&db, APP, by("me", 11), &[told("oA"), gone], 11).await.unwrap();
+            keep_told(&db, APP, by("me", 11), &[told("oA"), gone], 11)
+                .await
+                .unwrap();
 
             let contact = contacts::find(&db, APP, "oA").await.unwrap().unwrap();
             // Left at 12, after WeChat was asked at 10 and 11.
@@ -475,7 +490,10 @@ mod tests {
             assert_eq!(contact.qr_scene.as_deref(), Some("fair"));
             assert_eq!(contact.union_id.as_deref(), Some("u"));
             assert_eq!((contact.tags, &*contact.remark), (vec![2], "VIP"));
-            assert_eq!((&*contact.attributes, contact.opted_out_at), ("{\"a\":1}", Some(4)));
+            assert_eq!(
+                (&*contact.attributes, contact.opted_out_at),
+                ("{\"a\":1}", Some(4))
+            );
             let other = contacts::find(&db, APP, "oB").await.unwrap().unwrap();
             assert_eq!((other.following, other.followed_at), (Some(false), None));
             assert_eq!((other.tags.len(), &*other.remark), (0, ""));
@@ -495,9 +513,14 @@ mod tests {
             assert!(lease(&db, by("me", 500)).await.unwrap().is_some());
             postpone(&db, APP, "me", 501, None).await.unwrap();
             assert!(lease(&db, by("other", 501)).await.unwrap().is_some());
-            finish(&db, APP, "other", 502, Some("no right")).await.unwrap();
+            finish(&db, APP, "other", 502, Some("no right"))
+                .await
+                .unwrap();
             let failed = find(&db, APP).await.unwrap().unwrap();
-            assert_eq!((&*failed.state, failed.error.as_deref()), ("failed", Some("no right")));
+            assert_eq!(
+                (&*failed.state, failed.error.as_deref()),
+                ("failed", Some("no right"))
+            );
         }
     }
 }

@@ -82,6 +82,7 @@ pub(super) fn steps(
                 mini_program: message.mini_program.map(mini_program).transpose()?,
                 data: subscription::Data(message.data),
                 miniprogram_state: None,
+                language: None,
             };
             let sent = outgoing(Kind::Subscription, &open_id, &call).map_err(said)?;
             vec![Step::Send(sent)]
@@ -133,7 +134,9 @@ fn tag_steps(open_id: &OpenId, add: &[u32], remove: &[u32]) -> Result<Vec<Step>,
     });
     // Taken away first: a person has 20 at most.
     let calls = removed.chain(added);
-    calls.map(|call| call.map(Step::Send).map_err(said)).collect()
+    calls
+        .map(|call| call.map(Step::Send).map_err(said))
+        .collect()
 }
 
 fn content(body: Body) -> Content {
@@ -209,7 +212,9 @@ mod tests {
     };
 
     fn template(data: &[(&str, &str)]) -> Personal {
-        let data = data.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let data = data
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
         Personal::Template(wit::TemplateMessage {
             open_id: "oA".into(),
             template_id: "T1".into(),

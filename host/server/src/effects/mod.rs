@@ -264,7 +264,10 @@ mod tests {
             attributes("{}"),
             attributes(&format!(r#"{{"a":"{}"}}"#, "x".repeat(8184))),
         ];
-        assert_eq!(sort(effects, CAUSE).unwrap().steps.len(), 1 + 41 + 2 + 2 + 1 + 1);
+        assert_eq!(
+            sort(effects, CAUSE).unwrap().steps.len(),
+            1 + 41 + 2 + 2 + 1 + 1
+        );
     }
 
     #[test]
@@ -292,7 +295,9 @@ mod tests {
                 "effect 2 (set-attributes): attributes have at most 8192",
             ),
         ] {
-            let error = sort(vec![message("o1"), effect], CAUSE).unwrap_err().to_string();
+            let error = sort(vec![message("o1"), effect], CAUSE)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

@@ -94,11 +94,7 @@ pub struct Delivery {
 ///
 /// # Errors
 /// A limit of WeChat's that it breaks.
-pub fn outgoing(
-    kind: Kind,
-    open_id: &OpenId,
-    call: &impl Call,
-) -> Result<Outgoing, InvalidCall> {
+pub fn outgoing(kind: Kind, open_id: &OpenId, call: &impl Call) -> Result<Outgoing, InvalidCall> {
     let request = call.request()?;
     Ok(Outgoing {
         kind,
@@ -194,12 +190,7 @@ impl Delivery {
             Ok(Some(account)) => {
                 let begun_ms = self.clock.now_ms();
                 let outcome = self.send(row, &account).await;
-                let verdict = judge(
-                    row,
-                    row.attempts + 1,
-                    outcome.as_ref().map(Clone::clone),
-                    self.clock.now_ms(),
-                );
+                let verdict = judge(row, row.attempts + 1, &outcome, self.clock.now_ms());
                 self.learn(row, &verdict, begun_ms).await;
                 self.note(row, owner, &verdict).await
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wxhost_wechat::errcode::{Advice, ApiError, Class};
 
 use crate::client::CallError;
-use crate::db::outbox::{Final, Kind, Leased, Report};
+use crate::db::outbox::{Final, Leased, Report};
 
 /// Tries of a row that say something about it. With the waits between them they span half an hour.
 const MAX_ATTEMPTS: i64 = 12;
@@ -63,7 +63,7 @@ pub(super) enum Lesson {
 pub(super) fn judge(
     row: &Leased,
     attempts: i64,
-    outcome: Result<Option<String>, &CallError>,
+    outcome: &Result<Option<String>, CallError>,
     now_ms: i64,
 ) -> Verdict {
     match outcome {
@@ -71,7 +71,7 @@ pub(super) fn judge(
             fate: Fate::End(Final::Sent),
             report: Report {
                 reason: row.is_unsure.then_some("repeated-after-unknown-outcome"),
-                msgid,
+                msgid: msgid.clone(),
                 ..Report::default()
             },
             lesson: None,
@@ -167,7 +167,7 @@ mod tests {
     use wxhost_wechat::errcode;
 
     use super::*;
-    use crate::db::outbox::Outgoing;
+    use crate::db::outbox::{Kind, Outgoing};
 
     const NOW: i64 = 1_700_000_000_000;
     const SECOND: Duration = Duration::from_secs(1);
@@ -194,8 +194,8 @@ mod tests {
     fn after(kind: Kind, code: i64, attempts: i64) -> (Fate, Option<Lesson>) {
         let body = format!(r#"{{"errcode":{code},"errmsg":"no"}}"#);
         let refusal = errcode::read(body.as_bytes()).unwrap_err();
-        let error = CallError::Refused(refusal);
-        let verdict = judge(&row(kind), attempts, Err(&error), NOW);
+        let outcome = Err(CallError::Refused(refusal));
+        let verdict = judge(&row(kind), attempts, &outcome, NOW);
         assert_eq!(verdict.report.errcode, Some(code));
         (verdict.fate, verdict.lesson)
     }
@@ -208,16 +208,52 @@ mod tests {
         for (kind, code, expected) in [
             (Kind::CustomerMessage, -1, (Again(SECOND), None)),
             (Kind::CustomerMessage, 40001, (Again(SECOND), None)),
-            (Kind::LateAnswer, 45015, (End(Final::Failed), Some(Exhausted))),
-            (Kind::LateAnswer, 45047, (End(Final::Failed), Some(Exhausted))),
-            (Kind::CustomerMessage, 45002, (End(Final::Failed), Some(Unused))),
-            (Kind::CustomerMessage, 424_242, (End(Final::Failed), Some(Unused))),
+            (
+                Kind::LateAnswer,
+                45015,
+                (End(Final::Failed), Some(Exhausted)),
+            ),
+            (
+                Kind::LateAnswer,
+                45047,
+                (End(Final::Failed), Some(Exhausted)),
+            ),
+            (
+                Kind::CustomerMessage,
+                45002,
+                (End(Final::Failed), Some(Unused)),
+            ),
+            (
+                Kind::CustomerMessage,
+                424_242,
+                (End(Final::Failed), Some(Unused)),
+            ),
             (Kind::Template, 40037, (End(Final::Failed), None)),
-            (Kind::Template, 43004, (End(Final::Failed), Some(NotFollowing))),
-            (Kind::Template, 45009, (Uncounted(morning), Some(RestApi(morning)))),
-            (Kind::Template, 45011, (Uncounted(MINUTE_REST), Some(RestApi(MINUTE_REST)))),
-            (Kind::Template, 48001, (Uncounted(RIGHTS_REST), Some(RestApi(RIGHTS_REST)))),
-            (Kind::Template, 50007, (Uncounted(BLOCKED_REST), Some(RestAccount(BLOCKED_REST)))),
+            (
+                Kind::Template,
+                43004,
+                (End(Final::Failed), Some(NotFollowing)),
+            ),
+            (
+                Kind::Template,
+                45009,
+                (Uncounted(morning), Some(RestApi(morning))),
+            ),
+            (
+                Kind::Template,
+                45011,
+                (Uncounted(MINUTE_REST), Some(RestApi(MINUTE_REST))),
+            ),
+            (
+                Kind::Template,
+                48001,
+                (Uncounted(RIGHTS_REST), Some(RestApi(RIGHTS_REST))),
+            ),
+            (
+                Kind::Template,
+                50007,
+                (Uncounted(BLOCKED_REST), Some(RestAccount(BLOCKED_REST))),
+            ),
             (Kind::Subscription, 43101, (End(Final::Failed), None)),
         ] {
             assert_eq!(after(kind, code, 1), expected, "{code}");
@@ -238,14 +274,14 @@ mod tests {
 
     #[test]
     fn an_account_without_a_secret_waits_for_one() {
-        let verdict = judge(&row(Kind::LateAnswer), 1, Err(&CallError::NoSecret), NOW);
+        let verdict = judge(&row(Kind::LateAnswer), 1, &Err(CallError::NoSecret), NOW);
         assert_eq!(verdict.fate, Fate::Uncounted(BLOCKED_REST));
         assert_eq!(verdict.report.reason, Some("no-secret"));
     }
 
     #[test]
     fn a_time_out_may_have_been_a_success_and_is_repeated_slowly() {
-        let verdict = judge(&row(Kind::LateAnswer), 2, Err(&CallError::Timeout), NOW);
+        let verdict = judge(&row(Kind::LateAnswer), 2, &Err(CallError::Timeout), NOW);
         assert_eq!(verdict.fate, Fate::Again(2 * SECOND));
     }
 

@@ -113,6 +113,82 @@ pub(super) struct ContactQuery {
     limit: Option<u32>,
 }
 
+/// How far the import of an account's followers has come. Times are Unix milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Import {
+    /// `running`; `waiting` for a quota, for WeChat or for the account's owner; `done`; `failed`.
+    state: String,
+    /// Followers that WeChat says there are.
+    total: i64,
+    /// Followers that were listed so far.
+    listed: i64,
+    /// Followers about whom WeChat was asked so far.
+    fetched: i64,
+    /// Why it waits or failed.
+    error: Option<String>,
+    /// When it is tried again, where it waits.
+    due_at: Option<i64>,
+    /// When it began.
+    started_at: i64,
+    /// When it last came further.
+    updated_at: i64,
+    /// When it ended.
+    finished_at: Option<i64>,
+}
+
+impl From<db::imports::Import> for Import {
+    fn from(import: db::imports::Import) -> Self {
+        Self {
+            due_at: (import.state == "waiting").then_some(import.due_at),
+            state: import.state,
+            total: import.total,
+            listed: import.listed,
+            fetched: import.fetched,
+            error: import.error,
+            started_at: import.started_at,
+            updated_at: import.updated_at,
+            finished_at: import.finished_at,
+        }
+    }
+}
+
+/// Starts the import of an account's followers. One that waits or failed goes on where it was; one that
+/// is done begins anew; one that runs is left alone.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/contacts/import", tag = "contacts", params(("app_id" = String, Path)), responses(
+    (status = 200, body = Import),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn start_import(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+) -> Result<Json<Import>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    db::imports::start(&state.db, &app_id, state.clock.now_ms()).await?;
+    import_of(&state, &app_id).await
+}
+
+/// Shows how far the import has come.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/contacts/import", tag = "contacts", params(("app_id" = String, Path)), responses(
+    (status = 200, body = Import),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn show_import(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+) -> Result<Json<Import>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    import_of(&state, &app_id).await
+}
+
+async fn import_of(state: &AdminState, app_id: &str) -> Result<Json<Import>, ApiError> {
+    match db::imports::find(&state.db, app_id).await? {
+        Some(import) => Ok(Json(import.into())),
+        None => Err(ApiError::not_found("import of followers for", app_id)),
+    }
+}
+
 /// Lists the contacts of an account.
 #[utoipa::path(get, path = "/api/v1/accounts/{app_id}/contacts", tag = "contacts", params(("app_id" = String, Path), ContactQuery), responses(
     (status = 200, body = Contacts),

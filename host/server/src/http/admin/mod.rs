@@ -10,6 +10,7 @@ mod contacts;
 mod deployments;
 mod keys;
 mod kv;
+mod outbox;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -132,7 +133,9 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(calls::list))
         .routes(routes!(calls::show))
         .routes(routes!(contacts::list))
+        .routes(routes!(contacts::show_import, contacts::start_import))
         .routes(routes!(contacts::show))
+        .routes(routes!(outbox::list))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get))
         .routes(routes!(keys::list, keys::add))

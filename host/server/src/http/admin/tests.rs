@@ -198,7 +198,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 24);
+    assert_eq!(routes, 27);
 }
 
 #[tokio::test]

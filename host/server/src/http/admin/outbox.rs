@@ -1,0 +1,124 @@
+//! `/api/v1/accounts/{app_id}/outbox`: what an account has to send, and what came of it.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use crate::{
+    db::outbox::{self, OutboxFilter, OutboxRow},
+    http::error::{ApiError, ErrorBody},
+};
+
+/// Something that was to be sent. Times are Unix milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outgoing {
+    /// Names it.
+    id: String,
+    /// The event that it comes from.
+    event_id: String,
+    /// Where it stands among those of its event; 0 is the event's own answer.
+    ordinal: i64,
+    /// `late-answer`, `customer-message`, `template`, `subscription`, `tags` or `remark`.
+    kind: String,
+    /// Whom it concerns.
+    open_id: String,
+    /// `waiting`, `sending`, `sent`, `failed` (WeChat refused it), `dead` (tried too often or for too
+    /// long) or `skipped` (not tried: in vain, or not wanted).
+    state: String,
+    /// Why it ended so or waits: `opted-out`, `window-closed`, `allowance-used-up`, `wechat-refused`,
+    /// `timeout` …
+    reason: Option<String>,
+    /// When it is looked at next; absent once it has ended.
+    due_at: Option<i64>,
+    /// Tries so far.
+    attempts: i64,
+    /// WeChat's code.
+    errcode: Option<i64>,
+    /// WeChat's text.
+    errmsg: Option<String>,
+    /// WeChat's id of the message.
+    msgid: Option<String>,
+    /// The trace of the event.
+    trace_id: String,
+    /// When it was decided.
+    created_at: i64,
+    /// When it ended.
+    settled_at: Option<i64>,
+}
+
+impl From<OutboxRow> for Outgoing {
+    fn from(row: OutboxRow) -> Self {
+        Self {
+            due_at: row.settled_at.is_none().then_some(row.due_at),
+            id: row.id,
+            event_id: row.event_id,
+            ordinal: row.ordinal,
+            kind: row.kind,
+            open_id: row.open_id,
+            state: row.state,
+            reason: row.reason,
+            attempts: row.attempts,
+            errcode: row.errcode,
+            errmsg: row.errmsg,
+            msgid: row.msgid,
+            trace_id: row.trace_id,
+            created_at: row.created_at,
+            settled_at: row.settled_at,
+        }
+    }
+}
+
+/// A page of the outbox.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outbox {
+    /// Newest first.
+    outbox: Vec<Outgoing>,
+    /// Give it as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// What to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OutboxQuery {
+    /// In this state only.
+    state: Option<String>,
+    /// Of this person only.
+    open_id: Option<String>,
+    /// `next` of the page before.
+    before: Option<String>,
+    /// 1 to 200; 50 if absent.
+    limit: Option<u32>,
+}
+
+/// Lists what an account has to send, and what was sent.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/outbox", tag = "outbox", params(("app_id" = String, Path), OutboxQuery), responses(
+    (status = 200, body = Outbox),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn list(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    Query(query): Query<OutboxQuery>,
+) -> Result<Json<Outbox>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    let limit = page_items(query.limit)?;
+    let filter = OutboxFilter {
+        app_id: &app_id,
+        state: query.state.as_deref(),
+        open_id: query.open_id.as_deref(),
+        before: query.before.as_deref(),
+        limit,
+    };
+    let rows = outbox::list(&state.db, filter).await?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit as usize)
+        .map(|row| row.id.clone());
+    let outbox = rows.into_iter().map(Outgoing::from).collect();
+    Ok(Json(Outbox { outbox, next }))
+}
