@@ -337,9 +337,135 @@ fn deadline() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use wxhost_wechat::errcode;
 
     use super::*;
+    use crate::accounts::TokenLine;
+    use crate::db::contacts;
+    use crate::tokens::testing::Bed;
+
+    /// Lets hosts import until it has ended; returns how it did.
+    async fn ended(bed: &Bed, hosts: usize) -> Import {
+        let stop = CancellationToken::new();
+        let mut runs = Vec::new();
+        for _ in 0..hosts {
+            let host = bed.alone().await;
+            let importer = Importer {
+                db: bed.db().clone(),
+                accounts: Arc::clone(&host.accounts),
+                client: Arc::clone(&host.client),
+                clock: Clock,
+            };
+            runs.push((tokio::spawn(importer.run(stop.clone())), host));
+        }
+        let ending = async {
+            loop {
+                let import = imports::find(bed.db(), &bed.app_id).await.unwrap().unwrap();
+                if import.state != "running" {
+                    return import;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let import = tokio::time::timeout(Duration::from_secs(30), ending).await;
+        stop.cancel();
+        for (run, _host) in runs {
+            run.await.unwrap();
+        }
+        import.expect("it ends")
+    }
+
+    fn join(bed: &Bed, count: usize) {
+        let control = bed.wechat.control();
+        let path = format!("/apps/{}/followers", bed.app_id);
+        let named = json!({"open_id": "oA", "union_id": "uA", "qr_scene_str": "shop"});
+        let crowd = json!({"followers": [named], "count": count});
+        control.ask(http::Method::POST, &path, &crowd).unwrap();
+    }
+
+    async fn begin(bed: &Bed) {
+        imports::start(bed.db(), &bed.app_id, Clock.now_ms())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_followers_are_imported_once() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        join(&bed, 249);
+        begin(&bed).await;
+        let import = ended(&bed, 2).await;
+        assert_eq!((&*import.state, import.error), ("done", None));
+        assert_eq!(
+            (import.total, import.listed, import.fetched),
+            (250, 250, 250)
+        );
+        let page = contacts::list(bed.db(), &bed.app_id, None, 1000)
+            .await
+            .unwrap();
+        assert_eq!(page.contacts.len(), 250);
+        assert!(
+            page.contacts
+                .iter()
+                .all(|contact| contact.following == Some(true))
+        );
+        let known = contacts::find(bed.db(), &bed.app_id, "oA")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(known.union_id.as_deref(), Some("uA"));
+        assert_eq!(known.qr_scene.as_deref(), Some("shop"));
+    }
+
+    #[tokio::test]
+    async fn a_quota_that_is_used_up_is_waited_for_and_the_import_goes_on() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        join(&bed, 9);
+        let path = "/cgi-bin/user/info/batchget";
+        bed.fault(json!({"kind": "errcode", "errcode": 45009, "path_prefix": path, "count": 1}));
+        begin(&bed).await;
+        let waiting = ended(&bed, 1).await;
+        assert_eq!(
+            (&*waiting.state, waiting.listed, waiting.fetched),
+            ("waiting", 10, 0)
+        );
+        assert!(waiting.due_at > Clock.now_ms());
+        assert!(waiting.error.is_some_and(|error| error.contains("45009")));
+        begin(&bed).await;
+        let done = ended(&bed, 1).await;
+        assert_eq!((&*done.state, done.listed, done.fetched), ("done", 10, 10));
+    }
+
+    #[tokio::test]
+    async fn one_bad_open_id_does_not_hold_up_the_others() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        join(&bed, 6);
+        begin(&bed).await;
+        // Listed by WeChat once, and not known to it any more.
+        let lease = Lease {
+            owner: "me",
+            now_ms: Clock.now_ms(),
+            until_ms: Clock.now_ms(),
+        };
+        imports::lease(bed.db(), lease).await.unwrap().unwrap();
+        let gone = Listed {
+            total: 1,
+            open_ids: &["oGone"],
+            next: Some(""),
+            at_ms: 1,
+        };
+        assert!(
+            imports::keep_page(bed.db(), &bed.app_id, lease, gone)
+                .await
+                .unwrap()
+        );
+        let import = ended(&bed, 1).await;
+        assert_eq!(
+            (&*import.state, import.error, import.fetched),
+            ("done", None, 8)
+        );
+    }
 
     #[test]
     fn an_import_waits_or_fails_as_the_error_advises() {

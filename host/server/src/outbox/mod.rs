@@ -9,6 +9,8 @@
 //! been sent: when its lease has run out it is sent again, as WeChat's documents advise after a
 //! time-out. A template message carries a `client_msg_id`, by which WeChat sends it once all the same.
 
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::HashMap;

@@ -20,6 +20,7 @@ use super::{Credential, Token, TokenError, Tokens, TokensParts};
 use crate::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant, TokenLine};
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
+use crate::db::Database;
 use crate::db::testing::{TestDatabase, sqlite};
 use crate::random;
 use crate::seal::{MasterKey, MasterKeys};
@@ -49,7 +50,8 @@ pub(crate) fn tokens(
     over(Arc::new(transport), accounts, keys, store)
 }
 
-fn over(
+/// Tokens of one host, got through these connections.
+pub(crate) fn over(
     transport: Arc<Transport>,
     accounts: &Arc<Accounts>,
     keys: &Arc<MasterKeys>,
@@ -85,7 +87,7 @@ pub(crate) struct Bed {
 pub(crate) struct Host {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) tokens: Arc<Tokens>,
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     app_id: String,
     /// Ends its listening.
     _stop: DropGuard,
@@ -132,6 +134,11 @@ impl Bed {
         };
         accounts.add_account(account).await.unwrap();
         bed
+    }
+
+    /// The database of the hosts.
+    pub(crate) fn db(&self) -> &Database {
+        &self.db
     }
 
     async fn accounts(&self) -> Arc<Accounts> {
@@ -185,7 +192,7 @@ impl Bed {
         let metrics = Arc::clone(&tokens.parts.metrics);
         Host {
             accounts,
-            client: Client::new(transport, Arc::clone(&tokens), metrics),
+            client: Arc::new(Client::new(transport, Arc::clone(&tokens), metrics)),
             app_id: self.app_id.clone(),
             _stop: tokens.parts.stop.clone().drop_guard(),
             tokens,

@@ -84,9 +84,10 @@ impl Host {
         let api_keys = Arc::new(ApiKeys::load((*db).clone()).await.unwrap());
         let wechat = WeChat::start().await;
         let memory = || Store::Memory(Arc::new(MemoryCache::new()));
-        let tokens = tokens::testing::tokens(&accounts, &sealing, memory(), &wechat.base);
         let metrics = Arc::new(Metrics::new());
         let transport = Arc::new(Transport::open(&wechat.base, &[]).unwrap());
+        let wires = Arc::clone(&transport);
+        let tokens = tokens::testing::over(wires, &accounts, &sealing, memory());
         let client = Arc::new(Client::new(transport, tokens, Arc::clone(&metrics)));
         let (audit, writer) = audit::channel((*db).clone(), &metrics);
         let state = TenantState::new((accounts, api_keys), client, audit, memory());
