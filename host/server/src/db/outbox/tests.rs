@@ -1,3 +1,5 @@
+//! Leases, order, ledger and effects on both databases.
+
 use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
