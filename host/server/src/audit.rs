@@ -50,6 +50,8 @@ pub enum Action {
     AccountChange,
     /// An account got a new callback token or EncodingAESKey.
     AccountRotateKey,
+    /// The host found that an account waits for its owner.
+    AttentionSet,
     /// What an account's owner had to mend was said to be mended.
     AttentionClear,
     /// A new access token was forced.
@@ -80,6 +82,7 @@ impl Action {
             Self::AccountAdd => "account.add",
             Self::AccountChange => "account.change",
             Self::AccountRotateKey => "account.rotate-key",
+            Self::AttentionSet => "attention.set",
             Self::AttentionClear => "attention.clear",
             Self::TokenRefresh => "token.refresh",
             Self::PluginDeploy => "plugin.deploy",
@@ -107,6 +110,14 @@ impl Author {
         Self {
             actor: "admin".to_owned(),
             request_id: request_id.into(),
+        }
+    }
+
+    /// The host by itself.
+    pub fn host() -> Self {
+        Self {
+            actor: "host".to_owned(),
+            request_id: String::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     account::{app_secret, mode_of, mode_word, receiver},
 };
 use crate::{
+    audit::{Action, Author},
     clock::Clock,
     db::{self, DbError, accounts::AccountRow, tenants::TenantRow},
     grants::OperatorGrants,
@@ -170,7 +171,11 @@ pub struct KeyChange {
 
 impl Accounts {
     /// Adds a tenant.
-    pub async fn add_tenant(&self, tenant: NewTenant) -> Result<TenantRow, ChangeError> {
+    pub async fn add_tenant(
+        &self,
+        tenant: NewTenant,
+        by: &Author,
+    ) -> Result<TenantRow, ChangeError> {
         check_tenant_id(&tenant.id)?;
         check_name(&tenant.name)?;
         if !CONCURRENT_CALLS.contains(&tenant.max_concurrent_calls) {
@@ -195,12 +200,18 @@ impl Accounts {
             }
             inserted => inserted?,
         }
+        by.note(&mut change, Action::TenantAdd, None, &row.id)
+            .await?;
         change.commit().await?;
         Ok(row)
     }
 
     /// Adds an account.
-    pub async fn add_account(&self, account: NewAccount) -> Result<AccountRow, ChangeError> {
+    pub async fn add_account(
+        &self,
+        account: NewAccount,
+        by: &Author,
+    ) -> Result<AccountRow, ChangeError> {
         let api = account.api.clone();
         let mut row = self.row_of(account)?;
         self.set_api(&mut row, api)?;
@@ -221,6 +232,9 @@ impl Accounts {
             }
             inserted => inserted?,
         }
+        let app_id = Some(&*row.app_id);
+        by.note(&mut change, Action::AccountAdd, app_id, &row.tenant_id)
+            .await?;
         change.commit().await?;
         Ok(row)
     }
@@ -230,8 +244,9 @@ impl Accounts {
         &self,
         app_id: &str,
         wanted: AccountChange,
+        by: &Author,
     ) -> Result<AccountRow, ChangeError> {
-        self.update(app_id, |row| {
+        self.update(app_id, (by, Action::AccountChange), |row| {
             if let Some(name) = wanted.name {
                 row.name = name;
             }
@@ -262,7 +277,8 @@ impl Accounts {
     ) -> Result<bool, ChangeError> {
         let keys = &self.keys;
         let mut noted = false;
-        self.update(app_id, |row| {
+        let by = (&Author::host(), Action::AttentionSet);
+        self.update(app_id, by, |row| {
             let secret = app_secret(row, keys).ok().flatten();
             noted = secret.is_some_and(|secret| secret.expose() == failed.expose());
             if noted {
@@ -276,8 +292,12 @@ impl Accounts {
     }
 
     /// Takes it that an account's owner has acted: WeChat is asked for tokens again.
-    pub async fn clear_attention(&self, app_id: &str) -> Result<AccountRow, ChangeError> {
-        self.update(app_id, |row| {
+    pub async fn clear_attention(
+        &self,
+        app_id: &str,
+        by: &Author,
+    ) -> Result<AccountRow, ChangeError> {
+        self.update(app_id, (by, Action::AttentionClear), |row| {
             row.attention = None;
             Ok(())
         })
@@ -289,9 +309,10 @@ impl Accounts {
         &self,
         app_id: &str,
         new: KeyChange,
+        by: &Author,
     ) -> Result<AccountRow, ChangeError> {
         let keys = &self.keys;
-        self.update(app_id, |row| {
+        self.update(app_id, (by, Action::AccountRotateKey), |row| {
             if let Some(token) = new.token {
                 row.token_sealed = keys.seal(Place::token(app_id), token.expose().as_bytes())?;
             }
@@ -335,16 +356,22 @@ impl Accounts {
     async fn update(
         &self,
         app_id: &str,
+        (by, action): (&Author, Action),
         edit: impl FnOnce(&mut AccountRow) -> Result<(), ChangeError>,
     ) -> Result<AccountRow, ChangeError> {
         let mut change = self.db.change().await?;
         let mut row = db::accounts::find_for_change(&mut change, app_id)
             .await?
             .ok_or_else(|| ChangeError::no_account(app_id))?;
+        let before = row.clone();
         edit(&mut row)?;
         self.check(&row)?;
         row.updated_at = Clock.now_ms();
         db::accounts::update(&mut change, &row).await?;
+        let fields = changed_fields(&before, &row);
+        if !fields.is_empty() {
+            by.note(&mut change, action, Some(app_id), &fields).await?;
+        }
         change.commit().await?;
         Ok(row)
     }
@@ -413,6 +440,32 @@ impl Accounts {
             }
         }
     }
+}
+
+/// The names of what was changed, for the audit: of a secret no more than that.
+fn changed_fields(before: &AccountRow, after: &AccountRow) -> String {
+    let is_changed = [
+        ("name", before.name != after.name),
+        ("mode", before.mode != after.mode),
+        ("token", before.token_sealed != after.token_sealed),
+        (
+            "encoding_aes_key",
+            before.aes_key_sealed != after.aes_key_sealed,
+        ),
+        (
+            "window_seconds",
+            before.window_seconds != after.window_seconds,
+        ),
+        ("fallback_text", before.fallback_text != after.fallback_text),
+        ("status", before.status != after.status),
+        ("secret", before.secret_sealed != after.secret_sealed),
+        ("token_line", before.token_line != after.token_line),
+        ("attention", before.attention != after.attention),
+        ("grants", before.grants != after.grants),
+        ("jssdk_origins", before.jssdk_origins != after.jssdk_origins),
+    ];
+    let names = is_changed.iter().filter(|(_, changed)| *changed);
+    names.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
 
 /// `1 to 9`.

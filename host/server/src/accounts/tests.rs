@@ -10,6 +10,7 @@ use wxhost_wechat::{
 
 use super::*;
 use crate::{
+    audit::Author,
     db::testing::{databases, sqlite},
     grants::OperatorGrants,
     seal::{MasterKey, MasterKeys},
@@ -21,6 +22,10 @@ fn keys(byte: u8) -> Arc<MasterKeys> {
 
 async fn host(db: &Database) -> Accounts {
     Accounts::load(db.clone(), keys(1)).await.unwrap()
+}
+
+fn by() -> Author {
+    Author::admin("r")
 }
 
 fn tenant(id: &str) -> NewTenant {
@@ -52,9 +57,9 @@ fn aes_key_of(character: char) -> EncodingAesKey {
 
 async fn with_account(db: &Database) -> Accounts {
     let accounts = host(db).await;
-    accounts.add_tenant(tenant("acme")).await.unwrap();
+    accounts.add_tenant(tenant("acme"), &by()).await.unwrap();
     accounts
-        .add_account(account("wx01", Mode::Safe, Some('a')))
+        .add_account(account("wx01", Mode::Safe, Some('a')), &by())
         .await
         .unwrap();
     accounts.refresh().await.unwrap();
@@ -73,8 +78,8 @@ fn invalid<T: std::fmt::Debug>(answer: Result<T, ChangeError>, field: &str) {
 async fn a_change_reaches_every_host_that_shares_the_database() {
     for db in databases().await {
         let (one, other) = (host(&db).await, host(&db).await);
-        one.add_tenant(tenant("acme")).await.unwrap();
-        one.add_account(account("wx01", Mode::Plain, None))
+        one.add_tenant(tenant("acme"), &by()).await.unwrap();
+        one.add_account(account("wx01", Mode::Plain, None), &by())
             .await
             .unwrap();
         assert!(other.get("wx01").is_none());
@@ -89,7 +94,7 @@ async fn a_change_reaches_every_host_that_shares_the_database() {
             fallback_text: Some(Some("稍后再试".into())),
             ..AccountChange::default()
         };
-        other.change_account("wx01", disabled).await.unwrap();
+        other.change_account("wx01", disabled, &by()).await.unwrap();
         one.refresh().await.unwrap();
         let seen = one.get("wx01").unwrap();
         assert!(!seen.is_active());
@@ -102,7 +107,7 @@ async fn accounts_of_one_tenant_share_its_permits_also_after_a_change() {
     let db = sqlite().await;
     let accounts = with_account(&db).await;
     accounts
-        .add_account(account("wx02", Mode::Plain, None))
+        .add_account(account("wx02", Mode::Plain, None), &by())
         .await
         .unwrap();
     accounts.refresh().await.unwrap();
@@ -159,7 +164,10 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
         token: None,
         aes_key: Some(aes_key_of('b')),
     };
-    let row = accounts.rotate_keys("wx01", new_key()).await.unwrap();
+    let row = accounts
+        .rotate_keys("wx01", new_key(), &by())
+        .await
+        .unwrap();
     assert_eq!(row.previous_aes_key_sealed, before.aes_key_sealed);
     assert_eq!(row.token_sealed, before.token_sealed);
     accounts.refresh().await.unwrap();
@@ -170,10 +178,11 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
 async fn what_could_not_be_served_is_refused_by_its_field() {
     let db = sqlite().await;
     let accounts = with_account(&db).await;
+    let admin = by();
     let add = |change: fn(&mut NewAccount)| {
         let mut new = account("wx02", Mode::Plain, None);
         change(&mut new);
-        accounts.add_account(new)
+        accounts.add_account(new, &admin)
     };
     invalid(add(|a| a.mode = Mode::Safe).await, "encoding_aes_key");
     invalid(add(|a| a.window_seconds = 9).await, "window_seconds");
@@ -190,14 +199,17 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
     );
 
     for id in ["", "A", "a b", &"a".repeat(65)] {
-        invalid(accounts.add_tenant(tenant(id)).await, "id");
+        invalid(accounts.add_tenant(tenant(id), &by()).await, "id");
     }
     let mut greedy = tenant("greedy");
     greedy.max_concurrent_calls = 0;
-    invalid(accounts.add_tenant(greedy).await, "max_concurrent_calls");
+    invalid(
+        accounts.add_tenant(greedy, &by()).await,
+        "max_concurrent_calls",
+    );
 
     let gone = accounts
-        .change_account("wx09", AccountChange::default())
+        .change_account("wx09", AccountChange::default(), &by())
         .await;
     assert!(
         matches!(gone, Err(ChangeError::NotFound { .. })),
@@ -205,7 +217,7 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
     );
     // A mode that its keys cannot serve.
     accounts
-        .add_account(account("wx03", Mode::Plain, None))
+        .add_account(account("wx03", Mode::Plain, None), &by())
         .await
         .unwrap();
     let safe = AccountChange {
@@ -213,7 +225,7 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
         ..AccountChange::default()
     };
     invalid(
-        accounts.change_account("wx03", safe).await,
+        accounts.change_account("wx03", safe, &by()).await,
         "encoding_aes_key",
     );
 }
@@ -254,7 +266,10 @@ async fn what_the_owner_must_mend_is_known_everywhere_until_it_is_mended() {
             other.get("wx01").unwrap().attention.clone()
         };
         let change = with_secret(secret('a'));
-        accounts.change_account("wx01", change).await.unwrap();
+        accounts
+            .change_account("wx01", change, &by())
+            .await
+            .unwrap();
 
         // It was an older secret that failed.
         let noted = accounts.need_owner("wx01", &secret('b'), &attention).await;
@@ -267,11 +282,14 @@ async fn what_the_owner_must_mend_is_known_everywhere_until_it_is_mended() {
             assert_eq!(shown().await, Some(attention.clone()));
         };
         note().await;
-        accounts.clear_attention("wx01").await.unwrap();
+        accounts.clear_attention("wx01", &by()).await.unwrap();
         assert_eq!(shown().await, None);
         note().await;
         let change = with_secret(secret('c'));
-        accounts.change_account("wx01", change).await.unwrap();
+        accounts
+            .change_account("wx01", change, &by())
+            .await
+            .unwrap();
         assert_eq!(shown().await, None);
     }
 }
@@ -282,7 +300,10 @@ async fn tokens_stay_with_an_account_that_is_changed() {
     let accounts = with_account(&db).await;
     let before = accounts.get("wx01").unwrap();
     let change = with_secret(secret('a'));
-    accounts.change_account("wx01", change).await.unwrap();
+    accounts
+        .change_account("wx01", change, &by())
+        .await
+        .unwrap();
     accounts.refresh().await.unwrap();
     let after = accounts.get("wx01").unwrap();
     assert!(after.secret.is_some() && before.secret.is_none());
@@ -307,7 +328,7 @@ async fn origins_and_grants_that_cannot_be_meant_are_refused() {
             },
             ..AccountChange::default()
         };
-        let answer = accounts.change_account("wx01", change).await;
+        let answer = accounts.change_account("wx01", change, &by()).await;
         invalid(answer, "jssdk_origins");
     }
     let change = AccountChange {
@@ -320,5 +341,8 @@ async fn origins_and_grants_that_cannot_be_meant_are_refused() {
         },
         ..AccountChange::default()
     };
-    invalid(accounts.change_account("wx01", change).await, "grants");
+    invalid(
+        accounts.change_account("wx01", change, &by()).await,
+        "grants",
+    );
 }

@@ -16,7 +16,7 @@ const DELETE_BLOCK: i64 = 5_000;
 pub struct AuditRow {
     /// Names the entry.
     pub id: String,
-    /// `admin`, or the id of an API key.
+    /// `admin`, `host`, or the id of an API key.
     pub actor: String,
     /// What was done, a stable word such as `key.add`.
     pub action: String,

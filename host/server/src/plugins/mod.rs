@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 pub use self::config_schema::{ConfigError, check as check_config};
 use crate::{
     accounts::{ChangeError, Deployment},
+    audit::{Action, Author},
     clock::Clock,
     db::{
         self, Change, Database, DbError,
@@ -125,7 +126,12 @@ impl Plugins {
     }
 
     /// Deploys a plugin to an account and makes it the active one.
-    pub async fn deploy(&self, app_id: &str, upload: Upload) -> Result<DeploymentRow, DeployError> {
+    pub async fn deploy(
+        &self,
+        app_id: &str,
+        upload: Upload,
+        by: &Author,
+    ) -> Result<DeploymentRow, DeployError> {
         // Compiling takes a while; an unknown account is told at once.
         if db::accounts::find(&self.db, app_id).await?.is_none() {
             return Err(ChangeError::no_account(app_id).into());
@@ -149,7 +155,7 @@ impl Plugins {
             secrets: upload.secrets,
             limits: upload.limits.clamp(),
         };
-        let row = self.store(app_id, &checked, &settings).await?;
+        let row = self.store((app_id, by), &checked, &settings).await?;
         tracing::info!(
             account.app_id = app_id,
             plugin.digest = row.digest,
@@ -160,7 +166,12 @@ impl Plugins {
     }
 
     /// Makes an earlier or later deployment the active one.
-    pub async fn activate(&self, app_id: &str, version: i64) -> Result<DeploymentRow, ChangeError> {
+    pub async fn activate(
+        &self,
+        app_id: &str,
+        version: i64,
+        by: &Author,
+    ) -> Result<DeploymentRow, ChangeError> {
         let mut change = self.db.change().await?;
         let account = account_of(&mut change, app_id).await?;
         if !db::deployments::exists(&mut change, app_id, version).await? {
@@ -169,11 +180,11 @@ impl Plugins {
                 id: format!("{version} of account {app_id}"),
             });
         }
-        self.switch(change, account, version).await
+        self.switch(change, account, (version, by)).await
     }
 
     /// Makes the highest version below the active one the active one.
-    pub async fn rollback(&self, app_id: &str) -> Result<DeploymentRow, ChangeError> {
+    pub async fn rollback(&self, app_id: &str, by: &Author) -> Result<DeploymentRow, ChangeError> {
         let mut change = self.db.change().await?;
         let account = account_of(&mut change, app_id).await?;
         let nothing_below = || ChangeError::NotFound {
@@ -184,18 +195,22 @@ impl Plugins {
         let version = db::deployments::version_below(&mut change, app_id, active)
             .await?
             .ok_or_else(nothing_below)?;
-        self.switch(change, account, version).await
+        self.switch(change, account, (version, by)).await
     }
 
     async fn switch(
         &self,
         mut change: Change,
         mut account: AccountRow,
-        version: i64,
+        (version, by): (i64, &Author),
     ) -> Result<DeploymentRow, ChangeError> {
         account.active_version = Some(version);
         account.updated_at = Clock.now_ms();
         db::accounts::update(&mut change, &account).await?;
+        let app_id = Some(&*account.app_id);
+        let object = version.to_string();
+        by.note(&mut change, Action::PluginActivate, app_id, &object)
+            .await?;
         change.commit().await?;
         tracing::info!(
             account.app_id = account.app_id,
@@ -208,7 +223,7 @@ impl Plugins {
     /// Stores component, deployment and activation in one transaction.
     async fn store(
         &self,
-        app_id: &str,
+        (app_id, by): (&str, &Author),
         checked: &CheckedPlugin,
         settings: &Settings,
     ) -> Result<DeploymentRow, ChangeError> {
@@ -244,6 +259,9 @@ impl Plugins {
         account.active_version = Some(version);
         account.updated_at = now;
         db::accounts::update(&mut change, &account).await?;
+        let object = format!("{version} {digest}");
+        by.note(&mut change, Action::PluginDeploy, Some(app_id), &object)
+            .await?;
         change.commit().await?;
         self.stored(app_id, version).await
     }

@@ -18,6 +18,7 @@ use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
 use super::{Credential, Token, TokenError, Tokens, TokensParts};
 use crate::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant, TokenLine};
+use crate::audit::Author;
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::db::Database;
@@ -115,7 +116,7 @@ impl Bed {
             name: String::new(),
             max_concurrent_calls: 8,
         };
-        accounts.add_tenant(tenant).await.unwrap();
+        accounts.add_tenant(tenant, &Author::host()).await.unwrap();
         let account = NewAccount {
             app_id: AppId::parse(&app_id).unwrap(),
             tenant_id: "acme".into(),
@@ -132,7 +133,10 @@ impl Bed {
                 ..ApiSettings::default()
             },
         };
-        accounts.add_account(account).await.unwrap();
+        accounts
+            .add_account(account, &Author::host())
+            .await
+            .unwrap();
         bed
     }
 

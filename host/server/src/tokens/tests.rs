@@ -11,6 +11,7 @@ use wxhost_wechat::secret::AppSecret;
 use super::testing::{Bed, Host, SECRET, redis, until};
 use super::*;
 use crate::accounts::{AccountChange, ApiSettings, TokenLine};
+use crate::audit::Author;
 use crate::client::CallError;
 use crate::store::StoreAway;
 use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
@@ -150,7 +151,10 @@ async fn a_wrong_secret_stops_all_questions_until_there_is_another() {
     assert_eq!(questions(), asked);
 
     // The owner says that it is mended, but it is not.
-    host.accounts.clear_attention(&bed.app_id).await.unwrap();
+    host.accounts
+        .clear_attention(&bed.app_id, &Author::host())
+        .await
+        .unwrap();
     host.accounts.refresh().await.unwrap();
     host.tokens.forgive(&host.account());
     assert_eq!(blocked().await, errcode);
@@ -166,7 +170,7 @@ async fn a_wrong_secret_stops_all_questions_until_there_is_another() {
         ..AccountChange::default()
     };
     host.accounts
-        .change_account(&bed.app_id, change)
+        .change_account(&bed.app_id, change, &Author::host())
         .await
         .unwrap();
     host.accounts.refresh().await.unwrap();
@@ -291,7 +295,7 @@ async fn an_account_without_a_secret_has_no_token() {
         ..AccountChange::default()
     };
     host.accounts
-        .change_account(&bed.app_id, change)
+        .change_account(&bed.app_id, change, &Author::host())
         .await
         .unwrap();
     host.accounts.refresh().await.unwrap();

@@ -233,7 +233,7 @@ pub(super) struct AccountQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn add(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     JsonBody(body): JsonBody<AccountToAdd>,
 ) -> Result<(StatusCode, Json<Account>), ApiError> {
@@ -255,7 +255,10 @@ pub(super) async fn add(
             jssdk_origins: body.jssdk_origins,
         },
     };
-    let row = state.accounts.add_account(account).await?;
+    let row = state
+        .accounts
+        .add_account(account, &operator.author())
+        .await?;
     state.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
@@ -311,7 +314,7 @@ pub(super) async fn show(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn change(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
     JsonBody(body): JsonBody<AccountToChange>,
@@ -334,7 +337,10 @@ pub(super) async fn change(
             jssdk_origins: body.jssdk_origins,
         },
     };
-    let row = state.accounts.change_account(&app_id, change).await?;
+    let row = state
+        .accounts
+        .change_account(&app_id, change, &operator.author())
+        .await?;
     state.announce().await;
     Ok(Json(row.into()))
 }
@@ -345,7 +351,7 @@ pub(super) async fn change(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn rotate_key(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
     JsonBody(body): JsonBody<KeysToRotate>,
@@ -360,7 +366,10 @@ pub(super) async fn rotate_key(
         token: body.token.as_ref().map(token).transpose()?,
         aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
     };
-    let row = state.accounts.rotate_keys(&app_id, keys).await?;
+    let row = state
+        .accounts
+        .rotate_keys(&app_id, keys, &operator.author())
+        .await?;
     state.announce().await;
     Ok(Json(row.into()))
 }

@@ -17,7 +17,7 @@ pub(super) struct AuditEntry {
     id: String,
     /// Unix milliseconds.
     at: i64,
-    /// `admin`, or the id of an API key.
+    /// `admin`, `host` (by itself), or the id of an API key.
     actor: String,
     /// What was done, such as `key.add`, `token.export` or `forward`.
     action: String,

@@ -117,7 +117,7 @@ pub(super) struct DeploymentQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn deploy(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
     JsonBody(body): JsonBody<PluginToDeploy>,
@@ -129,7 +129,10 @@ pub(super) async fn deploy(
         secrets: secrets.map(|(name, text)| (name, text.0)).collect(),
         limits: body.limits,
     };
-    let row = state.plugins.deploy(&app_id, upload).await?;
+    let row = state
+        .plugins
+        .deploy(&app_id, upload, &operator.author())
+        .await?;
     state.announce().await;
     let grants = grants(&state, &app_id).await?;
     Ok((StatusCode::CREATED, Json(view(row, true, &grants)?)))
@@ -173,11 +176,14 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn activate(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path((app_id, version)): Path<(String, i64)>,
 ) -> Result<Json<Deployment>, ApiError> {
-    let row = state.plugins.activate(&app_id, version).await?;
+    let row = state
+        .plugins
+        .activate(&app_id, version, &operator.author())
+        .await?;
     state.announce().await;
     let grants = grants(&state, &app_id).await?;
     Ok(Json(view(row, true, &grants)?))
@@ -189,12 +195,12 @@ pub(super) async fn activate(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn rollback(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
 ) -> Result<Json<Deployment>, ApiError> {
     expect_account(&state, &app_id).await?;
-    let row = state.plugins.rollback(&app_id).await?;
+    let row = state.plugins.rollback(&app_id, &operator.author()).await?;
     state.announce().await;
     let grants = grants(&state, &app_id).await?;
     Ok(Json(view(row, true, &grants)?))

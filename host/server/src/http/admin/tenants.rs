@@ -65,7 +65,7 @@ pub(super) struct Tenants {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn add(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     JsonBody(body): JsonBody<TenantToAdd>,
 ) -> Result<(StatusCode, Json<Tenant>), ApiError> {
@@ -74,7 +74,10 @@ pub(super) async fn add(
         name: body.name,
         max_concurrent_calls: body.max_concurrent_calls.unwrap_or(MAX_CONCURRENT_CALLS),
     };
-    let row = state.accounts.add_tenant(tenant).await?;
+    let row = state
+        .accounts
+        .add_tenant(tenant, &operator.author())
+        .await?;
     state.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }

@@ -1,5 +1,7 @@
 //! The admin API from outside: requests in, answers out, over a real database and a real sandbox.
 
+mod audit;
+mod bodies;
 mod keys;
 
 use std::sync::Arc;
@@ -429,42 +431,6 @@ async fn bad_input_is_refused_by_its_field() {
         .post("/api/v1/accounts/wx01/rotate-key", &json!({}))
         .await;
     Api::expect(&nothing, 400, "invalid-field", "encoding_aes_key");
-}
-
-#[tokio::test]
-async fn a_zero_character_is_no_failure_of_the_host() {
-    for db in databases().await {
-        let api = Api::with_account(db).await;
-        for path in [
-            "/api/v1/accounts/wx%00",
-            "/api/v1/accounts?tenant=%00",
-            "/api/v1/calls/%00",
-        ] {
-            let (status, answer) = api.get(path).await;
-            assert!(status.as_u16() < 500, "{path}: {answer}");
-        }
-        let change = json!({"fallback_text": "a\0b"});
-        let (status, answer) = api
-            .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
-            .await;
-        assert!(status.as_u16() < 500, "{answer}");
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_is_not_json_is_told() {
-    let api = Api::on(sqlite().await).await;
-    for (content_type, body, status, code) in [
-        ("text/plain", "{}", 415, "not-json"),
-        ("application/json", "{", 400, "invalid-body"),
-    ] {
-        let request = Request::post("/api/v1/tenants")
-            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
-            .header(header::CONTENT_TYPE, content_type)
-            .body(Body::from(body))
-            .unwrap();
-        Api::expect(&api.send(request).await, status, code, "");
-    }
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::{AdminState, Operator, Path, accounts::Account};
 use crate::{
+    audit::Action,
+    db::audit,
     http::error::{ApiError, ErrorBody},
-    tokens::TokenState,
+    tokens::{TokenError, TokenState},
 };
 
 /// How long an operator waits for WeChat.
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
     (status = "5XX", body = ErrorBody),
 ))]
 pub(super) async fn refresh(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
 ) -> Result<Json<TokenState>, ApiError> {
@@ -30,8 +32,15 @@ pub(super) async fn refresh(
         return Err(ApiError::not_found("account", &app_id));
     };
     let deadline = Instant::now() + PATIENCE;
-    let token = state.tokens.force_refresh(&account, deadline).await?;
-    Ok(Json(TokenState::from(&*token)))
+    let forced = state.tokens.force_refresh(&account, deadline).await;
+    let result = forced.as_ref().map_or_else(TokenError::code, |_| "ok");
+    let author = operator.author();
+    let entry = author.entry(Action::TokenRefresh, Some(&app_id), "", result);
+    // What WeChat has done can't be taken back when the audit can't be written.
+    if let Err(error) = audit::insert(&state.db, &[entry]).await {
+        tracing::error!(error = %error, "a forced token is missing in the audit");
+    }
+    Ok(Json(TokenState::from(&*forced?)))
 }
 
 /// Says that the owner has mended what the account's `attention` names: WeChat is asked for tokens
@@ -41,11 +50,14 @@ pub(super) async fn refresh(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn clear_attention(
-    _: Operator,
+    operator: Operator,
     State(state): State<AdminState>,
     Path(app_id): Path<String>,
 ) -> Result<Json<Account>, ApiError> {
-    let row = state.accounts.clear_attention(&app_id).await?;
+    let row = state
+        .accounts
+        .clear_attention(&app_id, &operator.author())
+        .await?;
     state.announce().await;
     if let Some(account) = state.accounts.get(&app_id) {
         state.tokens.forgive(&account);

@@ -165,13 +165,14 @@ impl Host {
 }
 
 async fn fill(accounts: &Accounts) {
+    let by = Author::admin("r");
     for id in ["acme", "other"] {
         let tenant = NewTenant {
             id: id.into(),
             name: String::new(),
             max_concurrent_calls: 8,
         };
-        accounts.add_tenant(tenant).await.unwrap();
+        accounts.add_tenant(tenant, &by).await.unwrap();
     }
     let secret = || Some(Some(AppSecret::parse(SECRET).unwrap()));
     for (app_id, tenant_id, secret) in [
@@ -198,7 +199,7 @@ async fn fill(accounts: &Accounts) {
                 ..ApiSettings::default()
             },
         };
-        accounts.add_account(account).await.unwrap();
+        accounts.add_account(account, &by).await.unwrap();
     }
     accounts.refresh().await.unwrap();
 }
@@ -305,7 +306,7 @@ async fn a_key_names_the_accounts_that_it_reaches() {
     };
     host.state
         .accounts
-        .change_account("wx02", disabled)
+        .change_account("wx02", disabled, &Author::admin("r"))
         .await
         .unwrap();
     host.state.accounts.refresh().await.unwrap();
