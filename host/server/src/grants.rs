@@ -152,9 +152,9 @@ const NEVER_NAMED: [(&str, &str); 4] = [
     ("sessionkey", "returns or resets a session key"),
 ];
 
-/// Why nobody can grant a path; nothing where somebody can. Letters count alike in both cases, in case
+/// Why nobody can grant a path, to a plugin or to a tenant's system; nothing where somebody can. Letters count alike in both cases, in case
 /// WeChat does not tell them apart.
-fn never(path: &str) -> Option<&'static str> {
+pub(crate) fn never(path: &str) -> Option<&'static str> {
     let path = path.to_ascii_lowercase();
     let below = |root: &str| {
         let rest = path.strip_prefix(root);

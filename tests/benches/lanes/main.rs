@@ -30,7 +30,9 @@ fn main() -> Result<()> {
         .collect();
     match wanted.as_slice() {
         ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
-        [] => ["call", "lane", "tokens", "memory"].into_iter().try_for_each(measure),
+        [] => ["call", "lane", "tokens", "memory"]
+            .into_iter()
+            .try_for_each(measure),
         wanted => wanted.iter().copied().try_for_each(measure),
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wxhost_server::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant};
+use wxhost_server::audit::Author;
 use wxhost_server::client::{Client, Transport};
 use wxhost_server::clock::Clock;
 use wxhost_server::db::Database;
@@ -77,7 +78,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
         name: String::new(),
         max_concurrent_calls: 8,
     };
-    accounts.add_tenant(tenant).await?;
+    accounts.add_tenant(tenant, &Author::host()).await?;
     let account = NewAccount {
         app_id: app_id.clone(),
         tenant_id: "bench".into(),
@@ -93,7 +94,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
             ..ApiSettings::default()
         },
     };
-    accounts.add_account(account).await?;
+    accounts.add_account(account, &Author::host()).await?;
     accounts.refresh().await?;
     let account = accounts.get(app_id.as_str()).context("the account")?;
     let transport = Arc::new(Transport::open(base, &[])?);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::asked::Asked;
 use crate::{
     accounts::Account,
+    grants,
     http::{
         error::ApiError,
         tenant::{
@@ -30,16 +31,6 @@ const PSEUDO_TOKEN_SECONDS: u32 = 7200;
 /// How long a caller waits for a ticket that has to be fetched first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Paths, and all below them, that are not passed on: they give out tokens of users, of third-party
-/// platforms or of the account, take its AppSecret, or (`rid`) tell what others sent, token included.
-const SECRET: &[&str] = &[
-    "/cgi-bin/ticket",
-    "/cgi-bin/component",
-    "/cgi-bin/openapi/rid",
-    "/cgi-bin/clear_quota/v2",
-    "/sns",
-];
-
 /// What a path gives out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gives {
@@ -47,8 +38,8 @@ pub(super) enum Gives {
     AccountToken,
     /// Its tickets.
     Ticket,
-    /// Another token or secret.
-    Secret,
+    /// Another token or secret; why it is not passed on.
+    Secret(&'static str),
     /// Nothing of the kind.
     Data,
 }
@@ -56,16 +47,10 @@ pub(super) enum Gives {
 impl Gives {
     /// Of a path as it was asked for, in whatever spelling.
     pub(super) fn of(path: &str) -> Self {
-        let path = path.to_ascii_lowercase();
-        let lies_under = |prefix: &&str| {
-            path.strip_prefix(*prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        match &*path {
+        match &*path.to_ascii_lowercase() {
             "/cgi-bin/token" | "/cgi-bin/stable_token" => Self::AccountToken,
             "/cgi-bin/ticket/getticket" => Self::Ticket,
-            _ if SECRET.iter().any(lies_under) => Self::Secret,
-            _ => Self::Data,
+            path => grants::never(path).map_or(Self::Data, Self::Secret),
         }
     }
 }
@@ -127,22 +112,28 @@ mod tests {
     #[test]
     fn no_spelling_of_a_path_gets_a_secret_out() {
         for (path, expected) in [
-            ("/cgi-bin/token", Gives::AccountToken),
-            ("/CGI-BIN/Stable_Token", Gives::AccountToken),
-            ("/cgi-bin/ticket/getticket", Gives::Ticket),
-            ("/cgi-bin/ticket/GetTicket", Gives::Ticket),
-            ("/cgi-bin/ticket/other", Gives::Secret),
-            ("/sns/oauth2/access_token", Gives::Secret),
-            ("/SNS/jscode2session", Gives::Secret),
-            ("/cgi-bin/component/api_component_token", Gives::Secret),
-            ("/cgi-bin/openapi/rid/get", Gives::Secret),
-            ("/cgi-bin/clear_quota/v2", Gives::Secret),
-            ("/cgi-bin/clear_quota", Gives::Data),
-            ("/cgi-bin/tokens", Gives::Data),
-            ("/snsx", Gives::Data),
-            ("/cgi-bin/user/info", Gives::Data),
+            ("/cgi-bin/token", "account token"),
+            ("/CGI-BIN/Stable_Token", "account token"),
+            ("/cgi-bin/ticket/getticket", "ticket"),
+            ("/cgi-bin/ticket/GetTicket", "ticket"),
+            ("/cgi-bin/ticket/other", "secret"),
+            ("/cgi-bin/tokens", "secret"),
+            ("/sns/oauth2/access_token", "secret"),
+            ("/SNS/jscode2session", "secret"),
+            ("/cgi-bin/component/api_component_token", "secret"),
+            ("/cgi-bin/openapi/rid/get", "secret"),
+            ("/cgi-bin/clear_quota/v2", "secret"),
+            ("/cgi-bin/clear_quota", "data"),
+            ("/cgi-bin/user/info", "data"),
+            ("/snsx", "data"),
         ] {
-            assert_eq!(Gives::of(path), expected, "{path}");
+            let gives = match Gives::of(path) {
+                Gives::AccountToken => "account token",
+                Gives::Ticket => "ticket",
+                Gives::Secret(_) => "secret",
+                Gives::Data => "data",
+            };
+            assert_eq!(gives, expected, "{path}");
         }
     }
 }

@@ -70,17 +70,18 @@ pub(super) async fn forward(
 
 async fn answer(state: &TenantState, caller: &Caller, asked: Asked) -> Result<Answered, ApiError> {
     let account = caller.account(state, &asked.app_id)?;
+    let path = ApiPath::parse(&asked.path).map_err(|e| ApiError::invalid("path", e))?;
     match Gives::of(&asked.path) {
         Gives::AccountToken => credentials::pseudo_token(caller, &asked).map(Answered::here),
         Gives::Ticket => credentials::ticket(state, caller, &account, asked.parameter("type"))
             .await
             .map(Answered::here),
-        Gives::Secret => Err(ApiError::new(
+        Gives::Secret(why) => Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "path-refused",
-            "this path of WeChat's gives out or takes tokens or secrets, which stay with the host",
+            format!("{path} is not passed on: it {why}"),
         )),
-        Gives::Data => pass(state, caller, &account, asked).await,
+        Gives::Data => pass(state, caller, &account, (path, asked)).await,
     }
 }
 
@@ -88,9 +89,8 @@ async fn pass(
     state: &TenantState,
     caller: &Caller,
     account: &Arc<Account>,
-    asked: Asked,
+    (path, asked): (ApiPath, Asked),
 ) -> Result<Answered, ApiError> {
-    let path = ApiPath::parse(&asked.path).map_err(|e| ApiError::invalid("path", e))?;
     if !caller.key.grants.allows_forward(&path) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
