@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
-use wxhost_server::plugins::check_config;
+use wxhost_server::{grants::check_wanted, plugins::check_config};
 
 use crate::{
     client::{Connection, json_or_file, value_or_file},
@@ -159,6 +159,9 @@ async fn check(file: &Path, config: Option<&str>, connection: &Connection) -> Re
     let checked = runtime.check(upload).await;
     runtime.shutdown();
     let checked = checked?;
+    if let Some(manifest) = &checked.manifest {
+        check_wanted(&manifest.grants).map_err(|reason| anyhow!("plugin.toml: {reason}"))?;
+    }
     let config: Value = match config {
         Some(given) => serde_json::from_str(json_or_file(given)?.get())?,
         None => json!({}),

@@ -165,7 +165,9 @@ fn error_of(error: CallError) -> wit::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::Attention;
+    use crate::accounts::{AccountChange, ApiSettings, Attention, TokenLine};
+    use crate::grants::OperatorGrants;
+    use crate::tokens::testing::{Bed, Host};
 
     fn call(method: wit::Method, query: &[(&str, &str)], body: &str) -> Result<Request, String> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -242,5 +244,128 @@ mod tests {
             error_of(CallError::Timeout),
             wit::Error::Unavailable
         ));
+    }
+
+    /// A host whose account is granted tags and menus, and a plugin that asks for tags and drafts.
+    async fn granted(bed: &Bed) -> (Host, Wanted) {
+        let host = bed.alone().await;
+        let change = AccountChange {
+            api: ApiSettings {
+                grants: Some(OperatorGrants {
+                    api: vec!["/cgi-bin/tags/".into(), "/cgi-bin/menu/".into()],
+                    egress: Vec::new(),
+                }),
+                ..ApiSettings::default()
+            },
+            ..AccountChange::default()
+        };
+        host.accounts
+            .change_account(&bed.app_id, change)
+            .await
+            .unwrap();
+        host.accounts.refresh().await.unwrap();
+        let wanted = ["/cgi-bin/tags", "/cgi-bin/draft"].map(|path| path.parse().unwrap());
+        let wanted = Wanted {
+            api: wanted.into(),
+            egress: Vec::new(),
+        };
+        (host, wanted)
+    }
+
+    fn get(path: &str) -> wit::Request {
+        wit::Request {
+            method: wit::Method::Get,
+            path: path.into(),
+            query: Vec::new(),
+            body: String::new(),
+        }
+    }
+
+    async fn within<T>(
+        (host, wanted): &(Host, Wanted),
+        time: Duration,
+        ask: impl AsyncFnOnce(Api<'_>) -> T,
+    ) -> T {
+        let account = host.account();
+        let api = Api {
+            client: &host.client,
+            account: &account,
+            wanted,
+            deadline: Instant::now() + time,
+        };
+        ask(api).await
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_call_that_both_grant_is_made_and_no_other_leaves_the_host() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        let granted = granted(&bed).await;
+        let answer = within(&granted, LONG, async |api| {
+            api.call(get("/cgi-bin/tags/get")).await
+        });
+        let answer = answer.await.unwrap();
+        assert!(answer.contains("\"tags\""), "{answer}");
+        for path in [
+            "/cgi-bin/menu/get",
+            "/cgi-bin/draft/count",
+            "/cgi-bin/tags/../token",
+        ] {
+            let refused = within(&granted, LONG, async |api| api.call(get(path)).await).await;
+            assert!(
+                matches!(&refused, Err(wit::Error::NotGranted(named)) if named == path),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn typed_questions_need_no_grant_and_say_what_wechat_says() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        let granted = granted(&bed).await;
+        let menu = within(&granted, LONG, async |api| api.menu().await).await;
+        assert!(
+            matches!(&menu, Err(wit::Error::Refused(refusal)) if refusal.errcode == 46003),
+            "{menu:?}"
+        );
+        let quota = within(&granted, LONG, async |api| {
+            api.quota("/cgi-bin/menu/get").await
+        });
+        let quota = quota.await.unwrap();
+        assert_eq!(quota.daily_limit - quota.used, quota.remain);
+        let wrong = within(&granted, LONG, async |api| api.quota("menu").await).await;
+        assert!(
+            matches!(wrong, Err(wit::Error::InvalidArgument(_))),
+            "{wrong:?}"
+        );
+        let user = within(&granted, LONG, async |api| api.user("oNobody").await).await;
+        assert!(matches!(user, Err(wit::Error::Refused(_))), "{user:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_with_the_plugins_own_time() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        let granted = granted(&bed).await;
+        granted.0.token().await.unwrap();
+        bed.fault(serde_json::json!({"kind": "slow", "ms": 60_000}));
+        let time = Duration::from_millis(200);
+        let slow = within(&granted, time, async |api| api.menu().await).await;
+        assert!(matches!(slow, Err(wit::Error::Unavailable)), "{slow:?}");
+    }
+
+    #[tokio::test]
+    async fn an_account_that_wechat_shuts_out_is_blocked() {
+        let bed = Bed::new(TokenLine::Stable, 7200).await;
+        let granted = granted(&bed).await;
+        bed.change(serde_json::json!({"allowed_ips": ["192.0.2.1"]}));
+        let first = within(&granted, LONG, async |api| api.menu().await).await;
+        assert!(first.is_err());
+        granted.0.accounts.refresh().await.unwrap();
+        let blocked = within(&granted, LONG, async |api| api.menu().await).await;
+        assert!(
+            matches!(blocked, Err(wit::Error::AccountBlocked(_))),
+            "{blocked:?}"
+        );
     }
 }

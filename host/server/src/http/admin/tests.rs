@@ -3,6 +3,7 @@
 mod audit;
 mod bodies;
 mod keys;
+mod manifests;
 
 use std::sync::Arc;
 
@@ -154,14 +155,19 @@ fn new_account(app_id: &str) -> Value {
 
 /// A plugin that answers nothing, with a schema for its settings.
 fn plugin(schema: &str) -> Vec<u8> {
+    plugin_with("wxhost:config-schema", schema)
+}
+
+/// A plugin that answers nothing, with a custom section.
+fn plugin_with(section: &str, content: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
           (memory (export "memory") 1)
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
           (func (export "wxhost:plugin/callback-handler@0.1.0#handle") (param i32) (result i32)
             (i32.const 1024))
-          (@custom "wxhost:config-schema" "{}"))"#,
-        schema.replace('"', "\\\"")
+          (@custom "{section}" "{}"))"#,
+        content.replace('"', "\\\"")
     );
     let mut resolve = Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
