@@ -167,7 +167,7 @@ fn plugin_with(section: &str, content: &str) -> Vec<u8> {
           (func (export "wxhost:plugin/callback-handler@0.1.0#handle") (param i32) (result i32)
             (i32.const 1024))
           (@custom "{section}" "{}"))"#,
-        content.replace('"', "\\\"")
+        content.replace('"', "\\\"").replace('\n', "\\n")
     );
     let mut resolve = Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
