@@ -166,6 +166,7 @@ fn error_of(error: CallError) -> wit::Error {
 mod tests {
     use super::*;
     use crate::accounts::{AccountChange, ApiSettings, Attention, TokenLine};
+    use crate::audit::Author;
     use crate::grants::OperatorGrants;
     use crate::tokens::testing::{Bed, Host};
 
@@ -260,7 +261,7 @@ mod tests {
             ..AccountChange::default()
         };
         host.accounts
-            .change_account(&bed.app_id, change)
+            .change_account(&bed.app_id, change, &Author::host())
             .await
             .unwrap();
         host.accounts.refresh().await.unwrap();
