@@ -288,11 +288,13 @@ pub enum ResealError {
     Database(#[from] DbError),
 }
 
-/// Seals with the current key whatever another one has sealed: accounts' keys and deployments'
-/// secrets. Tells how many rows were changed. Harmless to repeat, to interrupt, and to run on several
-/// hosts at once. Damaged boxes are left, and so are waiting events: they are gone in minutes.
+/// Seals with the current key whatever another one has sealed: accounts' keys, deployments' secrets and
+/// events that wait for their run. Tells how many rows were changed. Harmless to repeat, to interrupt,
+/// and to run on several hosts at once. Damaged boxes are left.
 pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
-    Ok(reseal_accounts(db, keys).await? + reseal_deployments(db, keys).await?)
+    let accounts = reseal_accounts(db, keys).await?;
+    let deployments = reseal_deployments(db, keys).await?;
+    Ok(accounts + deployments + reseal_events(db, keys).await?)
 }
 
 async fn reseal_accounts(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
@@ -363,11 +365,32 @@ async fn reseal_deployments(db: &Database, keys: &MasterKeys) -> Result<u64, Res
     }
 }
 
+/// No change to the accounts: hosts go on with these rows as they were, so each is changed by itself.
+async fn reseal_events(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
+    let mut changed = 0;
+    let (mut after, mut after_event) = (String::new(), String::new());
+    loop {
+        let rows = sealed::events_after(db, &after, &after_event, RESEAL_BLOCK).await?;
+        let Some(last) = rows.last() else {
+            return Ok(changed);
+        };
+        (after, after_event) = (last.app_id.clone(), last.event_id.clone());
+        for row in &rows {
+            let mut event = row.event.clone();
+            keys.reseal(Place::event(&row.app_id, &row.event_id), &mut event)
+                .or_else(|error| skip_damaged("waiting event", &row.app_id, error))?;
+            if event != row.event && sealed::update_event(db, row, &event).await? {
+                changed += 1;
+            }
+        }
+    }
+}
+
 /// One damaged box must not keep all the others from being served.
 fn skip_damaged(what: &'static str, app_id: &str, error: SealError) -> Result<(), ResealError> {
     match error {
         SealError::Damaged => {
-            tracing::error!(account.app_id = app_id, "the sealed {what} are damaged");
+            tracing::error!(account.app_id = app_id, "a box is damaged: {what}");
             Ok(())
         }
         SealError::UnknownKey { .. } => Err(ResealError::Seal {
@@ -472,7 +495,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_changed_master_key_takes_over_every_box() {
-        use crate::db::{accounts, deployments, plugins, testing::databases};
+        use crate::db::{accounts, deployments, inbox, plugins, testing::databases};
 
         for db in databases().await {
             let old = MasterKeys::new(key(1), None);
@@ -505,13 +528,21 @@ mod tests {
             };
             deployments::insert(&mut change, &deployment).await.unwrap();
             change.commit().await.unwrap();
+            let event = inbox::PendingEvent {
+                app_id: "wx01".into(),
+                event_id: "m:1".into(),
+                event: old.seal(Place::event("wx01", "m:1"), b"hello").unwrap(),
+                attempts: 0,
+                created_at: 1,
+            };
+            inbox::acknowledge(&db, &event, 0).await.unwrap();
 
             // A key that was forgotten is noticed, and nothing is written.
             let forgotten = MasterKeys::new(key(2), None);
             assert!(reseal(&db, &forgotten).await.is_err());
 
             let both = MasterKeys::new(key(2), Some(key(1)));
-            assert_eq!(reseal(&db, &both).await.unwrap(), 2);
+            assert_eq!(reseal(&db, &both).await.unwrap(), 3);
             assert_eq!(reseal(&db, &both).await.unwrap(), 0);
 
             let new = MasterKeys::new(key(2), None);
@@ -527,6 +558,11 @@ mod tests {
             let deployment = deployments::find(&db, "wx01", 1).await.unwrap().unwrap();
             let secrets = deployment.secrets_sealed;
             assert_eq!(open(Place::secrets("wx01", "1"), &secrets), b"{}");
+            let waiting = inbox::lease_pending(&db, 1, 2, 1).await.unwrap();
+            assert_eq!(
+                open(Place::event("wx01", "m:1"), &waiting[0].event),
+                b"hello"
+            );
         }
     }
 }

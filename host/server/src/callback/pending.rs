@@ -100,7 +100,16 @@ impl Lane {
     }
 
     async fn take_up(self: &Arc<Self>, event: PendingEvent) -> Result<(), DbError> {
-        let arrival = self.arrival_again(&event);
+        let opened = match self.open_event(&event) {
+            Err(error @ SealError::UnknownKey { .. }) => {
+                // The master key is being changed, and this host has not got the new one yet. The
+                // event is for a host that has.
+                tracing::warn!(account.app_id = event.app_id, event.id = event.event_id, error = %error, "an acknowledged event is left to another host");
+                return Ok(());
+            }
+            opened => opened.ok().flatten(),
+        };
+        let arrival = opened.and_then(|opened| self.arrival_again(&event, opened));
         let Some(arrival) = arrival.filter(|_| event.attempts <= MAX_ATTEMPTS) else {
             tracing::error!(
                 account.app_id = event.app_id,
@@ -162,9 +171,12 @@ impl Lane {
         }
     }
 
-    fn arrival_again(&self, event: &PendingEvent) -> Option<Arrival> {
+    fn arrival_again(
+        &self,
+        event: &PendingEvent,
+        (format, clear): (Format, Vec<u8>),
+    ) -> Option<Arrival> {
         let account = self.parts.accounts.get(&event.app_id)?;
-        let (format, clear) = self.open_event(event)?;
         let message = Message::from_tree(format.parse(&clear).ok()?).ok()?;
         Some(Arrival {
             account,
@@ -187,16 +199,18 @@ impl Lane {
         self.parts.keys.seal(place, &plain)
     }
 
-    fn open_event(&self, event: &PendingEvent) -> Option<(Format, Vec<u8>)> {
+    /// The inverse of [`seal_event`](Self::seal_event); none if the box holds something else.
+    fn open_event(&self, event: &PendingEvent) -> Result<Option<(Format, Vec<u8>)>, SealError> {
         let place = Place::event(&event.app_id, &event.event_id);
-        let plain = self.parts.keys.open(place, &event.event).ok()?;
-        let (format, clear) = plain.split_first()?;
-        let format = match format {
-            b'x' => Format::Xml,
-            b'j' => Format::Json,
-            _ => return None,
-        };
-        Some((format, clear.to_vec()))
+        let plain = self.parts.keys.open(place, &event.event)?;
+        Ok(plain.split_first().and_then(|(format, clear)| {
+            let format = match format {
+                b'x' => Format::Xml,
+                b'j' => Format::Json,
+                _ => return None,
+            };
+            Some((format, clear.to_vec()))
+        }))
     }
 
     fn lease_until(&self) -> i64 {

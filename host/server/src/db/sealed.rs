@@ -1,6 +1,6 @@
 //! The columns that hold sealed boxes, for the day when the master key changes.
 
-use super::{Change, DbError};
+use super::{Change, Database, DbError};
 
 /// The boxes of an account.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -26,6 +26,17 @@ pub struct SealedDeployment {
     pub version: i64,
     /// Its secrets.
     pub secrets_sealed: String,
+}
+
+/// The box of an event that waits for its run.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct SealedEvent {
+    /// The account.
+    pub app_id: String,
+    /// The event.
+    pub event_id: String,
+    /// Its body.
+    pub event: String,
 }
 
 /// A block of accounts with an app id after `app_id`.
@@ -90,4 +101,42 @@ pub async fn update_deployment(
         .execute(change.connection())
         .await?;
     Ok(())
+}
+
+/// A block of waiting events after that event of that account.
+pub async fn events_after(
+    db: &Database,
+    app_id: &str,
+    event_id: &str,
+    limit: u32,
+) -> Result<Vec<SealedEvent>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT app_id, event_id, event FROM inbox WHERE state = 'pending' AND event IS NOT NULL \
+         AND (app_id > $1 OR (app_id = $1 AND event_id > $2)) ORDER BY app_id, event_id LIMIT $3",
+    )
+    .bind(app_id)
+    .bind(event_id)
+    .bind(i64::from(limit))
+    .fetch_all(&db.pool)
+    .await?)
+}
+
+/// Puts a waiting event into another box, unless another host has ended it or put it into one
+/// meanwhile; tells whether it did.
+pub async fn update_event(
+    db: &Database,
+    event: &SealedEvent,
+    resealed: &str,
+) -> Result<bool, DbError> {
+    let updated = sqlx::query(
+        "UPDATE inbox SET event = $4 \
+         WHERE app_id = $1 AND event_id = $2 AND state = 'pending' AND event = $3",
+    )
+    .bind(&event.app_id)
+    .bind(&event.event_id)
+    .bind(&event.event)
+    .bind(resealed)
+    .execute(&db.pool)
+    .await?;
+    Ok(updated.rows_affected() == 1)
 }
