@@ -1,7 +1,10 @@
 //! Turns components into plugins: from native code on disk where that is there and authentic, by
 //! compiling otherwise.
 
+use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -86,6 +89,18 @@ impl Foundry {
     pub(crate) async fn recall(self: &Arc<Self>, digest: Digest) -> Option<Plugin> {
         let this = Arc::clone(self);
         blocking(move || this.recall_now(&digest)).await.ok()?
+    }
+
+    /// Removes old native code from the disk; see [`NativeStore::forget`].
+    pub(crate) async fn forget(
+        self: &Arc<Self>,
+        written_before: SystemTime,
+        kept: HashSet<Digest>,
+    ) -> io::Result<u64> {
+        let this = Arc::clone(self);
+        blocking(move || this.native.forget(written_before, &kept))
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// Compiles a component, keeps the native code, and links it. Runs to its end even if the caller

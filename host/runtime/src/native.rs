@@ -4,10 +4,12 @@
 //! and content, and is authenticated before a byte of it is believed. It is read into memory once, and
 //! what was authenticated is what is loaded: a file that changes afterwards changes nothing.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
@@ -115,29 +117,59 @@ impl NativeStore {
     /// Removes what was written longest ago, of other engines too, until the rest fits into the budget.
     fn shrink(&self, newest: &Digest) -> io::Result<()> {
         let keep = self.path(newest);
+        let mut files = self.files()?;
+        let mut bytes = files
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+        files.sort_unstable_by_key(|file| file.written);
+        for file in files {
+            if bytes <= self.budget_bytes {
+                break;
+            }
+            if file.path != keep {
+                fs::remove_file(file.path)?;
+                bytes = bytes.saturating_sub(file.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was written before that time, of other engines too, but for these components. Tells
+    /// how many files it removed. Blocks on the disk.
+    pub(crate) fn forget(
+        &self,
+        written_before: SystemTime,
+        kept: &HashSet<Digest>,
+    ) -> io::Result<u64> {
+        let mut removed = 0;
+        for file in self.files()? {
+            let is_kept = file.digest().is_some_and(|digest| kept.contains(&digest));
+            if file.written < written_before && !is_kept {
+                fs::remove_file(file.path)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// All native code, of other engines too.
+    fn files(&self) -> io::Result<Vec<NativeFile>> {
         let mut files = Vec::new();
-        let mut bytes = 0_u64;
         for file in fs::read_dir(&self.directory)? {
             let path = file?.path();
             // Another thread may have removed it meanwhile.
             let Ok(metadata) = fs::metadata(&path) else {
                 continue;
             };
-            bytes = bytes.saturating_add(metadata.len());
-            let is_ours = path.extension().is_some_and(|suffix| suffix == SUFFIX);
-            if is_ours && path != keep {
-                files.push((metadata.modified()?, metadata.len(), path));
+            if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
+                files.push(NativeFile {
+                    written: metadata.modified()?,
+                    bytes: metadata.len(),
+                    path,
+                });
             }
         }
-        files.sort_unstable();
-        for (_, length, path) in files {
-            if bytes <= self.budget_bytes {
-                break;
-            }
-            fs::remove_file(path)?;
-            bytes = bytes.saturating_sub(length);
-        }
-        Ok(())
+        Ok(files)
     }
 
     /// Removes native code that turned out to be of no use.
@@ -158,6 +190,21 @@ impl NativeStore {
         mac.update(&self.compatibility);
         mac.update(native);
         mac
+    }
+}
+
+/// Native code on disk, as the directory tells.
+struct NativeFile {
+    written: SystemTime,
+    bytes: u64,
+    path: PathBuf,
+}
+
+impl NativeFile {
+    /// The component, if the file is named for one.
+    fn digest(&self) -> Option<Digest> {
+        let name = self.path.file_name()?.to_str()?;
+        name.split('.').next()?.parse().ok()
     }
 }
 
@@ -276,6 +323,39 @@ mod tests {
         }
         let kept = digests.map(|digest| store.read(&digest).is_ok());
         assert_eq!(kept, [false, true, true]);
+    }
+
+    #[test]
+    fn old_code_of_forgotten_components_is_removed_whatever_the_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), 1);
+        let day = std::time::Duration::from_secs(24 * 3600);
+        let [kept, fresh, old] = [b"k", b"f", b"o"].map(|name| Digest::of(name));
+        let other_engine = directory.path().join(format!("{old}.0123.{SUFFIX}"));
+        let not_ours = directory.path().join("README");
+        for path in [
+            &store.path(&kept),
+            &store.path(&old),
+            &other_engine,
+            &not_ours,
+        ] {
+            fs::write(path, b"native").unwrap();
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        fs::write(store.path(&fresh), b"native").unwrap();
+        let removed = store.forget(std::time::UNIX_EPOCH + day, &HashSet::from([kept]));
+        assert_eq!(removed.unwrap(), 2);
+        let left = [
+            (store.path(&kept), true),
+            (store.path(&fresh), true),
+            (not_ours, true),
+            (store.path(&old), false),
+            (other_engine, false),
+        ];
+        for (path, expected) in left {
+            assert_eq!(path.exists(), expected, "{}", path.display());
+        }
     }
 
     #[test]

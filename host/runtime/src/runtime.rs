@@ -1,9 +1,11 @@
 //! The crate's front: settings, and what can be done with a plugin.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use wasmtime::Engine;
@@ -195,6 +197,17 @@ impl Runtime {
                 Ok(self.foundry.make(wanted, component).await?)
             })
             .await
+    }
+
+    /// Removes native code that was written to the disk before that time, but for the components in
+    /// `kept`. Tells how many files it removed. What is loaded stays loaded, and what is wanted again is
+    /// compiled again.
+    pub async fn forget_native(
+        &self,
+        written_before: SystemTime,
+        kept: HashSet<Digest>,
+    ) -> io::Result<u64> {
+        self.foundry.forget(written_before, kept).await
     }
 
     /// Lets a plugin handle a callback, in a fresh instance, as soon as it is this call's turn.

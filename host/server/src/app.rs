@@ -316,6 +316,7 @@ impl Parts {
         };
         loops.spawn(tasks::forget_old(
             self.db.clone(),
+            Arc::clone(&self.plugins),
             Clock,
             kept,
             stop.clone(),

@@ -16,6 +16,7 @@ use crate::callback::Lane;
 use crate::clock::Clock;
 use crate::db::{Database, audit, calls, inbox, outbox};
 use crate::keys::ApiKeys;
+use crate::plugins::Plugins;
 use crate::store::Redis;
 use crate::store::keys;
 use crate::tokens::Tokens;
@@ -137,8 +138,14 @@ pub struct Kept {
     pub outbox: Duration,
 }
 
-/// Deletes rows that nobody needs any more.
-pub async fn forget_old(db: Database, clock: Clock, kept: Kept, stop: CancellationToken) {
+/// Deletes rows that nobody needs any more, and plugins that nobody uses.
+pub async fn forget_old(
+    db: Database,
+    plugins: Arc<Plugins>,
+    clock: Clock,
+    kept: Kept,
+    stop: CancellationToken,
+) {
     let mut beat = tokio::time::interval(RETENTION);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -153,6 +160,9 @@ pub async fn forget_old(db: Database, clock: Clock, kept: Kept, stop: Cancellati
         let sent = outbox::forget(&db, now_ms - millis(kept.outbox)).await;
         if let Err(error) = events.and(records).and(entries).and(sent) {
             tracing::warn!(error = %error, "old rows can't be deleted");
+        }
+        if let Err(error) = plugins.forget_unused(now_ms).await {
+            tracing::warn!(error = %error, "plugins that nobody uses can't be deleted");
         }
     }
 }

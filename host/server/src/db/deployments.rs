@@ -102,6 +102,26 @@ pub async fn version_below(
     Ok(row.map(|(version,)| version))
 }
 
+/// Deletes all deployments of the account but the `kept` newest and `spared`. Tells how many it deleted.
+/// The newest stays, so that no version is given twice.
+pub async fn delete_old(
+    change: &mut Change,
+    app_id: &str,
+    kept: u32,
+    spared: Option<i64>,
+) -> Result<u64, DbError> {
+    let deleted = sqlx::query(
+        "DELETE FROM deployments WHERE app_id = $1 AND version <> $3 AND version NOT IN \
+         (SELECT version FROM deployments WHERE app_id = $1 ORDER BY version DESC LIMIT $2)",
+    )
+    .bind(app_id)
+    .bind(i64::from(kept))
+    .bind(spared.unwrap_or(0))
+    .execute(change.connection())
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// One deployment.
 pub async fn find(
     db: &Database,
@@ -152,9 +172,26 @@ pub async fn list(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::db::{accounts, plugins, testing::databases};
+
+    /// Another deployment of a stored component; not the active one.
+    pub(crate) async fn add_deployment(db: &Database, app_id: &str, digest: &str) {
+        let mut change = db.change().await.unwrap();
+        let version = next_version(&mut change, app_id).await.unwrap();
+        let deployment = NewDeployment {
+            app_id,
+            version,
+            digest,
+            config: "{}",
+            secrets_sealed: "s",
+            limits: "{}",
+            created_at: 1,
+        };
+        insert(&mut change, &deployment).await.unwrap();
+        change.commit().await.unwrap();
+    }
 
     #[tokio::test]
     async fn versions_count_up_per_account_and_the_active_one_is_found() {
@@ -206,6 +243,35 @@ mod tests {
             let all = list(&db, "wx01", i64::MAX, 10).await.unwrap();
             let versions: Vec<_> = all.iter().map(|row| row.version).collect();
             assert_eq!(versions, [2, 1]);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_deployments_and_a_spared_one_stay() {
+        for db in databases().await {
+            plugins::tests::add_plugin(&db, "d1", 1).await;
+            for (app_id, count) in [("wx01", 6), ("wx02", 3)] {
+                accounts::tests::add_account(&db, app_id).await;
+                for _ in 0..count {
+                    add_deployment(&db, app_id, "d1").await;
+                }
+            }
+            let left = async || {
+                let rows = list(&db, "wx01", i64::MAX, 10).await.unwrap();
+                rows.iter().map(|row| row.version).collect::<Vec<_>>()
+            };
+            for (kept, spared, deleted, expected) in [
+                (6, None, 0, vec![6, 5, 4, 3, 2, 1]),
+                (3, Some(2), 2, vec![6, 5, 4, 2]),
+                (3, Some(5), 1, vec![6, 5, 4]),
+            ] {
+                let mut change = db.change().await.unwrap();
+                let count = delete_old(&mut change, "wx01", kept, spared).await.unwrap();
+                change.commit().await.unwrap();
+                assert_eq!((count, left().await), (deleted, expected));
+            }
+            // Another account's are its own.
+            assert_eq!(list(&db, "wx02", i64::MAX, 10).await.unwrap().len(), 3);
         }
     }
 }

@@ -5,7 +5,14 @@
 
 mod config_schema;
 
-use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    future::Future,
+    io,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, value::RawValue};
@@ -39,6 +46,15 @@ const MAX_SECRET_NAME_BYTES: usize = 64;
 /// Bytes of a secret.
 const MAX_SECRET_BYTES: usize = 4 << 10;
 
+/// Deployments of an account that are kept, beside the one that was active before the newest. Somebody
+/// who deploys ten times a day can go back for a week, and each takes up to a few hundred KiB of settings
+/// and secrets and keeps its component in the database.
+const DEPLOYMENTS_KEPT: u32 = 50;
+
+/// How long a component that no deployment uses is kept, and native code of a component that is not
+/// stored: a deployment compiles before it stores anything.
+const UNUSED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// Why a deployment was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -71,6 +87,17 @@ pub enum FetchError {
     /// It is not in the database.
     #[error("component {0} is not in the database")]
     Missing(Digest),
+}
+
+/// Why what is not used any more could not be cleared away.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The directory of native code failed.
+    #[error("old native code can't be removed")]
+    Native(#[from] io::Error),
 }
 
 /// What a tenant uploads.
@@ -198,6 +225,32 @@ impl Plugins {
         self.switch(change, account, (version, by)).await
     }
 
+    /// Deletes components that no deployment uses, and this host's native code of components that are
+    /// not stored, a while after they came.
+    pub async fn forget_unused(&self, now_ms: i64) -> Result<(), ForgetError> {
+        let now = Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+        let before = now.saturating_sub(UNUSED_KEPT);
+        let before_ms = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
+        let components = db::plugins::delete_unused(&self.db, before_ms).await?;
+        let stored: HashSet<Digest> = db::plugins::digests(&self.db)
+            .await?
+            .iter()
+            .filter_map(|digest| digest.parse().ok())
+            .collect();
+        let files = self
+            .runtime
+            .forget_native(UNIX_EPOCH + before, stored)
+            .await?;
+        if components > 0 || files > 0 {
+            tracing::info!(
+                components,
+                files,
+                "components and native code that nobody uses are deleted"
+            );
+        }
+        Ok(())
+    }
+
     async fn switch(
         &self,
         mut change: Change,
@@ -256,7 +309,9 @@ impl Plugins {
             created_at: now,
         };
         db::deployments::insert(&mut change, &deployment).await?;
-        account.active_version = Some(version);
+        // What ran before is what somebody goes back to, however old it is.
+        let before = account.active_version.replace(version);
+        db::deployments::delete_old(&mut change, app_id, DEPLOYMENTS_KEPT, before).await?;
         account.updated_at = now;
         db::accounts::update(&mut change, &account).await?;
         let object = format!("{version} {digest}");

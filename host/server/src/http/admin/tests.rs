@@ -2,6 +2,7 @@
 
 mod audit;
 mod bodies;
+mod deployments;
 mod keys;
 mod manifests;
 
