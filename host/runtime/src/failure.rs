@@ -3,10 +3,11 @@
 
 use std::fmt;
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::Stop;
+use crate::limits::{HANDLES, Stop};
 use crate::log::cut;
 use crate::{Fault, PluginError};
 
@@ -122,6 +123,8 @@ impl Failure {
             )
         } else if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
             Self::new(FailureCode::Overloaded, "no room in the host's pool")
+        } else if let Some(ResourceTableError::Full) = error.downcast_ref() {
+            Self::handles()
         } else {
             Self::other(error)
         };
@@ -140,13 +143,21 @@ impl Failure {
 
     fn other(error: &wasmtime::Error) -> Self {
         let cause = error.root_cause().to_string();
-        // Wasmtime has no type for this error; a test watches the words.
-        let code = if cause.contains("fuel allocated for hostcalls") {
-            FailureCode::HostLimit("call-bytes")
+        // Wasmtime has no types for these errors; tests watch the words.
+        if cause.contains("fuel allocated for hostcalls") {
+            Self::new(FailureCode::HostLimit("call-bytes"), cause)
+        } else if cause.contains("store handle limit exceeded") {
+            Self::handles()
         } else {
-            FailureCode::Trap
-        };
-        Self::new(code, cause)
+            Self::new(FailureCode::Trap, cause)
+        }
+    }
+
+    fn handles() -> Self {
+        Self::stopped(Stop::HostLimit {
+            which: "handles",
+            limit: HANDLES,
+        })
     }
 }
 

@@ -44,6 +44,14 @@ pub(crate) fn wasi_guest(body: &str) -> Vec<u8> {
     embed(&mut resolve, world, &module(WASI_IMPORTS, fields, body))
 }
 
+/// The same for a guest with a resource of its own, of which it makes one by `$make`.
+pub(crate) fn resourceful_guest(body: &str) -> Vec<u8> {
+    let (mut resolve, _) = contract();
+    let package = resolve.push_str("world.wit", RESOURCE_WORLD).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    embed(&mut resolve, world, &module(RESOURCE_IMPORTS, "", body))
+}
+
 fn contract() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
@@ -131,6 +139,17 @@ const WASI_IMPORTS: &str = r#"
     (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
     (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
     (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $directories (param i32)))"#;
+
+const RESOURCE_WORLD: &str = "
+    package test:things;
+    interface things { resource thing; }
+    world resourceful-plugin {
+      include wxhost:plugin/callback-plugin@0.1.0;
+      export things;
+    }";
+
+const RESOURCE_IMPORTS: &str = r#"
+    (import "[export]test:things/things" "[resource-new]thing" (func $make (param i32) (result i32)))"#;
 
 /// A body that does something `times` times and answers nothing.
 pub(crate) fn repeat(times: u32, action: &str) -> String {

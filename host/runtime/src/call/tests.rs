@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::Fault;
-use crate::guests::{Bench, World, bench, call, guest, guest_with, repeat, text, wasi_guest};
+use crate::guests::{
+    Bench, World, bench, call, guest, guest_with, repeat, resourceful_guest, text, wasi_guest,
+};
 
 const NOTHING: &str = "(i32.const 1024)";
 
@@ -220,6 +222,17 @@ async fn random_bytes_without_end_are_clamped() {
 }
 
 #[tokio::test]
+async fn handles_without_end_are_a_host_limit() {
+    let bench = bench();
+    for (times, expected) in [(1000, "ok"), (1001, "host-limit:handles")] {
+        let mine = resourceful_guest(&repeat(times, "(drop (call $make (i32.const 0)))"));
+        assert_eq!(verdict(&bench.run(mine).await), expected);
+        let hosts = wasi_guest(&repeat(times, "(drop (call $stdout))"));
+        assert_eq!(verdict(&bench.run(hosts).await), expected);
+    }
+}
+
+#[tokio::test]
 async fn effects_beyond_the_limits_are_refused() {
     // An outcome whose list of effects begins at 4096, all zeros: puts with an empty key.
     let effects = |count: u32| {
@@ -326,7 +339,7 @@ async fn a_wasi_guest_that_prints_without_end_loses_lines_not_its_life() {
     call.limits.cpu_ms = 10_000;
     let report = bench().run_with(wasi_guest(&body), call).await;
     // Each call of `get-stdout` makes a handle that this guest never drops.
-    assert_eq!(verdict(&report), "trap");
+    assert_eq!(verdict(&report), "host-limit:handles");
     assert!(report.log.lines().len() <= 200);
     assert!(report.log.dropped() > 0);
 }
