@@ -5,6 +5,7 @@ mod bodies;
 mod deployments;
 mod keys;
 mod manifests;
+mod tokens;
 
 use std::sync::Arc;
 
