@@ -28,9 +28,16 @@ pub async fn renew_ahead(tokens: Arc<Tokens>, stop: CancellationToken) {
     let mut beat = tokio::time::interval(TICK);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        tokens.notice_sleep();
+        let renewing = async {
+            tokens.renew_due().await;
+            std::future::pending::<()>().await;
+        };
+        // What is still due at the next tick is gone through anew: the clock must be looked at.
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = beat.tick() => tokens.renew_due(),
+            _ = beat.tick() => {}
+            () = renewing => {}
         }
     }
 }
@@ -52,7 +59,8 @@ pub async fn confirm(tokens: Arc<Tokens>, stop: CancellationToken) {
 }
 
 impl Tokens {
-    pub(super) fn renew_due(&self) {
+    /// Looks at the clock. After a long gap, nothing that is held is trusted before it is confirmed.
+    fn notice_sleep(&self) {
         let now_ms = self.parts.clock.now_ms();
         let before_ms = self.beat_ms.swap(now_ms, Ordering::Relaxed);
         if before_ms != 0 && now_ms - before_ms >= millis(ASLEEP) {
@@ -62,14 +70,23 @@ impl Tokens {
             );
             self.doubt();
         }
+    }
+
+    /// Starts what is due, as fast as what was started before ends.
+    pub(super) async fn renew_due(&self) {
         for credential in Credential::ALL {
+            let now_ms = self.parts.clock.now_ms();
             let due = |account: &Account| is_due(account, credential, now_ms);
             for account in self.parts.accounts.pick(due) {
-                let Ok(turn) = Arc::clone(&self.ahead).try_acquire_owned() else {
-                    // The rest has its turn at one of the next ticks.
+                let Ok(turn) = Arc::clone(&self.ahead).acquire_owned().await else {
                     return;
                 };
                 let slot = account.slots.of(credential);
+                let now_ms = self.parts.clock.now_ms();
+                // Another host may have been quicker meanwhile.
+                if !is_due(&account, credential, now_ms) {
+                    continue;
+                }
                 let left_ms = slot
                     .current()
                     .map_or(0, |token| token.expires_at_ms - now_ms);

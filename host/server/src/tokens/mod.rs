@@ -55,7 +55,7 @@ use crate::telemetry::Metrics;
 /// start, a long outage), WeChat sees a queue and no storm.
 pub const FETCHES_AT_ONCE: usize = 32;
 /// Of these, renewals that nobody waits for yet.
-const AHEAD_AT_ONCE: usize = 8;
+const AHEAD_AT_ONCE: usize = 16;
 /// A host that has not looked at the clock for so long was asleep: what it holds may be old.
 const ASLEEP: Duration = Duration::from_secs(3);
 /// How long a fetch under way is waited for when the host stops.

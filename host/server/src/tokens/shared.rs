@@ -69,7 +69,16 @@ impl Tokens {
         loop {
             let mut bell = pin!(slot.bell.notified());
             bell.as_mut().enable();
-            let have = slot.current().map_or(0, |token| token.fence);
+            // One look for both questions: a token that another host's news brings in between would be
+            // taken for the one that does not do.
+            let current = slot.current();
+            if let Some(token) = current
+                .as_ref()
+                .filter(|token| self.suffices(wanted, token))
+            {
+                return Ok(Arc::clone(token));
+            }
+            let have = current.map_or(0, |token| token.fence);
             match redis.take_token(key, &owner, have).await {
                 Err(_) => return self.fly_alone(wanted, until).await,
                 Ok(Taken::Newer(stored)) => match self.adopt(wanted, &stored) {
@@ -100,6 +109,17 @@ impl Tokens {
                 }
             }
         }
+    }
+
+    /// Whether a token does for what one is wanted for.
+    fn suffices(&self, wanted: &Wanted, token: &Token) -> bool {
+        let now_ms = self.parts.clock.now_ms();
+        token.is_usable(now_ms)
+            && match wanted.purpose {
+                Purpose::Need => true,
+                Purpose::Ahead => now_ms < token.renew_at_ms,
+                Purpose::Force => false,
+            }
     }
 
     async fn fetch_leased(
@@ -174,11 +194,13 @@ impl Tokens {
         if wanted.purpose == Purpose::Force && !shares {
             self.permit_operator(wanted).await?;
         }
-        let keeps = shares && wanted.account.token_line == TokenLine::Classic;
-        if (wanted.purpose == Purpose::Need || keeps)
-            && wanted.purpose != Purpose::Force
-            && let Some(token) = slot.usable(self.parts.clock.now_ms())
-        {
+        let now_ms = self.parts.clock.now_ms();
+        // A second one would end it for the hosts that cannot be asked.
+        let keeps = shares
+            && wanted.account.token_line == TokenLine::Classic
+            && wanted.purpose != Purpose::Force;
+        let held = slot.usable(now_ms);
+        if let Some(token) = held.filter(|token| keeps || self.suffices(wanted, token)) {
             return Ok(token);
         }
         let failed = failed_hash_of(slot);

@@ -269,17 +269,17 @@ async fn a_token_in_use_is_renewed_before_it_ends_and_nobody_waits() {
     let bed = Bed::new(Stable, 7200).await;
     let host = bed.alone().await;
     let old = hold_an_old_one(&host);
-    host.tokens.renew_due();
+    host.tokens.renew_due().await;
     assert_eq!(bed.count("stable_fetches"), 0, "nobody has used it");
     assert_eq!(host.token().await.unwrap().fence, old.fence);
-    host.tokens.renew_due();
-    host.tokens.renew_due();
+    host.tokens.renew_due().await;
+    host.tokens.renew_due().await;
     assert_eq!(host.token().await.unwrap().fence, old.fence);
     until("newer token", || {
         host.held().filter(|held| held.fence > old.fence)
     })
     .await;
-    host.tokens.renew_due();
+    host.tokens.renew_due().await;
     assert_eq!(bed.count("stable_fetches"), 1);
 }
 
@@ -467,6 +467,35 @@ async fn hosts_that_share_a_redis_fetch_once() {
             1
         );
     }
+}
+
+/// The race itself: hosts that renew ahead, callers on all of them, for some lives of their tokens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_renew_ahead_fetch_once_per_life_and_account() {
+    const LIVES: u64 = 3;
+    let Some(redis) = redis() else { return };
+    let races = (0..8).map(|_| async {
+        let bed = Bed::new(Stable, 4).await;
+        let mut hosts = Vec::new();
+        for _ in 0..3 {
+            let host = bed.sharing(&redis).await;
+            let (tokens, stop) = (&host.tokens, &host.tokens.parts.stop);
+            tokio::spawn(renew_ahead(Arc::clone(tokens), stop.clone()));
+            tokio::spawn(confirm(Arc::clone(tokens), stop.clone()));
+            hosts.push((host, 0));
+        }
+        while bed.count("stable_fetches") < LIVES {
+            for (host, last) in &mut hosts {
+                let token = host.token().await.unwrap();
+                assert!(token.fence >= *last, "an older token after a newer one");
+                *last = token.fence;
+                ask(host).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(bed.count("stable_fetches"), bed.count("stable_issued"));
+    });
+    join_all(races).await;
 }
 
 #[tokio::test]
