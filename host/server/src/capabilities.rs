@@ -2,8 +2,8 @@
 //!
 //! One value of [`CallCapabilities`] serves one run of a handler: account, settings and store are
 //! inside it, so a guest can't name another account's. Every durable read is noted with its version;
-//! `db::commit` checks the notes before it writes anything. What leaves the host is in [`api`] and
-//! [`fetch`].
+//! `db::commit` checks the notes before it writes anything. What leaves the host is in `api` and
+//! `fetch`.
 
 mod api;
 mod fetch;

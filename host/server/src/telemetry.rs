@@ -43,7 +43,7 @@ impl EncodeLabelValue for Word {
     }
 }
 
-/// Labels of [`Metrics::callbacks`].
+/// Labels of the count of callbacks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallbackLabels {
     /// HTTP status.
@@ -52,7 +52,7 @@ pub struct CallbackLabels {
     pub code: Word,
 }
 
-/// Labels of [`Metrics::calls`].
+/// Labels of the count of calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallLabels {
     /// The outcome's word.

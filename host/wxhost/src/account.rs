@@ -117,7 +117,7 @@ struct ApiArgs {
     /// A host that its plugin may call.
     #[arg(long, value_name = "HOST")]
     grant_host: Vec<String>,
-    /// An origin whose pages may have JS-SDK signatures, such as https://shop.example. Can be given
+    /// An origin whose pages may have JS-SDK signatures, such as `https://shop.example`. Can be given
     /// again; replaces those before.
     #[arg(long, value_name = "ORIGIN")]
     jssdk_origin: Vec<String>,

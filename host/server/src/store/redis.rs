@@ -137,7 +137,7 @@ impl Redis {
     /// Prepares a connection; it is made when first used, so a Redis that is away stops no start.
     ///
     /// # Errors
-    /// The URL doesn't parse; see [`super::link`] for what it may be.
+    /// The URL doesn't parse; see `store::link` for what it may be.
     pub fn open(url: &SecretString) -> RedisResult<Self> {
         let link = Link::open(url.expose_secret(), RESPONSE_TIMEOUT)?;
         Ok(Self {

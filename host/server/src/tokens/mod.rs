@@ -3,13 +3,13 @@
 //! A host reads its own memory first ([`Tokens::get`], [`Tokens::held`]); the rest of this room keeps
 //! that memory right:
 //!
-//! - [`token`]: what a token is, how early it counts as ended and when it is renewed.
-//! - [`slot`]: what a host holds of each, beside the account.
-//! - [`flight`]: one fetch for all who wait on this host.
-//! - [`shared`]: one fetch for all hosts, by lease and fencing number in Redis; what other hosts have
+//! - `token`: what a token is, how early it counts as ended and when it is renewed.
+//! - `slot`: what a host holds of each, beside the account.
+//! - `flight`: one fetch for all who wait on this host.
+//! - `shared`: one fetch for all hosts, by lease and fencing number in Redis; what other hosts have
 //!   fetched. What happens without Redis.
-//! - [`fetch`]: asking WeChat, how often, how long, and what a refusal means. [`budget`] bounds it.
-//! - [`ahead`]: the loops that renew what is in use before it ends and look for lost news.
+//! - `fetch`: asking WeChat, how often, how long, and what a refusal means. `budget` bounds it.
+//! - `ahead`: the loops that renew what is in use before it ends and look for lost news.
 //!
 //! A token that WeChat refuses is given up only if it is the one that is held, on this host and in
 //! Redis ([`Tokens::expire`]), so a wave of refusals of an old token never ends a fresh one.

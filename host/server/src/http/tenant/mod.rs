@@ -9,7 +9,7 @@
 //!
 //! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
 //! have no business on the operator's network, and the admin token no use here. Every handler takes a
-//! [`Caller`], which only a request with a good key can be, within its rate.
+//! `Caller`, which only a request with a good key can be, within its rate.
 
 mod access_token;
 mod caller;
