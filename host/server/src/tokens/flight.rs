@@ -1,13 +1,18 @@
 //! One fetch for all who wait for it on this host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::TokenError;
 use super::token::Token;
 
 pub(super) type Landed = Result<Arc<Token>, TokenError>;
+
+/// How long one fetch may take in all, the wait for another host's included.
+pub(super) const FLIGHT: Duration = Duration::from_secs(20);
 
 /// What a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +29,24 @@ pub(super) enum Purpose {
 #[derive(Clone)]
 pub(super) struct Flight {
     pub(super) purpose: Purpose,
+    began: Instant,
     landed: watch::Receiver<Option<Landed>>,
 }
 
 impl Flight {
     pub(super) fn new(purpose: Purpose) -> (Self, watch::Sender<Option<Landed>>) {
         let (sender, landed) = watch::channel(None);
-        (Self { purpose, landed }, sender)
+        let flight = Self {
+            purpose,
+            began: Instant::now(),
+            landed,
+        };
+        (flight, sender)
+    }
+
+    /// Whether it should have landed: this host was stopped meanwhile.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.began.elapsed() > FLIGHT
     }
 
     pub(super) async fn landed(mut self) -> Landed {

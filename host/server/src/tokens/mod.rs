@@ -307,10 +307,11 @@ impl Tokens {
                 continue;
             }
             let flight = self.join(wanted, None);
-            let purpose = flight.purpose;
+            let (purpose, was_overdue) = (flight.purpose, flight.is_overdue());
             let landed = flight.landed().await;
-            // Who renews ahead of the end, or forces, may have ended with less than is needed here.
-            if purpose == Purpose::Need {
+            // Who renews ahead of the end, or forces, may have ended with less than is needed here. And a
+            // host that slept over its fetch fails with it, which is no news for who asks since it woke.
+            if purpose == Purpose::Need && (landed.is_ok() || !was_overdue) {
                 return landed;
             }
         }

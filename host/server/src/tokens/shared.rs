@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
 use super::fetch::{Fetched, rest};
-use super::flight::{Landed, Purpose};
+use super::flight::{FLIGHT, Landed, Purpose};
 use super::slot::Slot;
 use super::token::{Facts, Token, slack, spread};
 use super::{Credential, TokenError, Tokens, Wanted, may_ask};
@@ -23,8 +23,6 @@ use crate::seal::Place;
 use crate::store::Redis;
 use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
 
-/// How long one fetch may take in all, the wait for another host's included.
-const FLIGHT: Duration = Duration::from_secs(20);
 /// How often a waiting host looks by itself, should the bell not have reached it.
 const POLL: Duration = Duration::from_millis(200);
 /// How often a lease is renewed while WeChat is asked: it outlives two lost renewals.
