@@ -3,12 +3,16 @@
 //! Scenarios live in the modules below and are listed there; [`stage::Stage`] is what each is given.
 //! Arguments are those of `cargo test` (a part of a name, `--list`, `--test-threads` …).
 
+mod office;
 mod scenario;
 mod stage;
 
 mod crashes;
+mod delivery;
 mod deployments;
 mod interop;
+mod leaks;
+mod neighbours;
 mod outages;
 mod protocol;
 mod refusals;
@@ -17,6 +21,7 @@ mod rogues;
 mod samples;
 mod service;
 mod tidy;
+mod tokens;
 mod updates;
 
 use std::process::ExitCode;
@@ -32,8 +37,8 @@ use wxhost_tests::site::Pair;
 use crate::scenario::{Scenario, Steps};
 use crate::stage::{Stage, World};
 
-/// A scenario that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A scenario that takes longer hangs. The longest see several lives of tokens pass.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Scenarios mostly wait for hosts, so more of them than cores run side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -80,6 +85,10 @@ fn scenarios() -> Vec<Scenario> {
         outages::scenarios(),
         service::scenarios(),
         interop::scenarios(),
+        tokens::scenarios(),
+        neighbours::scenarios(),
+        delivery::scenarios(),
+        leaks::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -27,6 +27,12 @@ pub(crate) fn sleeper() -> Result<Bundle> {
     Ok(Bundle::of(Plugin::Rogue.component()?).limits(json!({"cpu_ms": 15_000})))
 }
 
+/// The text that lets `rogue` ask WeChat for a quota, and how its answer begins if nothing goes wrong.
+pub(crate) const QUOTA: (&str, &str) = (
+    "quota /cgi-bin/message/custom/send",
+    "Ok(Quota { daily-limit: 500000",
+);
+
 /// The example settings of `desk`.
 pub(crate) fn desk_config() -> Result<Value> {
     let example = include_str!("../../plugins/desk/example.json");

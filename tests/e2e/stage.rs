@@ -10,10 +10,12 @@ use tokio::sync::OnceCell;
 use wxhost_simulator::WechatPlatform;
 use wxhost_tests::account::{self, Account};
 use wxhost_tests::admin::Bundle;
+use wxhost_tests::api::WechatApi;
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
 use wxhost_tests::postgres::{Durability, Postgres};
 use wxhost_tests::redis::Redis;
+use wxhost_tests::secrets;
 use wxhost_tests::site::{Pair, Site};
 use wxhost_wechat::envelope::Mode;
 
@@ -153,6 +155,33 @@ impl Stage {
                 Site::shared(&directory, postgres, redis).await
             }
         }
+    }
+
+    /// A fresh site whose hosts know this WeChat.
+    pub(crate) async fn site_with(&self, api: &WechatApi) -> Result<Site> {
+        Ok(self.site().await?.with("WECHAT_API_BASE", api.url()))
+    }
+
+    /// A Redis that nobody else uses, to be stopped.
+    pub(crate) async fn own_redis(&self) -> Result<Redis> {
+        let directory = self.world.site_directory();
+        std::fs::create_dir_all(&directory)?;
+        Redis::start(&directory).await
+    }
+
+    /// Fails if Redis holds a secret in clear, where the site has one.
+    pub(crate) async fn expect_sealed_in_redis(&self, site: &Site) -> Result<()> {
+        if site.redis_database().is_empty() {
+            return Ok(());
+        }
+        let (_, redis) = self.world.servers().await?;
+        secrets::expect_none("Redis", &redis.dump().await?)
+    }
+
+    /// A fresh site on a Redis of its own.
+    pub(crate) async fn site_on(&self, redis: &Redis) -> Result<Site> {
+        let (postgres, _) = self.world.servers().await?;
+        Site::shared(&self.world.site_directory(), postgres, redis).await
     }
 
     /// An account of a fresh tenant that runs a sample plugin with no settings.

@@ -59,7 +59,14 @@ impl Site {
             }
             None => {
                 let mut connection = PgConnection::connect(&place).await?;
-                for table in ["accounts", "deployments", "inbox", "outbox", "kv", "calls"] {
+                connection.execute("SET bytea_output = 'escape'").await?;
+                let tables: Vec<String> = sqlx::query_scalar(
+                    "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'",
+                )
+                .fetch_all(&mut connection)
+                .await?;
+                ensure!(tables.len() > 5, "only {tables:?}");
+                for table in tables {
                     let query = AssertSqlSafe(format!("SELECT t::text FROM {table} t"));
                     let rows: Vec<String> =
                         sqlx::query_scalar(query).fetch_all(&mut connection).await?;

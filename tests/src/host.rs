@@ -153,6 +153,11 @@ impl Host {
         self.process.kill()
     }
 
+    /// Sends it a signal: `KILL`, `STOP`, `CONT` ….
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Asks it to end; it goes on in the background until [`Host::ended`].
     pub fn ask_to_end(&self) -> Result<()> {
         self.process.signal(Signal::TERM)
@@ -196,7 +201,7 @@ pub fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn http_client() -> Result<reqwest::Client> {
+pub(crate) fn http_client() -> Result<reqwest::Client> {
     // The client wants one even where all that it fetches is `http://`. Fails where one is chosen.
     drop(rustls::crypto::ring::default_provider().install_default());
     Ok(reqwest::Client::builder()

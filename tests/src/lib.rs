@@ -3,11 +3,12 @@
 //!
 //! A [`site::Site`] is fresh state (a file, or a database of a PostgreSQL and a Redis that the suite
 //! started itself); [`host::Host`] is a `wxhost serve` on it; [`account::Account`] plays WeChat's side
-//! of one official account; [`admin::Admin`] is the operator. Everything that is started ends with
+//! of one official account, [`api::WechatApi`] its API; [`admin::Admin`] is the operator. Everything that is started ends with
 //! the test process, however that ends.
 
 pub mod account;
 pub mod admin;
+pub mod api;
 pub mod database;
 pub mod host;
 pub mod plugin;

@@ -1,6 +1,6 @@
 //! A Redis server of our own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
@@ -14,6 +14,7 @@ use crate::{port, wait};
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
+    directory: PathBuf,
     process: Process,
 }
 
@@ -21,35 +22,36 @@ impl Redis {
     /// Starts it and waits until it answers.
     pub async fn start(directory: &Path) -> Result<Self> {
         let port = port::free()?;
-        let arguments =
-            format!("--port {port} --bind 127.0.0.1 --appendonly no --databases 256 --dir")
-                .split(' ')
-                .map(str::to_owned)
-                .chain([
-                    directory.display().to_string(),
-                    "--save".into(),
-                    String::new(),
-                ])
-                .collect();
-        let process = Process::start(&Launch {
-            name: "redis-server",
-            program: Path::new("redis-server"),
-            arguments,
-            environment: Vec::new(),
-            log: directory.join("redis.log"),
-            user: None,
-            ending: Signal::TERM,
-        })?;
-        let mut redis = Self { port, process };
+        let mut redis = Self {
+            port,
+            directory: directory.to_owned(),
+            process: launch(port, directory)?,
+        };
+        redis.answers().await?;
+        Ok(redis)
+    }
+
+    /// Ends it as `kill -9` does; everything that it held is lost.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it anew after [`Redis::kill`], empty, where it was.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = launch(self.port, &self.directory)?;
+        self.answers().await
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let (port, process) = (self.port, &mut self.process);
         wait::until("an answer of redis-server", wait::SOON, async || {
-            redis.process.expect_running()?;
+            process.expect_running()?;
             Ok(say(port, "PING")
                 .await
                 .is_ok_and(|answer| answer == "+PONG\r\n")
                 .then_some(()))
         })
-        .await?;
-        Ok(redis)
+        .await
     }
 
     /// Where it listens.
@@ -64,6 +66,43 @@ impl Redis {
         ensure!(answer == "+OK\r\n+OK\r\n", "FLUSHDB answered {answer:?}");
         Ok(())
     }
+
+    /// All that it holds, as it would lie on disk, uncompressed.
+    pub async fn dump(&self) -> Result<String> {
+        let said = "CONFIG SET rdbcompression no\r\nSAVE";
+        let answer = say(self.port, said).await?;
+        ensure!(answer == "+OK\r\n+OK\r\n", "SAVE answered {answer:?}");
+        let dumped = std::fs::read(self.directory.join("dump.rdb"))?;
+        Ok(String::from_utf8_lossy(&dumped).into_owned())
+    }
+
+    /// Forgets everything.
+    pub async fn wipe_all(&self) -> Result<()> {
+        let answer = say(self.port, "FLUSHALL").await?;
+        ensure!(answer == "+OK\r\n", "FLUSHALL answered {answer:?}");
+        Ok(())
+    }
+}
+
+fn launch(port: u16, directory: &Path) -> Result<Process> {
+    let arguments = format!("--port {port} --bind 127.0.0.1 --appendonly no --databases 256 --dir")
+        .split(' ')
+        .map(str::to_owned)
+        .chain([
+            directory.display().to_string(),
+            "--save".into(),
+            String::new(),
+        ])
+        .collect();
+    Process::start(&Launch {
+        name: "redis-server",
+        program: Path::new("redis-server"),
+        arguments,
+        environment: Vec::new(),
+        log: directory.join("redis.log"),
+        user: None,
+        ending: Signal::TERM,
+    })
 }
 
 /// Says inline commands and reads their short answers.

@@ -130,6 +130,18 @@ fn reach_out(event: &Event, verb: &str, argument: &str) -> Option<Result> {
             let message = CustomerMessage::text(&event.open_id, argument);
             Ok(Outcome::reply(Reply::text("sent")).send(message))
         }
+        "send-to" => {
+            let (open_id, text) = argument.split_once(' ').unwrap_or((argument, ""));
+            let message = CustomerMessage::text(open_id, text);
+            Ok(Outcome::reply(Reply::text("sent")).send(message))
+        }
+        "send-some" => {
+            let sent = Outcome::reply(Reply::text("sent"));
+            let count = argument.parse().unwrap_or(1);
+            Ok((0..count).fold(sent, |outcome, n: u32| {
+                outcome.send(CustomerMessage::text(&event.open_id, n.to_string()))
+            }))
+        }
         // More than an outcome may hold.
         "send-many" => Ok((0..100).fold(Outcome::none(), |outcome, n: u32| {
             outcome.send(CustomerMessage::text(&event.open_id, n.to_string()))
