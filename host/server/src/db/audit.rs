@@ -8,9 +8,6 @@ use super::{Change, Database, DbError, Dialect, values};
 pub const BATCH: usize = 128;
 const COLUMNS: usize = 8;
 
-/// Entries of one deletion: short enough not to hold up the writers.
-const DELETE_BLOCK: i64 = 5_000;
-
 /// A row of `audit`. Made by `crate::audit`, which sees to it that the texts can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct AuditRow {
@@ -126,24 +123,9 @@ async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
 
 /// Deletes the entries made before `time_ms`, block by block; tells how many went.
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let mut deleted = 0;
-    loop {
-        let mut transaction = db.begin().await?;
-        let block = sqlx::query(
-            "DELETE FROM audit WHERE id IN \
-             (SELECT id FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
-        )
-        .bind(time_ms)
-        .bind(DELETE_BLOCK)
-        .execute(transaction.connection())
-        .await?
-        .rows_affected();
-        transaction.commit().await?;
-        deleted += block;
-        if block < DELETE_BLOCK.unsigned_abs() {
-            return Ok(deleted);
-        }
-    }
+    let statement = "DELETE FROM audit WHERE id IN \
+         (SELECT id FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+    db.delete_in_blocks(statement, time_ms).await
 }
 
 #[cfg(test)]

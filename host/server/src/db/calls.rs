@@ -2,9 +2,6 @@
 
 use super::{Database, DbError};
 
-/// Records of one deletion: short enough not to hold up the writers.
-const DELETE_BLOCK: i64 = 5_000;
-
 /// A record, without the plugin's log.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct CallRow {
@@ -102,29 +99,9 @@ pub async fn find(db: &Database, id: &str) -> Result<Option<LoggedCallRow>, DbEr
 
 /// Deletes the records made before `time_ms`, block by block; tells how many went.
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let mut deleted = 0;
-    loop {
-        let block = delete_block(db, time_ms).await?;
-        deleted += block;
-        if block < DELETE_BLOCK.unsigned_abs() {
-            return Ok(deleted);
-        }
-    }
-}
-
-async fn delete_block(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let mut transaction = db.begin().await?;
-    let deleted = sqlx::query(
-        "DELETE FROM calls WHERE id IN \
-         (SELECT id FROM calls WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
-    )
-    .bind(time_ms)
-    .bind(DELETE_BLOCK)
-    .execute(transaction.connection())
-    .await?
-    .rows_affected();
-    transaction.commit().await?;
-    Ok(deleted)
+    let statement = "DELETE FROM calls WHERE id IN \
+         (SELECT id FROM calls WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+    db.delete_in_blocks(statement, time_ms).await
 }
 
 #[cfg(test)]

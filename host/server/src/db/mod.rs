@@ -41,6 +41,9 @@ const MAX_CONNECTIONS: u32 = 16;
 /// How long a caller waits for a connection. A database that is away is noticed after this time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Rows of one block of a deletion.
+const DELETE_BLOCK: i64 = 5_000;
+
 /// How long a writer waits for its turn on SQLite.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -269,6 +272,31 @@ impl Database {
             .fetch_one(&self.pool)
             .await?;
         Ok(revision)
+    }
+
+    /// Deletes the rows that are older than `time_ms`, a transaction for each block, so that no writer
+    /// waits long. `statement` deletes a block: `$1` is the time, `$2` the most rows. Tells how many
+    /// went.
+    pub(super) async fn delete_in_blocks(
+        &self,
+        statement: &'static str,
+        time_ms: i64,
+    ) -> Result<u64, DbError> {
+        let mut deleted = 0;
+        loop {
+            let mut transaction = self.begin().await?;
+            let block = sqlx::query(statement)
+                .bind(time_ms)
+                .bind(DELETE_BLOCK)
+                .execute(transaction.connection())
+                .await?
+                .rows_affected();
+            transaction.commit().await?;
+            deleted += block;
+            if block < DELETE_BLOCK.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
     }
 
     /// Tells whether the database answers.

@@ -2,9 +2,6 @@
 
 use crate::db::{Database, DbError};
 
-/// Rows of one deletion: short enough not to hold up the writers.
-const DELETE_ROWS: i64 = 5_000;
-
 /// Deletes final rows that ended before `time_ms`, and pauses that are over, block by block.
 ///
 /// # Errors
@@ -14,24 +11,9 @@ pub async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {
         .bind(time_ms)
         .execute(&db.pool)
         .await?;
-    let mut deleted = 0;
-    loop {
-        let mut transaction = db.begin().await?;
-        let block = sqlx::query(
-            "DELETE FROM outbox WHERE id IN \
-             (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)",
-        )
-        .bind(time_ms)
-        .bind(DELETE_ROWS)
-        .execute(transaction.connection())
-        .await?
-        .rows_affected();
-        transaction.commit().await?;
-        deleted += block;
-        if block < DELETE_ROWS.unsigned_abs() {
-            return Ok(deleted);
-        }
-    }
+    let statement = "DELETE FROM outbox WHERE id IN \
+         (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)";
+    db.delete_in_blocks(statement, time_ms).await
 }
 
 /// A row, to look at.
