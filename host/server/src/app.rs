@@ -16,6 +16,7 @@ use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 use crate::accounts::Accounts;
 use crate::audit::{self, Audit};
 use crate::callback::{Lane, LaneParts, LaneSettings};
+use crate::capabilities::Services;
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -35,6 +36,7 @@ use crate::outbox;
 use crate::plugins::Plugins;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
+use crate::store::redis::send_answers;
 use crate::store::{MemoryCache, Redis, Store};
 use crate::tasks::{self, Kept};
 use crate::telemetry::Metrics;
@@ -281,16 +283,18 @@ impl Parts {
             accounts: Arc::clone(&self.accounts),
             runtime: Arc::clone(&self.runtime),
             plugins: Arc::clone(&self.plugins),
-            db: self.db.clone(),
-            store: self.store.clone(),
+            services: Arc::new(Services {
+                db: self.db.clone(),
+                store: self.store.clone(),
+                client: Arc::clone(&self.client),
+                egress: Arc::clone(&self.egress),
+                clock: Clock,
+            }),
             keys: Arc::clone(&self.keys),
             records,
             sightings,
-            client: Arc::clone(&self.client),
-            egress: Arc::clone(&self.egress),
             outbox: Arc::clone(&self.outbox),
             metrics: Arc::clone(&self.metrics),
-            clock: Clock,
             settings: LaneSettings {
                 answer_wait: Duration::from_millis(self.config.answer_wait_ms),
                 deliveries: self.config.deliveries,
@@ -322,6 +326,7 @@ impl Parts {
             stop.clone(),
         ));
         if let Some(redis) = self.store.shared() {
+            loops.spawn(send_answers(Arc::clone(redis), stop.clone()));
             let hearing = tasks::Hearing {
                 redis: Arc::clone(redis),
                 lane: Arc::clone(lane),

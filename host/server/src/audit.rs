@@ -190,8 +190,9 @@ mod tests {
             let long = "x".repeat(5_000);
             audit.add(author.entry(Action::Forward, Some("wx\0"), &long, "404"));
             audit.add(author.entry(Action::Forward, Some("wx01"), "/a", "200"));
-            drop(audit);
-            writer.run(CancellationToken::new()).await;
+            let stop = CancellationToken::new();
+            stop.cancel();
+            writer.run(stop).await;
 
             let all = AuditFilter {
                 limit: 9,

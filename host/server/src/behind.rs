@@ -4,11 +4,13 @@
 //! is away keeps the writer trying; at shutdown the queue is emptied first.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Database, DbError};
@@ -26,7 +28,7 @@ const LAST_TRIES: u32 = 3;
 pub trait Row: Send + Sync + Sized + 'static {
     /// What rows of this kind are called in the log.
     const NAME: &'static str;
-    /// Rows of one statement.
+    /// Rows of one transaction.
     const BATCH: usize;
 
     /// Writes at most [`BATCH`](Self::BATCH) rows, all or none. Writing a row twice is no error.
@@ -38,26 +40,45 @@ pub type Dropped = Counter<u64, AtomicU64>;
 
 /// Where rows are handed in.
 pub struct Queue<T> {
-    queue: mpsc::Sender<T>,
+    waiting: Arc<Waiting<T>>,
     dropped: Dropped,
 }
 
 /// The loop that writes them.
 pub struct Writer<T> {
-    queue: mpsc::Receiver<T>,
+    waiting: Arc<Waiting<T>>,
     db: Database,
     dropped: Dropped,
 }
 
+/// Rows between the two. The writer is woken twice for a batch, not for each row as a channel would.
+struct Waiting<T> {
+    rows: Mutex<Rows<T>>,
+    /// The first row has come, or enough for a batch.
+    wake: Notify,
+}
+
+struct Rows<T> {
+    rows: Vec<T>,
+    closed: bool,
+}
+
 /// A queue and its writer.
 pub fn channel<T: Row>(db: Database, dropped: Dropped) -> (Queue<T>, Writer<T>) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let rows = Rows {
+        rows: Vec::new(),
+        closed: false,
+    };
+    let waiting = Arc::new(Waiting {
+        rows: Mutex::new(rows),
+        wake: Notify::new(),
+    });
     let queue = Queue {
-        queue: sender,
+        waiting: Arc::clone(&waiting),
         dropped: dropped.clone(),
     };
     let writer = Writer {
-        queue: receiver,
+        waiting,
         db,
         dropped,
     };
@@ -67,7 +88,7 @@ pub fn channel<T: Row>(db: Database, dropped: Dropped) -> (Queue<T>, Writer<T>) 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
         Self {
-            queue: self.queue.clone(),
+            waiting: Arc::clone(&self.waiting),
             dropped: self.dropped.clone(),
         }
     }
@@ -88,54 +109,72 @@ impl<T> fmt::Debug for Writer<T> {
 impl<T: Row> Queue<T> {
     /// Hands a row in.
     pub fn add(&self, row: T) {
-        if self.queue.try_send(row).is_err() {
-            self.dropped.inc();
+        let waiting = {
+            let mut rows = self.waiting.rows.lock();
+            if rows.closed || rows.rows.len() >= QUEUE {
+                self.dropped.inc();
+                return;
+            }
+            rows.rows.push(row);
+            rows.rows.len()
+        };
+        if waiting == 1 || waiting == T::BATCH {
+            self.waiting.wake.notify_one();
         }
     }
 }
 
+impl<T> Waiting<T> {
+    /// Takes the rows and leaves `empty` in their place.
+    fn take(&self, empty: Vec<T>) -> Vec<T> {
+        std::mem::replace(&mut self.rows.lock().rows, empty)
+    }
+
+    /// Takes the rows; none is taken in any more.
+    fn close(&self) -> Vec<T> {
+        let mut rows = self.rows.lock();
+        rows.closed = true;
+        std::mem::take(&mut rows.rows)
+    }
+}
+
 impl<T: Row> Writer<T> {
-    /// Writes until every [`Queue`] is gone or `stop` is called, then what is still queued.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(T::BATCH);
+    /// Writes until `stop` is called, then what is still queued.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut batch = Vec::new();
         loop {
             tokio::select! {
                 biased;
-                received = self.queue.recv_many(&mut batch, T::BATCH) => {
-                    if received == 0 {
-                        return;
-                    }
-                }
                 () = stop.cancelled() => break,
+                () = self.waiting.wake.notified() => {}
             }
-            if batch.len() < T::BATCH {
-                self.fill(&mut batch, &stop).await;
-            }
-            self.write(&mut batch, &stop).await;
+            self.fill(&stop).await;
+            batch = self.waiting.take(batch);
+            self.write_all(&mut batch, &stop).await;
         }
-        self.queue.close();
-        while self.queue.recv_many(&mut batch, T::BATCH).await > 0 {
-            self.write(&mut batch, &stop).await;
-        }
+        self.write_all(&mut self.waiting.close(), &stop).await;
     }
 
     /// Waits a moment for more rows, so that a quiet host writes few transactions.
-    async fn fill(&mut self, batch: &mut Vec<T>, stop: &CancellationToken) {
-        let more = async {
-            while batch.len() < T::BATCH {
-                let room = T::BATCH - batch.len();
-                if self.queue.recv_many(batch, room).await == 0 {
-                    return;
-                }
-            }
-        };
+    async fn fill(&self, stop: &CancellationToken) {
+        if self.waiting.rows.lock().rows.len() >= T::BATCH {
+            return;
+        }
         tokio::select! {
-            _ = tokio::time::timeout(LINGER, more) => {}
+            () = tokio::time::sleep(LINGER) => {}
+            () = self.waiting.wake.notified() => {}
             () = stop.cancelled() => {}
         }
     }
 
-    async fn write(&self, batch: &mut Vec<T>, stop: &CancellationToken) {
+    async fn write_all(&self, rows: &mut Vec<T>, stop: &CancellationToken) {
+        for batch in rows.chunks(T::BATCH) {
+            self.write(batch, stop).await;
+        }
+        rows.clear();
+    }
+
+    async fn write(&self, batch: &[T], stop: &CancellationToken) {
         let mut last_tries = 0;
         while let Err(error) = T::insert(&self.db, batch).await {
             if stop.is_cancelled() {
@@ -154,6 +193,65 @@ impl<T: Row> Writer<T> {
                 () = stop.cancelled(), if last_tries == 0 => {}
             }
         }
-        batch.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing::sqlite;
+
+    struct Number(usize);
+
+    impl Row for Number {
+        const NAME: &'static str = "numbers";
+        const BATCH: usize = 1_000;
+
+        async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
+            assert!(rows.len() <= Self::BATCH);
+            // The revision counts the batches.
+            db.change().await?.commit().await?;
+            assert!(
+                rows.iter().all(|row| row.0 < QUEUE),
+                "a row that was dropped"
+            );
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_counts_what_it_drops_and_a_stopped_one_too() {
+        let db = sqlite().await;
+        let dropped = Dropped::default();
+        let (queue, writer) = channel(db.clone(), dropped.clone());
+        for number in 0..QUEUE + 3 {
+            queue.add(Number(number));
+        }
+        assert_eq!(dropped.get(), 3);
+        let before = db.revision().await.unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        writer.run(stop).await;
+        let batches = i64::try_from(QUEUE.div_ceil(Number::BATCH)).unwrap();
+        assert_eq!(db.revision().await.unwrap(), before + batches);
+        queue.add(Number(0));
+        assert_eq!(dropped.get(), 4);
+    }
+
+    #[tokio::test]
+    async fn rows_that_come_together_are_written_together() {
+        let db = sqlite().await;
+        let (queue, writer) = channel(db.clone(), Dropped::default());
+        let before = db.revision().await.unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(writer.run(stop.clone()));
+        queue.add(Number(1));
+        queue.add(Number(2));
+        while db.revision().await.unwrap() == before {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(db.revision().await.unwrap(), before + 1);
     }
 }

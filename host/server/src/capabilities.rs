@@ -30,12 +30,9 @@ use crate::db::{Database, kv, patiently};
 use crate::egress::{Egress, Sender, Target};
 use crate::store::Store;
 
-/// What the capabilities of one run are made of.
-pub struct CapabilityParts {
-    /// Whom the run is for.
-    pub account: Arc<Account>,
-    /// What runs.
-    pub deployment: Arc<Deployment>,
+/// What the runs of a host share. One count goes up and down with each of them, not one for each part:
+/// cores would take it from each other all the time.
+pub struct Services {
     /// Where durable values are.
     pub db: Database,
     /// Where the cache is.
@@ -46,6 +43,16 @@ pub struct CapabilityParts {
     pub egress: Arc<Egress>,
     /// Tells the time.
     pub clock: Clock,
+}
+
+/// What the capabilities of one run are made of.
+pub struct CapabilityParts {
+    /// Whom the run is for.
+    pub account: Arc<Account>,
+    /// What runs.
+    pub deployment: Arc<Deployment>,
+    /// What they share.
+    pub services: Arc<Services>,
     /// When the run ends.
     pub deadline: Instant,
 }
@@ -69,7 +76,7 @@ impl CallCapabilities {
 
     fn api(&self) -> Api<'_> {
         Api {
-            client: &self.parts.client,
+            client: &self.parts.services.client,
             account: &self.parts.account,
             wanted: &self.parts.deployment.wanted,
             deadline: self.parts.deadline,
@@ -113,7 +120,7 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
-        let read = kv::get(&self.parts.db, self.app_id(), key);
+        let read = kv::get(&self.parts.services.db, self.app_id(), key);
         let entry = patiently(read).await.map_err(|error| self.away(&error))?;
         let version = entry.as_ref().map(|entry| entry.version);
         self.reads.lock().values.push((key.to_owned(), version));
@@ -127,7 +134,15 @@ impl Capabilities for CallCapabilities {
         limit: u32,
     ) -> Result<KvPage, KvError> {
         let app_id = self.app_id();
-        let page = match patiently(kv::list(&self.parts.db, app_id, prefix, cursor, limit)).await {
+        let page = match patiently(kv::list(
+            &self.parts.services.db,
+            app_id,
+            prefix,
+            cursor,
+            limit,
+        ))
+        .await
+        {
             Ok(page) => page,
             Err(kv::ListError::InvalidCursor) => return Err(KvError::InvalidCursor),
             Err(kv::ListError::Database(error)) => return Err(self.away(&error)),
@@ -155,7 +170,12 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn cache_get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
-        let found = self.parts.store.cache_get(self.app_id(), key).await;
+        let found = self
+            .parts
+            .services
+            .store
+            .cache_get(self.app_id(), key)
+            .await;
         found.map_err(|_| CacheError::Unavailable)
     }
 
@@ -168,6 +188,7 @@ impl Capabilities for CallCapabilities {
         let app_id = self.app_id();
         let kept = self
             .parts
+            .services
             .store
             .cache_set(app_id, key, value, ttl_seconds)
             .await;
@@ -175,13 +196,18 @@ impl Capabilities for CallCapabilities {
     }
 
     async fn cache_delete(&self, key: &str) -> Result<(), CacheError> {
-        let forgotten = self.parts.store.cache_delete(self.app_id(), key).await;
+        let forgotten = self
+            .parts
+            .services
+            .store
+            .cache_delete(self.app_id(), key)
+            .await;
         forgotten.map_err(|_| CacheError::Unavailable)
     }
 
     async fn contact(&self, open_id: &str) -> Result<Option<wit::Contact>, wit::Error> {
         let open_id = OpenId::parse(open_id).map_err(|_| wit::Error::InvalidOpenId)?;
-        let read = contacts::get(&self.parts.db, self.app_id(), &open_id);
+        let read = contacts::get(&self.parts.services.db, self.app_id(), &open_id);
         match patiently(read).await {
             Ok(contact) => Ok(contact.map(contact_of)),
             Err(error) => {
@@ -221,7 +247,11 @@ impl Capabilities for CallCapabilities {
             secrets: &deployment.secrets,
             deadline: self.parts.deadline,
         };
-        let answer = self.parts.egress.fetch(sender, fetch::request_of(request));
+        let answer = self
+            .parts
+            .services
+            .egress
+            .fetch(sender, fetch::request_of(request));
         answer
             .await
             .map(fetch::response_of)
@@ -229,7 +259,7 @@ impl Capabilities for CallCapabilities {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.parts.clock.now_ms()).unwrap_or_default()
+        u64::try_from(self.parts.services.clock.now_ms()).unwrap_or_default()
     }
 
     fn random(&self, bytes: &mut [u8]) {

@@ -30,7 +30,7 @@ pub fn unique_name() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| version().unsigned_abs());
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{:016x}{next:016x}", *PROCESS)
+    hex::encode((u128::from(*PROCESS) << 64 | u128::from(next)).to_be_bytes())
 }
 
 #[cfg(test)]

@@ -2,22 +2,22 @@
 //! (`wxhost_call_records_dropped_total`).
 
 use crate::behind::{self, Row};
-use crate::db::call_log::{self, BATCH, CallRecord};
+use crate::db::calls::{self, BATCH, Record};
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
 
 /// Where records are handed in.
-pub type Records = behind::Queue<CallRecord>;
+pub type Records = behind::Queue<Record>;
 
 /// The loop that writes them.
-pub type RecordWriter = behind::Writer<CallRecord>;
+pub type RecordWriter = behind::Writer<Record>;
 
-impl Row for CallRecord {
+impl Row for Record {
     const NAME: &'static str = "call records";
     const BATCH: usize = BATCH;
 
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
-        call_log::insert(db, rows).await
+        calls::write(db, rows).await
     }
 }
 

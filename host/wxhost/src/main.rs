@@ -27,7 +27,7 @@ use crate::client::Connection;
 
 /// A fresh instance per event allocates a lot of small things in many threads.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Runs tenants' WebAssembly plugins for WeChat official accounts.
 #[derive(Debug, Parser)]

@@ -67,7 +67,7 @@ impl Lane {
         delivery: Delivery,
     ) -> (Work, Arc<Arrival>) {
         let (lane, run) = (Arc::clone(self), Arc::clone(run));
-        if self.parts.store.shared().is_none() {
+        if self.parts.services.store.shared().is_none() {
             let arrival = self.arrival(event_id, delivery);
             let arriving = Arc::clone(&arrival);
             let work = Work::new(&self.runs, async move {
@@ -82,7 +82,7 @@ impl Lane {
         let arrival = self.arrival(event_id, delivery);
         let arriving = Arc::clone(&arrival);
         let work = Work::new(&self.runs, async move {
-            let Some(redis) = lane.parts.store.shared() else {
+            let Some(redis) = lane.parts.services.store.shared() else {
                 return;
             };
             let _ended = Ended(&lane, &run);
@@ -118,17 +118,13 @@ impl Lane {
         };
         self.settle(run, settled.clone());
         let (app_id, event_id) = (arrival.account.app_id.as_str(), &arrival.event_id);
-        // A Redis that went away meanwhile forgets the claim by itself.
-        let _: Result<(), StoreAway> = match settled {
-            Settled::Answered(answer) => {
-                redis
-                    .answer(app_id, event_id, &owner, answer.as_str())
-                    .await
-            }
+        match settled {
+            Settled::Answered(answer) => redis.answer(app_id, event_id, owner, answer),
             Settled::Unavailable | Settled::Replayed => {
-                redis.abandon(app_id, event_id, &owner).await
+                // A Redis that went away meanwhile forgets the claim by itself.
+                let _: Result<(), StoreAway> = redis.abandon(app_id, event_id, &owner).await;
             }
-        };
+        }
     }
 
     /// Ends a run for everybody who waits for it. What was not answered may be tried again.

@@ -10,7 +10,7 @@ use super::{Arrival, Lane, event};
 use crate::accounts::Deployment;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
-use crate::db::call_log::CallRecord;
+use crate::db::calls::{Callee, Entry, Record};
 use crate::db::commit::{self, Commit, Committed, ReadSet};
 use crate::db::outbox::Outgoing;
 use crate::db::personal::PersonalEffects;
@@ -116,11 +116,7 @@ impl Lane {
             let capabilities = Arc::new(CallCapabilities::new(CapabilityParts {
                 account: Arc::clone(&arrival.account),
                 deployment: Arc::clone(&deployment),
-                db: self.parts.db.clone(),
-                store: self.parts.store.clone(),
-                client: Arc::clone(&self.parts.client),
-                egress: Arc::clone(&self.parts.egress),
-                clock: self.parts.clock,
+                services: Arc::clone(&self.parts.services),
                 deadline,
             }));
             let call = Call {
@@ -223,8 +219,8 @@ impl Lane {
             return Step::Settled(Settled::Answered(decided.rendered.answer));
         }
         let late = decided.rendered.late(arrival).filter(|_| may_be_late);
-        self.commit(arrival, capabilities.take_reads(), decided, late, ended)
-            .await
+        // Most calls end above: they need no room for what a commit needs.
+        Box::pin(self.commit(arrival, capabilities.take_reads(), decided, late, ended)).await
     }
 
     async fn commit(
@@ -255,9 +251,9 @@ impl Lane {
                 steps: &decided.effects.steps,
             },
             trace_id: &arrival.trace_id,
-            now_ms: self.parts.clock.now_ms(),
+            now_ms: self.parts.services.clock.now_ms(),
         };
-        let committed = patiently(commit::commit(&self.parts.db, &request)).await;
+        let committed = patiently(commit::commit(&self.parts.services.db, &request)).await;
         if let Ok(Committed::Done { late: is_late }) = committed
             && (decided.effects.sends() || is_late && late.is_some())
         {
@@ -316,21 +312,24 @@ impl Lane {
     fn record(&self, run: &Run, arrival: &Arrival, ended: Ended) {
         self.parts.metrics.count_call(&ended.outcome);
         let deployment = arrival.account.deployment.as_ref();
-        self.parts.records.add(CallRecord {
-            id: random::unique_name(),
+        let callee = Callee {
             app_id: arrival.account.app_id.clone(),
-            event_id: arrival.event_id.clone(),
-            event_kind: arrival.message.content.kind(),
-            digest: deployment.map(|deployment| deployment.digest),
             version: deployment.map(|d| d.version).unwrap_or_default(),
-            outcome: ended.outcome,
-            error: ended.error,
-            log: ended.log,
+            digest: deployment.map(|deployment| deployment.digest),
+        };
+        let entry = Entry {
+            event_id: arrival.event_id.as_str().into(),
+            event_kind: arrival.message.content.kind().into(),
+            outcome: ended.outcome.as_ref().into(),
+            error: ended.error.map(Into::into),
+            log: ended.log.map(Into::into),
             duration_us: micros(run.age()),
             runs: i64::from(ended.runs),
-            trace_id: arrival.trace_id.clone(),
+            trace_id: arrival.trace_id.as_str().into(),
             created_at: arrival.created_at,
-        });
+        };
+        let record = Record::new(callee, ended.outcome.clone(), &entry);
+        self.parts.records.add(record);
     }
 }
 

@@ -23,17 +23,13 @@ use wxhost_wechat::message::Message;
 
 use self::work::Work;
 use crate::accounts::{Account, Accounts};
-use crate::client::Client;
-use crate::clock::Clock;
+use crate::capabilities::Services;
 use crate::contacts::Sightings;
-use crate::db::Database;
-use crate::egress::Egress;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
 use crate::outbox::Bell;
 use crate::plugins::Plugins;
 use crate::records::Records;
 use crate::seal::MasterKeys;
-use crate::store::Store;
 use crate::telemetry::Metrics;
 
 pub use drive::SettledBell;
@@ -52,26 +48,18 @@ pub struct LaneParts {
     pub runtime: Arc<Runtime>,
     /// Where plugins come from.
     pub plugins: Arc<Plugins>,
-    /// What must last.
-    pub db: Database,
-    /// What may be lost.
-    pub store: Store,
+    /// Where events and plugins find what lasts, and what is outside.
+    pub services: Arc<Services>,
     /// Seals the events that are kept.
     pub keys: Arc<MasterKeys>,
     /// Takes the call records.
     pub records: Records,
     /// Takes what events tell of contacts.
     pub sightings: Sightings,
-    /// Calls WeChat.
-    pub client: Arc<Client>,
-    /// Sends plugins' requests.
-    pub egress: Arc<Egress>,
     /// Rings when an event has something to send.
     pub outbox: Arc<Bell>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Tells the time.
-    pub clock: Clock,
     /// How the lane behaves.
     pub settings: LaneSettings,
 }
@@ -218,7 +206,7 @@ impl Lane {
             format: delivery.format,
             event_id,
             trace_id: delivery.trace_id,
-            created_at: self.parts.clock.now_ms(),
+            created_at: self.parts.services.clock.now_ms(),
         })
     }
 
@@ -228,7 +216,7 @@ impl Lane {
         if run.settled().is_some() {
             return;
         }
-        if let Some(redis) = self.parts.store.shared() {
+        if let Some(redis) = self.parts.services.store.shared() {
             // Without Redis the own count must do.
             if let Ok(deliveries) = redis.count_delivery(app_id, event_id).await {
                 run.raise_deliveries(deliveries);

@@ -51,7 +51,8 @@ impl Lane {
                 None => Reception::Answered(Answer::nothing()),
                 Some(answer) => {
                     let taken_back =
-                        inbox::unacknowledge(&self.parts.db, app_id, &arrival.event_id).await;
+                        inbox::unacknowledge(&self.parts.services.db, app_id, &arrival.event_id)
+                            .await;
                     // If not, the event is run again and its answer goes out late: once too often
                     // is better than never, and effects still happen once.
                     if let Err(error) = taken_back {
@@ -80,7 +81,7 @@ impl Lane {
             attempts: 0,
             created_at: arrival.created_at,
         };
-        let kept = inbox::acknowledge(&self.parts.db, &event, self.lease_until());
+        let kept = inbox::acknowledge(&self.parts.services.db, &event, self.lease_until());
         Ok(patiently(kept).await?)
     }
 
@@ -89,9 +90,14 @@ impl Lane {
     /// # Errors
     /// The database can't be reached.
     pub async fn take_up_pending(self: &Arc<Self>) -> Result<usize, DbError> {
-        let now_ms = self.parts.clock.now_ms();
-        let events =
-            inbox::lease_pending(&self.parts.db, TAKEN_AT_ONCE, self.lease_until(), now_ms).await?;
+        let now_ms = self.parts.services.clock.now_ms();
+        let events = inbox::lease_pending(
+            &self.parts.services.db,
+            TAKEN_AT_ONCE,
+            self.lease_until(),
+            now_ms,
+        )
+        .await?;
         let taken = events.len();
         for event in events {
             self.take_up(event).await?;
@@ -151,9 +157,9 @@ impl Lane {
             late: None,
             personal: PersonalEffects::default(),
             trace_id: "",
-            now_ms: self.parts.clock.now_ms(),
+            now_ms: self.parts.services.clock.now_ms(),
         };
-        commit::commit(&self.parts.db, &nothing)
+        commit::commit(&self.parts.services.db, &nothing)
             .await
             .map(|_: Committed| ())
     }
@@ -163,7 +169,7 @@ impl Lane {
         if let Some(Settled::Answered(answer)) = run.settled() {
             return Some(answer.clone());
         }
-        let redis = self.parts.store.shared()?;
+        let redis = self.parts.services.store.shared()?;
         let app_id = arrival.account.app_id.as_str();
         match redis.look(app_id, &arrival.event_id).await {
             Ok(Some(Claim::Answered(answer))) => Some(Answer::reply(&answer)),
@@ -215,6 +221,7 @@ impl Lane {
 
     fn lease_until(&self) -> i64 {
         let lease = self.parts.settings.call_deadline + LEASE_MARGIN;
-        self.parts.clock.now_ms() + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX / 2)
+        self.parts.services.clock.now_ms()
+            + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX / 2)
     }
 }

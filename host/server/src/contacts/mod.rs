@@ -9,14 +9,12 @@
 pub mod import;
 mod observation;
 
-use std::collections::BTreeMap;
-
-use wxhost_wechat::id::{AppId, OpenId};
+use wxhost_wechat::id::OpenId;
 
 pub use self::observation::{Act, Observation};
 use crate::behind::{self, Queue, Row, Writer};
 pub use crate::db::contacts::{Contact, Interactions};
-use crate::db::contacts::{MAX_SIGHTINGS, Sighting, write_sightings};
+use crate::db::sightings::{self, BATCH, Sighting};
 use crate::db::{self, Database, DbError};
 use crate::telemetry::Metrics;
 
@@ -28,10 +26,15 @@ pub type SightingWriter = Writer<Observation>;
 
 impl Row for Observation {
     const NAME: &'static str = "observations of contacts";
-    const BATCH: usize = MAX_SIGHTINGS;
+    const BATCH: usize = BATCH;
 
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
-        write_sightings(db, &gathered(rows)).await
+        let mut events: Vec<&Self> = rows.iter().collect();
+        // One sighting per person, in the order of the rows' keys: hosts lock rows in one order then,
+        // and two batches do not wait for each other.
+        events.sort_by(|a, b| a.person().cmp(&b.person()));
+        let people = events.chunk_by(|a, b| a.person() == b.person());
+        sightings::write(db, people.filter_map(merged)).await
     }
 }
 
@@ -52,25 +55,19 @@ pub async fn get(
     db::contacts::find(db, app_id, open_id.as_str()).await
 }
 
-/// One sighting per person, in the order of the rows' keys: hosts lock rows in one order then, and two
-/// batches do not wait for each other.
-fn gathered(observations: &[Observation]) -> Vec<Sighting> {
-    let mut people: BTreeMap<(&AppId, &OpenId), Sighting> = BTreeMap::new();
-    for seen in observations {
-        let sighting = seen.clone().into_sighting();
-        match people.get_mut(&(&seen.app_id, &seen.open_id)) {
-            Some(gathered) => gathered.merge(sighting),
-            None => {
-                people.insert((&seen.app_id, &seen.open_id), sighting);
-            }
-        }
-    }
-    people.into_values().collect()
+/// What several events of one person tell, in the order in which they came.
+fn merged(events: &[&Observation]) -> Option<Sighting> {
+    let sightings = events.iter().map(|&event| event.clone().into_sighting());
+    sightings.reduce(|mut earlier, later| {
+        earlier.merge(later);
+        earlier
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use tokio_util::sync::CancellationToken;
+    use wxhost_wechat::id::AppId;
 
     use super::*;
     use crate::db::testing::databases;
@@ -80,7 +77,7 @@ mod tests {
         for db in databases().await {
             let metrics = Metrics::new();
             let (sightings, writer) = channel(db.clone(), &metrics);
-            let people = MAX_SIGHTINGS / 2 + 10;
+            let people = 300;
             for at_ms in [5, 7] {
                 for n in 0..people {
                     sightings.add(Observation {

@@ -3,7 +3,8 @@
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::message::{Content, Message};
 
-use crate::db::contacts::{Interactions, Sighting};
+use crate::db::contacts::Interactions;
+use crate::db::sightings::Sighting;
 
 /// Longest union id or scene that is kept, in bytes; WeChat's are shorter (a scene has 64 characters).
 const MAX_TEXT_BYTES: usize = 256;
@@ -68,6 +69,11 @@ impl Observation {
             },
             act,
         })
+    }
+
+    /// Who did it.
+    pub fn person(&self) -> (&AppId, &OpenId) {
+        (&self.app_id, &self.open_id)
     }
 
     /// As it is written.

@@ -129,7 +129,7 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
 pub async fn find(db: &Database, app_id: &str) -> Result<Option<AccountRow>, DbError> {
     Ok(sqlx::query_as("SELECT * FROM accounts WHERE app_id = $1")
         .bind(app_id)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?)
 }
 
@@ -147,7 +147,7 @@ pub async fn list(
     .bind(after)
     .bind(tenant.unwrap_or_default())
     .bind(i64::from(limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
@@ -155,7 +155,7 @@ pub async fn list(
 pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<AccountRow>, DbError> {
     Ok(sqlx::query_as("SELECT * FROM accounts WHERE revision > $1")
         .bind(revision)
-        .fetch_all(&db.pool)
+        .fetch_all(&db.readers)
         .await?)
 }
 

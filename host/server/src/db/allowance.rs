@@ -194,7 +194,7 @@ async fn correct(
         .bind(person.app_id)
         .bind(person.open_id.as_bytes())
         .bind(begun_ms)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
-use super::{Change, Database, DbError, Dialect, values};
+use super::{Change, DELETE_BLOCK, Database, DbError, Dialect, values};
 
 /// Rows of one statement.
 pub const BATCH: usize = 128;
@@ -45,7 +45,7 @@ pub struct AuditFilter<'a> {
 /// Adds an entry to a change: one does not happen without the other.
 pub async fn note(change: &mut Change, entry: &AuditRow) -> Result<(), DbError> {
     // Numbered placeholders are known to both dialects.
-    let values = values::placeholders(Dialect::Postgres, 1, COLUMNS);
+    let values = values::placeholders(Dialect::Postgres, 1, COLUMNS, "");
     insertion(&values, std::slice::from_ref(entry))
         .execute(change.connection())
         .await?;
@@ -60,7 +60,7 @@ pub async fn insert(db: &Database, entries: &[AuditRow]) -> Result<(), DbError> 
     if entries.is_empty() {
         return Ok(());
     }
-    let values = values::placeholders(db.dialect(), entries.len(), COLUMNS);
+    let values = values::placeholders(db.dialect(), entries.len(), COLUMNS, "");
     let mut transaction = db.begin().await?;
     insertion(&values, entries)
         .persistent(entries.len() == BATCH)
@@ -109,14 +109,14 @@ pub async fn list(db: &Database, filter: &AuditFilter<'_>) -> Result<Vec<AuditRo
     .bind(before_time)
     .bind(before_id)
     .bind(i64::from(filter.limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
 async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
     let row: Option<(i64,)> = sqlx::query_as("SELECT created_at FROM audit WHERE id = $1")
         .bind(id)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?;
     Ok(row.map(|(time,)| time))
 }
@@ -125,7 +125,7 @@ async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
     let statement = "DELETE FROM audit WHERE id IN \
          (SELECT id FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
-    db.delete_in_blocks(statement, time_ms).await
+    db.delete_in_blocks(statement, time_ms, DELETE_BLOCK).await
 }
 
 #[cfg(test)]

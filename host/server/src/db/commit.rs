@@ -522,7 +522,7 @@ mod tests {
             assert_eq!(done, Committed::Done { late: true });
             commit(&db, &late_request).await.unwrap();
             let (rows,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM outbox")
-                .fetch_one(&db.pool)
+                .fetch_one(&db.readers)
                 .await
                 .unwrap();
             assert_eq!(rows, 1);

@@ -1,19 +1,9 @@
-//! Contacts: what callbacks tell of people, written many at a time; reading one, and lists.
-//!
-//! A sighting never takes anything back: it is applied once or twice, early or late, with the same
-//! result, because each column keeps what is newest by WeChat's clock. What plugins keep in a contact
-//! (attributes, opt-out) is not touched here.
+//! Contacts: reading one, and lists. What events tell of them is written by `sightings`.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use sqlx::{AnyConnection, AssertSqlSafe};
-use wxhost_wechat::id::{AppId, OpenId};
+use sqlx::AssertSqlSafe;
 
-use super::values::placeholders;
-use super::{Database, DbError, Dialect};
-
-/// Sightings of one statement. Fifteen values each stay below what either database takes.
-pub const MAX_SIGHTINGS: usize = 512;
-const COLUMNS: usize = 15;
+use super::{Database, DbError};
 
 /// When a person last did what; Unix milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,53 +18,6 @@ pub struct Interactions {
     pub follow: Option<i64>,
     /// Paid.
     pub payment: Option<i64>,
-}
-
-/// What one event, or several of one person, tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// The account.
-    pub app_id: AppId,
-    /// The person.
-    pub open_id: OpenId,
-    /// The person over accounts, where told.
-    pub union_id: Option<Box<str>>,
-    /// The earliest event.
-    pub first_seen_at: i64,
-    /// The last follow.
-    pub followed_at: Option<i64>,
-    /// The last unfollow.
-    pub unfollowed_at: Option<i64>,
-    /// Whether the person follows, and since when that is known.
-    pub following: Option<(bool, i64)>,
-    /// The scene of the QR code by which the person followed.
-    pub qr_scene: Option<Box<str>>,
-    /// What the person did.
-    pub last: Interactions,
-    /// The last menu tap after which WeChat takes customer-service messages.
-    pub menu_granted_at: Option<i64>,
-}
-
-impl Sighting {
-    /// Takes in what a later sighting of the same person tells.
-    pub fn merge(&mut self, later: Self) {
-        self.union_id = later.union_id.or(self.union_id.take());
-        self.first_seen_at = self.first_seen_at.min(later.first_seen_at);
-        // None is less than any time.
-        self.followed_at = self.followed_at.max(later.followed_at);
-        self.unfollowed_at = self.unfollowed_at.max(later.unfollowed_at);
-        let since = |following: Option<(bool, i64)>| following.map(|(_, since)| since);
-        if since(later.following) >= since(self.following) {
-            self.following = later.following;
-        }
-        self.qr_scene = later.qr_scene.or(self.qr_scene.take());
-        self.last.message = self.last.message.max(later.last.message);
-        self.last.menu = self.last.menu.max(later.last.menu);
-        self.last.scan = self.last.scan.max(later.last.scan);
-        self.last.follow = self.last.follow.max(later.last.follow);
-        self.last.payment = self.last.payment.max(later.last.payment);
-        self.menu_granted_at = self.menu_granted_at.max(later.menu_granted_at);
-    }
 }
 
 /// A person, as far as an account knows.
@@ -126,101 +69,6 @@ pub enum ListError {
     Database(#[from] DbError),
 }
 
-/// Writes sightings, one per person, [`MAX_SIGHTINGS`] of them at most, in one statement.
-///
-/// # Errors
-/// The database can't be reached: nothing is written.
-pub async fn write_sightings(db: &Database, sightings: &[Sighting]) -> Result<(), DbError> {
-    let mut connection = db.pool.acquire().await?;
-    write_in(db.dialect(), &mut connection, sightings).await
-}
-
-/// The same inside a transaction.
-pub(super) async fn write_in(
-    dialect: Dialect,
-    db: &mut AnyConnection,
-    sightings: &[Sighting],
-) -> Result<(), DbError> {
-    if sightings.is_empty() {
-        return Ok(());
-    }
-    let statement = sighting_statement(dialect, sightings.len());
-    let frequent = matches!(sightings.len(), 1 | MAX_SIGHTINGS);
-    let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(frequent);
-    for seen in sightings {
-        query = query
-            .bind(seen.app_id.as_str())
-            .bind(seen.open_id.as_str().as_bytes())
-            .bind(seen.union_id.as_deref())
-            .bind(seen.following.map(|(following, _)| i64::from(following)))
-            .bind(seen.following.map(|(_, since)| since))
-            .bind(seen.first_seen_at)
-            .bind(seen.followed_at)
-            .bind(seen.unfollowed_at)
-            .bind(seen.qr_scene.as_deref())
-            .bind(seen.last.message)
-            .bind(seen.last.menu)
-            .bind(seen.last.scan)
-            .bind(seen.last.follow)
-            .bind(seen.last.payment)
-            .bind(seen.menu_granted_at);
-    }
-    query.execute(db).await?;
-    Ok(())
-}
-
-/// `tags`, `remark`, `attributes` and the counts of a new row.
-const NEW_ROW: &str = "'[]', '', '{}', 0, 0, 0, 0, 0, 0";
-
-fn sighting_statement(dialect: Dialect, rows: usize) -> String {
-    let values = placeholders(dialect, rows, COLUMNS).replace(')', &format!(", {NEW_ROW})"));
-    let newest = |column: &str| {
-        format!(
-            "{column} = CASE WHEN excluded.{column} >= COALESCE(contacts.{column}, 0) \
-             THEN excluded.{column} ELSE contacts.{column} END"
-        )
-    };
-    // A scene that opens again begins to count again.
-    let used = |column: &str, opened: &str| {
-        format!(
-            "{column} = CASE WHEN excluded.{opened} >= COALESCE(contacts.{opened}, 0) \
-             THEN 0 ELSE contacts.{column} END"
-        )
-    };
-    let changes = [
-        "union_id = COALESCE(excluded.union_id, contacts.union_id)".to_owned(),
-        "following = CASE WHEN excluded.following_at >= COALESCE(contacts.following_at, 0) \
-         THEN excluded.following ELSE contacts.following END"
-            .to_owned(),
-        "first_seen_at = CASE WHEN excluded.first_seen_at < contacts.first_seen_at \
-         THEN excluded.first_seen_at ELSE contacts.first_seen_at END"
-            .to_owned(),
-        "qr_scene = COALESCE(excluded.qr_scene, contacts.qr_scene)".to_owned(),
-        newest("following_at"),
-        newest("followed_at"),
-        newest("unfollowed_at"),
-        newest("last_message_at"),
-        newest("last_menu_at"),
-        newest("last_scan_at"),
-        newest("last_follow_at"),
-        newest("last_payment_at"),
-        newest("menu_granted_at"),
-        used("message_used", "last_message_at"),
-        used("menu_used", "menu_granted_at"),
-        used("scan_used", "last_scan_at"),
-        used("follow_used", "last_follow_at"),
-        used("payment_used", "last_payment_at"),
-    ]
-    .join(", ");
-    format!(
-        "INSERT INTO contacts (app_id, open_id, union_id, following, following_at, first_seen_at, \
-         followed_at, unfollowed_at, qr_scene, last_message_at, last_menu_at, last_scan_at, \
-         last_follow_at, last_payment_at, menu_granted_at, tags, remark, attributes, message_used, \
-         menu_used, scan_used, follow_used, payment_used, to_fetch) VALUES {values} \
-         ON CONFLICT (app_id, open_id) DO UPDATE SET {changes}"
-    )
-}
-
 const SELECT: &str = "SELECT open_id, union_id, following, first_seen_at, followed_at, \
      unfollowed_at, qr_scene, tags, remark, attributes, opted_out_at, last_message_at, \
      last_menu_at, last_scan_at, last_follow_at, last_payment_at FROM contacts";
@@ -234,7 +82,7 @@ pub async fn find(db: &Database, app_id: &str, open_id: &str) -> Result<Option<C
     let row: Option<ContactRow> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(app_id)
         .bind(open_id.as_bytes())
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?;
     Ok(row.map(Contact::from))
 }
@@ -261,7 +109,7 @@ pub async fn list(
         .bind(app_id)
         .bind(after)
         .bind(i64::from(limit) + 1)
-        .fetch_all(&db.pool)
+        .fetch_all(&db.readers)
         .await
         .map_err(DbError::from)?;
     let more = rows.len() > limit as usize;
@@ -323,129 +171,4 @@ impl From<ContactRow> for Contact {
 pub(super) fn tags_of(stored: &str) -> Vec<u32> {
     // Written by this host only, so it parses; nothing known is the safe reading.
     serde_json::from_str(stored).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::testing::databases;
-
-    const APP: &str = "wx01";
-
-    fn seen(open_id: &str, at: i64) -> Sighting {
-        Sighting {
-            app_id: AppId::parse(APP).unwrap(),
-            open_id: OpenId::parse(open_id).unwrap(),
-            union_id: None,
-            first_seen_at: at,
-            followed_at: None,
-            unfollowed_at: None,
-            following: None,
-            qr_scene: None,
-            last: Interactions::default(),
-            menu_granted_at: None,
-        }
-    }
-
-    fn followed(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.followed_at = Some(at);
-        sighting.following = Some((true, at));
-        sighting.last.follow = Some(at);
-        sighting.qr_scene = Some("shop".into());
-        sighting
-    }
-
-    fn unfollowed(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.unfollowed_at = Some(at);
-        sighting.following = Some((false, at));
-        sighting
-    }
-
-    fn wrote(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.last.message = Some(at);
-        sighting.union_id = Some("u1".into());
-        sighting
-    }
-
-    /// What follows from a follow at 10, a message at 20 and an unfollow at 30, in any order.
-    fn expected() -> Contact {
-        Contact {
-            open_id: "oA".to_owned(),
-            union_id: Some("u1".to_owned()),
-            following: Some(false),
-            first_seen_at: 10,
-            followed_at: Some(10),
-            unfollowed_at: Some(30),
-            qr_scene: Some("shop".to_owned()),
-            last: Interactions {
-                message: Some(20),
-                follow: Some(10),
-                ..Interactions::default()
-            },
-            tags: Vec::new(),
-            remark: String::new(),
-            attributes: "{}".to_owned(),
-            opted_out_at: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_seen_adds_up_in_any_order_and_twice() {
-        for db in databases().await {
-            let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0]];
-            for order in orders {
-                for step in order.into_iter().chain([0]) {
-                    let sighting = [followed(10), wrote(20), unfollowed(30)][step].clone();
-                    write_sightings(&db, &[sighting]).await.unwrap();
-                }
-                let contact = find(&db, APP, "oA").await.unwrap().unwrap();
-                assert_eq!(contact, expected(), "{order:?}");
-                sqlx::query("DELETE FROM contacts")
-                    .execute(&db.pool)
-                    .await
-                    .unwrap();
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn sightings_merged_before_they_are_written_say_the_same() {
-        for db in databases().await {
-            let mut all = unfollowed(30);
-            all.merge(wrote(20));
-            all.merge(followed(10));
-            write_sightings(&db, &[all]).await.unwrap();
-            assert_eq!(find(&db, APP, "oA").await.unwrap().unwrap(), expected());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_batch_fits_one_statement_and_is_listed_in_pages() {
-        for db in databases().await {
-            let batch: Vec<_> = (0..MAX_SIGHTINGS)
-                .map(|n| seen(&format!("o{n:03}"), 1))
-                .collect();
-            write_sightings(&db, &batch).await.unwrap();
-            let mut cursor: Option<String> = None;
-            let mut found = Vec::new();
-            loop {
-                let page = list(&db, APP, cursor.as_deref(), 200).await.unwrap();
-                found.extend(page.contacts.into_iter().map(|contact| contact.open_id));
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-            let expected: Vec<_> = (0..MAX_SIGHTINGS).map(|n| format!("o{n:03}")).collect();
-            assert_eq!(found, expected);
-            assert!(find(&db, "wx02", "o000").await.unwrap().is_none());
-            assert!(matches!(
-                list(&db, APP, Some("no cursor!"), 10).await,
-                Err(ListError::InvalidCursor)
-            ));
-        }
-    }
 }

@@ -134,7 +134,7 @@ pub async fn find(
     )
     .bind(app_id)
     .bind(version)
-    .fetch_optional(&db.pool)
+    .fetch_optional(&db.readers)
     .await?)
 }
 
@@ -149,7 +149,7 @@ pub async fn active_changed_after(
          JOIN plugins p ON p.digest = d.digest WHERE a.revision > $1",
     )
     .bind(revision)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
@@ -167,7 +167,7 @@ pub async fn list(
     .bind(app_id)
     .bind(before)
     .bind(i64::from(limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 

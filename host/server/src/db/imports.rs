@@ -113,7 +113,7 @@ pub async fn start(db: &Database, app_id: &str, now_ms: i64) -> Result<(), DbErr
         .bind(now_ms)
         .bind(now_ms)
         .bind(now_ms)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await?;
     Ok(())
 }
@@ -126,7 +126,7 @@ pub async fn find(db: &Database, app_id: &str) -> Result<Option<Import>, DbError
     let statement = format!("SELECT {COLUMNS} FROM follower_imports WHERE app_id = $1");
     Ok(sqlx::query_as(AssertSqlSafe(statement))
         .bind(app_id)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?)
 }
 
@@ -140,7 +140,7 @@ pub async fn lease(db: &Database, lease: Lease<'_>) -> Result<Option<Import>, Db
          AND due_at <= $1 ORDER BY due_at LIMIT 1",
     )
     .bind(lease.now_ms)
-    .fetch_optional(&db.pool)
+    .fetch_optional(&db.readers)
     .await?;
     let Some(app_id) = due else {
         return Ok(None);
@@ -155,7 +155,7 @@ pub async fn lease(db: &Database, lease: Lease<'_>) -> Result<Option<Import>, Db
         .bind(lease.until_ms)
         .bind(app_id)
         .bind(lease.now_ms)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.writers)
         .await?)
 }
 
@@ -207,8 +207,8 @@ async fn mark(
     open_ids: &[&str],
     at_ms: i64,
 ) -> Result<(), DbError> {
-    let values = placeholders(dialect, open_ids.len(), 4)
-        .replace(')', ", 1, '[]', '', '{}', 0, 0, 0, 0, 0, 1)");
+    let new = ", 1, '[]', '', '{}', 0, 0, 0, 0, 0, 1";
+    let values = placeholders(dialect, open_ids.len(), 4, new);
     let newer = "contacts.following_at > excluded.following_at";
     let statement = format!(
         "INSERT INTO contacts (app_id, open_id, following_at, first_seen_at, following, tags, \
@@ -240,7 +240,7 @@ pub async fn to_fetch(db: &Database, app_id: &str, limit: i64) -> Result<Vec<Str
     )
     .bind(app_id)
     .bind(limit)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?;
     let open_ids = rows.iter().map(|row| String::from_utf8_lossy(row));
     Ok(open_ids.map(std::borrow::Cow::into_owned).collect())
@@ -344,7 +344,7 @@ pub async fn postpone(
     .bind(due_at)
     .bind(app_id)
     .bind(owner)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(())
 }
@@ -370,7 +370,7 @@ pub async fn finish(
     .bind(now_ms)
     .bind(app_id)
     .bind(owner)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(())
 }
@@ -469,7 +469,7 @@ mod tests {
             )
             .bind(APP)
             .bind(&b"oA"[..])
-            .execute(&db.pool)
+            .execute(&db.writers)
             .await
             .unwrap();
             start(&db, APP, 1).await.unwrap();

@@ -52,13 +52,13 @@ pub async fn acknowledge(
     .bind(lease_until)
     .bind(event.attempts)
     .bind(event.created_at)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     let (state, answer): (String, Option<String>) =
         sqlx::query_as("SELECT state, answer FROM inbox WHERE app_id = $1 AND event_id = $2")
             .bind(&event.app_id)
             .bind(&event.event_id)
-            .fetch_one(&db.pool)
+            .fetch_one(&db.readers)
             .await?;
     if state == "pending" {
         return Ok(Acknowledged::Kept);
@@ -75,7 +75,7 @@ pub async fn unacknowledge(db: &Database, app_id: &str, event_id: &str) -> Resul
     sqlx::query("DELETE FROM inbox WHERE app_id = $1 AND event_id = $2 AND state = 'pending'")
         .bind(app_id)
         .bind(event_id)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await?;
     Ok(())
 }
@@ -96,7 +96,7 @@ pub async fn lease_pending(
     )
     .bind(now_ms)
     .bind(limit)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?;
     let mut leased = Vec::new();
     for (app_id, event_id, event, attempts, created_at, lease) in rows {
@@ -121,7 +121,7 @@ pub async fn lease_pending(
 pub async fn forget_done(db: &Database, before_ms: i64) -> Result<u64, DbError> {
     let done = sqlx::query("DELETE FROM inbox WHERE state = 'done' AND created_at < $1")
         .bind(before_ms)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await?;
     Ok(done.rows_affected())
 }
@@ -142,7 +142,7 @@ async fn take_lease(
     .bind(&event.app_id)
     .bind(&event.event_id)
     .bind(lease)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(taken.rows_affected() == 1)
 }

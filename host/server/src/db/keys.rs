@@ -107,14 +107,14 @@ pub async fn list(db: &Database, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, 
     .bind(before_time)
     .bind(before_id)
     .bind(i64::from(filter.limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
 async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
     let row: Option<(i64,)> = sqlx::query_as("SELECT created_at FROM api_keys WHERE id = $1")
         .bind(id)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?;
     Ok(row.map(|(time,)| time))
 }
@@ -123,7 +123,7 @@ async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
 pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<KeyRow>, DbError> {
     Ok(sqlx::query_as("SELECT * FROM api_keys WHERE revision > $1")
         .bind(revision)
-        .fetch_all(&db.pool)
+        .fetch_all(&db.readers)
         .await?)
 }
 

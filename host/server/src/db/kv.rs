@@ -49,7 +49,7 @@ pub async fn get(db: &Database, app_id: &str, key: &str) -> Result<Option<Entry>
         sqlx::query_as("SELECT value, version FROM kv WHERE app_id = $1 AND key = $2")
             .bind(app_id)
             .bind(key.as_bytes())
-            .fetch_optional(&db.pool)
+            .fetch_optional(&db.readers)
             .await
             .map_err(DbError::from)?;
     Ok(row.map(|(value, version)| Entry { value, version }))
@@ -79,7 +79,7 @@ pub async fn list(
     .bind(end_of(prefix))
     .bind(inclusive)
     .bind(i64::from(limit) + 1)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await
     .map_err(DbError::from)?;
     Ok(page_of(rows, limit as usize))
@@ -141,7 +141,7 @@ mod tests {
         .bind(app_id)
         .bind(key.as_bytes())
         .bind(value)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await
         .unwrap();
     }

@@ -7,7 +7,6 @@
 pub mod accounts;
 pub mod allowance;
 pub mod audit;
-pub mod call_log;
 pub mod calls;
 pub mod commit;
 pub mod contacts;
@@ -21,6 +20,7 @@ pub mod outbox;
 pub mod personal;
 pub mod plugins;
 pub mod sealed;
+pub mod sightings;
 pub mod tenants;
 mod values;
 
@@ -29,8 +29,10 @@ pub(crate) mod testing;
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Any, AnyConnection, AnyPool, any::AnyPoolOptions, error::ErrorKind, migrate::Migrator};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sqlx::{
+    Any, AnyConnection, AnyPool, Encode, Type, any::AnyPoolOptions, error::ErrorKind,
+    migrate::Migrator,
+};
 
 use self::lock::SqliteFile;
 
@@ -41,15 +43,21 @@ const MAX_CONNECTIONS: u32 = 16;
 /// How long a caller waits for a connection. A database that is away is noticed after this time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Rows of one block of a deletion.
-const DELETE_BLOCK: i64 = 5_000;
+/// Rows that a transaction deletes of a table with short ones.
+pub(super) const DELETE_BLOCK: i64 = 5_000;
 
 /// How long a writer waits for its turn on SQLite.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// WAL lets readers go on beside the writer; FULL makes a commit survive a power cut.
-const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+/// For the one connection that writes. WAL lets readers go on beside it; FULL makes a commit survive a
+/// power cut. Busy accounts write the same pages again and again: 64 MiB of them stay in the cache, and
+/// as many (16,384 pages) gather in the WAL before it is copied into the file.
+const SQLITE_WRITER: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
+     PRAGMA wal_autocheckpoint = 16384";
+
+/// For those that read: a statement that is to write fails there, whatever it is.
+const SQLITE_READER: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON";
 
 /// A statement or a lock that takes longer is given up: a stuck one must not hold a connection.
 const POSTGRES_SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
@@ -182,10 +190,13 @@ fn is_outage(code: &str) -> bool {
 /// The host's database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
-    pool: AnyPool,
+    /// For statements that only read.
+    readers: AnyPool,
+    /// For all others. SQLite has one writer at a time, hence one connection: those who wait for it
+    /// queue up fairly, and its page cache stays true because nobody else writes. PostgreSQL has one
+    /// pool for both.
+    writers: AnyPool,
     dialect: Dialect,
-    /// SQLite has one writer at a time; a fair queue beats its busy loop.
-    turn: Option<Arc<Semaphore>>,
     /// Held for as long as the database is open.
     _file: Option<Arc<SqliteFile>>,
 }
@@ -203,28 +214,28 @@ impl Database {
             }
             Dialect::Postgres => (url.to_owned(), None),
         };
-        let pool = AnyPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A server may have gone away; a file has not, and the ping would cost a thread hop.
-            .test_before_acquire(dialect == Dialect::Postgres)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    sqlx::raw_sql(dialect.settings())
-                        .execute(connection)
-                        .await
-                        .map(drop)
-                })
-            })
-            .connect(&url)
-            .await
-            .map_err(OpenError::Connect)?;
-        MIGRATIONS.run(&pool).await?;
-        let turn = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
+        let (readers, writers) = match dialect {
+            // A server may have gone away, so a connection is tried before it is used; a file has not,
+            // and it would cost a thread hop.
+            Dialect::Sqlite => {
+                let writer = AnyPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(TURN_TIMEOUT)
+                    .test_before_acquire(false);
+                let writer = connect(writer, &url, SQLITE_WRITER).await?;
+                let readers = pool_options().test_before_acquire(false);
+                (connect(readers, &url, SQLITE_READER).await?, writer)
+            }
+            Dialect::Postgres => {
+                let pool = connect(pool_options(), &url, POSTGRES_SETTINGS).await?;
+                (pool.clone(), pool)
+            }
+        };
+        MIGRATIONS.run(&writers).await?;
         Ok(Self {
-            pool,
+            readers,
+            writers,
             dialect,
-            turn,
             _file: file,
         })
     }
@@ -236,19 +247,8 @@ impl Database {
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
-        let turn = match &self.turn {
-            None => None,
-            Some(turn) => {
-                let queue = Arc::clone(turn).acquire_owned();
-                let permit = tokio::time::timeout(TURN_TIMEOUT, queue)
-                    .await
-                    .map_err(|elapsed| DbError::Unavailable(elapsed.into()))?
-                    .map_err(|closed| DbError::Unavailable(closed.into()))?;
-                Some(permit)
-            }
-        };
-        let transaction = self.pool.begin_with(self.dialect.begin()).await?;
-        Ok(Transaction { transaction, turn })
+        let transaction = self.writers.begin_with(self.dialect.begin()).await?;
+        Ok(Transaction { transaction })
     }
 
     /// Begins a change to tenants, accounts or deployments: the revision goes up with it, so that no
@@ -269,31 +269,35 @@ impl Database {
     /// The revision of the newest change.
     pub async fn revision(&self) -> Result<i64, DbError> {
         let (revision,) = sqlx::query_as("SELECT revision FROM meta WHERE id = 1")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.readers)
             .await?;
         Ok(revision)
     }
 
-    /// Deletes the rows that are older than `time_ms`, a transaction for each block, so that no writer
-    /// waits long. `statement` deletes a block: `$1` is the time, `$2` the most rows. Tells how many
+    /// Deletes the rows that are older than `bound`, `block` of them in a transaction, so that no writer
+    /// waits long. `statement` deletes a block: `$1` is the bound, `$2` the most rows. Tells how many
     /// went.
-    pub(super) async fn delete_in_blocks(
+    pub(super) async fn delete_in_blocks<T>(
         &self,
         statement: &'static str,
-        time_ms: i64,
-    ) -> Result<u64, DbError> {
+        bound: T,
+        block: i64,
+    ) -> Result<u64, DbError>
+    where
+        T: for<'q> Encode<'q, Any> + Type<Any> + Clone + Send,
+    {
         let mut deleted = 0;
         loop {
             let mut transaction = self.begin().await?;
-            let block = sqlx::query(statement)
-                .bind(time_ms)
-                .bind(DELETE_BLOCK)
+            let gone = sqlx::query(statement)
+                .bind(bound.clone())
+                .bind(block)
                 .execute(transaction.connection())
                 .await?
                 .rows_affected();
             transaction.commit().await?;
-            deleted += block;
-            if block < DELETE_BLOCK.unsigned_abs() {
+            deleted += gone;
+            if gone < block.unsigned_abs() {
                 return Ok(deleted);
             }
         }
@@ -306,8 +310,30 @@ impl Database {
 
     /// Closes all connections, after the statements under way.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
+        self.writers.close().await;
     }
+}
+
+fn pool_options() -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
+/// A pool whose connections begin with `settings`.
+async fn connect(
+    options: AnyPoolOptions,
+    url: &str,
+    settings: &'static str,
+) -> Result<AnyPool, OpenError> {
+    options
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+        })
+        .connect(url)
+        .await
+        .map_err(OpenError::Connect)
 }
 
 impl Dialect {
@@ -316,13 +342,6 @@ impl Dialect {
             Some("sqlite") => Ok(Self::Sqlite),
             Some("postgres" | "postgresql") => Ok(Self::Postgres),
             _ => Err(OpenError::UnknownScheme),
-        }
-    }
-
-    fn settings(self) -> &'static str {
-        match self {
-            Self::Sqlite => SQLITE_SETTINGS,
-            Self::Postgres => POSTGRES_SETTINGS,
         }
     }
 
@@ -339,7 +358,6 @@ impl Dialect {
 #[derive(Debug)]
 pub struct Transaction {
     transaction: sqlx::Transaction<'static, Any>,
-    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Transaction {
@@ -350,9 +368,7 @@ impl Transaction {
 
     /// Makes it durable.
     pub async fn commit(self) -> Result<(), DbError> {
-        self.transaction.commit().await?;
-        drop(self.turn);
-        Ok(())
+        Ok(self.transaction.commit().await?)
     }
 }
 
@@ -414,11 +430,11 @@ mod tests {
             ("PRAGMA foreign_keys", 1),
             ("PRAGMA busy_timeout", 5000),
         ] {
-            let (value,): (i64,) = sqlx::query_as(pragma).fetch_one(&db.pool).await.unwrap();
+            let (value,): (i64,) = sqlx::query_as(pragma).fetch_one(&db.writers).await.unwrap();
             assert_eq!(value, expected, "{pragma}");
         }
         let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode")
-            .fetch_one(&db.pool)
+            .fetch_one(&db.writers)
             .await
             .unwrap();
         assert_eq!(mode, "wal");

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sqlx::AnyConnection;
 
-use super::contacts::{Sighting, tags_of, write_in};
+use super::contacts::tags_of;
 use super::outbox::{self, NewRow, Origin, Outgoing};
+use super::sightings::{Sighting, write_one};
 use super::{DbError, Dialect};
 
 /// Bytes of all attributes of a contact.
@@ -81,7 +82,7 @@ pub(super) async fn apply(
             .iter()
             .any(|step| matches!(step, Step::Send(_)));
     if let Some(sender) = personal.sender.filter(|_| sends) {
-        write_in(dialect, db, std::slice::from_ref(sender)).await?;
+        write_one(dialect, db, sender).await?;
     }
     let mut contacts: BTreeMap<&str, Kept> = BTreeMap::new();
     let mut rows = Vec::new();

@@ -46,7 +46,7 @@ pub async fn insert(change: &mut Change, plugin: &PluginRow<'_>) -> Result<(), D
 pub async fn component(db: &Database, digest: &str) -> Result<Option<Vec<u8>>, DbError> {
     let row: Option<(Vec<u8>,)> = sqlx::query_as("SELECT component FROM plugins WHERE digest = $1")
         .bind(digest)
-        .fetch_optional(&db.pool)
+        .fetch_optional(&db.readers)
         .await?;
     Ok(row.map(|(component,)| component))
 }
@@ -54,7 +54,7 @@ pub async fn component(db: &Database, digest: &str) -> Result<Option<Vec<u8>>, D
 /// The digests of all components.
 pub async fn digests(db: &Database) -> Result<Vec<String>, DbError> {
     let rows: Vec<(String,)> = sqlx::query_as("SELECT digest FROM plugins")
-        .fetch_all(&db.pool)
+        .fetch_all(&db.readers)
         .await?;
     Ok(rows.into_iter().map(|(digest,)| digest).collect())
 }
@@ -66,7 +66,7 @@ pub async fn delete_unused(db: &Database, before_ms: i64) -> Result<u64, DbError
          (SELECT 1 FROM deployments WHERE deployments.digest = plugins.digest) LIMIT 1",
     )
     .bind(before_ms)
-    .fetch_optional(&db.pool)
+    .fetch_optional(&db.readers)
     .await?;
     if unused.is_none() {
         return Ok(0);

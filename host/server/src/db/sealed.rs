@@ -117,7 +117,7 @@ pub async fn events_after(
     .bind(app_id)
     .bind(event_id)
     .bind(i64::from(limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
@@ -136,7 +136,7 @@ pub async fn update_event(
     .bind(&event.event_id)
     .bind(&event.event)
     .bind(resealed)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(updated.rows_affected() == 1)
 }

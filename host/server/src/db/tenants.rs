@@ -37,7 +37,7 @@ pub async fn find(db: &Database, id: &str) -> Result<Option<TenantRow>, DbError>
         "SELECT id, name, max_concurrent_calls, created_at FROM tenants WHERE id = $1",
     )
     .bind(id)
-    .fetch_optional(&db.pool)
+    .fetch_optional(&db.readers)
     .await?)
 }
 
@@ -48,7 +48,7 @@ pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<TenantRow
          ORDER BY created_at, id",
     )
     .bind(revision)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 

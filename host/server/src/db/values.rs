@@ -2,11 +2,27 @@
 
 use super::Dialect;
 
-/// Placeholders for `rows` rows of `columns` values each: `($1, $2), ($3, $4)`.
+/// Most rows of one statement.
+pub(super) const PIECE: usize = 128;
+/// Rows of one statement: few sizes, so that each statement is prepared once and kept.
+const PIECES: [usize; 3] = [PIECE, 16, 1];
+
+/// Rows in pieces that are written by a statement each.
+pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = PIECES.into_iter().find(|&size| size <= rows.len())?;
+        let (piece, rest) = rows.split_at(size);
+        rows = rest;
+        Some(piece)
+    })
+}
+
+/// Placeholders for `rows` rows of `columns` values each, and the text that ends each row:
+/// `($1, $2, 0), ($3, $4, 0)`.
 ///
 /// SQLite gets `?`: it looks a numbered placeholder up in a list, from its beginning, which took a
 /// third of a busy host's time.
-pub(super) fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> String {
+pub(super) fn placeholders(dialect: Dialect, rows: usize, columns: usize, end: &str) -> String {
     let mut text = String::new();
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
@@ -22,6 +38,7 @@ pub(super) fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> Str
                 }
             }
         }
+        text.push_str(end);
         text.push(')');
     }
     text
@@ -34,10 +51,18 @@ mod tests {
     #[test]
     fn every_value_has_its_place() {
         for (dialect, expected) in [
-            (Dialect::Postgres, "($1, $2), ($3, $4)"),
-            (Dialect::Sqlite, "(?, ?), (?, ?)"),
+            (Dialect::Postgres, "($1, $2, 0), ($3, $4, 0)"),
+            (Dialect::Sqlite, "(?, ?, 0), (?, ?, 0)"),
         ] {
-            assert_eq!(placeholders(dialect, 2, 2), expected);
+            assert_eq!(placeholders(dialect, 2, 2, ", 0"), expected);
         }
+    }
+
+    #[test]
+    fn rows_are_written_in_pieces_of_few_sizes() {
+        let rows: Vec<usize> = (0..128 + 2 * 16 + 3).collect();
+        let sizes: Vec<usize> = pieces(&rows).map(<[usize]>::len).collect();
+        assert_eq!(sizes, [128, 16, 16, 1, 1, 1]);
+        assert!(pieces(&rows).flatten().eq(&rows));
     }
 }

@@ -29,7 +29,7 @@ const BODY_LIMITS: Limits = Limits {
 };
 
 /// What the callback routes work with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct CallbackState {
     /// The accounts that are called.
     pub accounts: Arc<Accounts>,
@@ -82,7 +82,7 @@ impl From<OpenError> for Ending {
 
 /// URL verification: WeChat asks when the address is saved.
 pub async fn verify(
-    State(state): State<CallbackState>,
+    State(state): State<Arc<CallbackState>>,
     Path(app_id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
@@ -92,7 +92,7 @@ pub async fn verify(
 
 /// A message or an event.
 pub async fn receive(
-    State(state): State<CallbackState>,
+    State(state): State<Arc<CallbackState>>,
     Path(app_id): Path<String>,
     RawQuery(query): RawQuery,
     request: Request,

@@ -1,6 +1,8 @@
 //! Every address of the host, in one place. The admin API's are listed in [`super::admin`], those for
 //! tenants' own systems in [`super::tenant`].
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::get;
 
@@ -17,7 +19,7 @@ pub fn public(callbacks: CallbackState, tenants: TenantState) -> Router {
             get(callback::verify).post(callback::receive),
         )
         .route("/healthz", get(health::healthz))
-        .with_state(callbacks)
+        .with_state(Arc::new(callbacks))
         .merge(tenant::routes(tenants))
 }
 

@@ -7,6 +7,7 @@
 //! A Redis that does not answer costs one time-out; after that, calls fail at once for
 //! a second, so that callbacks go on at full speed without it.
 
+mod answers;
 mod rate;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use redis::aio::PubSub;
 use redis::{AsyncCommands, FromRedisValue, RedisResult, Script, ScriptInvocation};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::answers::Answers;
+pub use self::answers::send_answers;
 use super::link::{Connection, Link};
 use super::{StoreAway, keys};
 
@@ -58,17 +61,6 @@ if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
   return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return 0
-";
-
-/// Stores the owner's answer and wakes who waits for it.
-const ANSWER: &str = r"
-local event = redis.call('HMGET', KEYS[1], 'state', 'owner', 'watched')
-if event[1] == 'answered' then return 0 end
-if event[1] == 'running' and event[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'state', 'answered', 'answer', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if event[3] then redis.call('PUBLISH', ARGV[4], KEYS[1]) end
-return 1
 ";
 
 /// Gives the owner's claim up, so that the next delivery may run the event.
@@ -120,7 +112,7 @@ pub struct Redis {
     claim: Script,
     count: Script,
     renew: Script,
-    answer: Script,
+    answers: Answers,
     abandon: Script,
     started: Instant,
     /// Milliseconds after `started` until which Redis is left alone.
@@ -145,7 +137,7 @@ impl Redis {
             claim: Script::new(CLAIM),
             count: Script::new(COUNT),
             renew: Script::new(RENEW),
-            answer: Script::new(ANSWER),
+            answers: Answers::new(),
             abandon: Script::new(ABANDON),
             started: Instant::now(),
             resting_until_ms: AtomicU64::new(0),
@@ -229,26 +221,6 @@ impl Redis {
         let mut invocation = self.renew.key(keys::event(app_id, event_id));
         invocation.arg(owner).arg(millis(LEASE));
         Ok(self.invoke::<i64>(&invocation).await? == 1)
-    }
-
-    /// Stores the answer of an event that the owner ran.
-    ///
-    /// # Errors
-    /// Redis can't be reached.
-    pub async fn answer(
-        &self,
-        app_id: &str,
-        event_id: &str,
-        owner: &str,
-        answer: &str,
-    ) -> Result<(), StoreAway> {
-        let mut invocation = self.answer.key(keys::event(app_id, event_id));
-        invocation
-            .arg(owner)
-            .arg(answer)
-            .arg(millis(ANSWER_KEPT))
-            .arg(keys::SETTLED);
-        self.invoke::<i64>(&invocation).await.map(drop)
     }
 
     /// Gives an event back: nothing was answered, the next delivery may run it.

@@ -1,6 +1,6 @@
 //! Looking at the outbox, and letting the old rows go.
 
-use crate::db::{Database, DbError};
+use crate::db::{DELETE_BLOCK, Database, DbError};
 
 /// Deletes final rows that ended before `time_ms`, and pauses that are over, block by block.
 ///
@@ -9,11 +9,11 @@ use crate::db::{Database, DbError};
 pub async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {
     sqlx::query("DELETE FROM outbox_pauses WHERE until_at < $1")
         .bind(time_ms)
-        .execute(&db.pool)
+        .execute(&db.writers)
         .await?;
     let statement = "DELETE FROM outbox WHERE id IN \
          (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)";
-    db.delete_in_blocks(statement, time_ms).await
+    db.delete_in_blocks(statement, time_ms, DELETE_BLOCK).await
 }
 
 /// A row, to look at.
@@ -82,6 +82,6 @@ pub async fn list(db: &Database, filter: OutboxFilter<'_>) -> Result<Vec<OutboxR
     .bind(filter.open_id.unwrap_or_default())
     .bind(filter.before.unwrap_or_default())
     .bind(i64::from(filter.limit))
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }

@@ -206,7 +206,7 @@ pub(super) async fn insert(
     rows: &[NewRow<'_>],
 ) -> Result<(), DbError> {
     for rows in rows.chunks(INSERT_ROWS) {
-        let values = placeholders(dialect, rows.len(), INSERT_COLUMNS);
+        let values = placeholders(dialect, rows.len(), INSERT_COLUMNS, "");
         let statement = format!(
             "INSERT INTO outbox (id, app_id, event_id, ordinal, kind, open_id, path, payload, \
              state, reason, due_at, trace_id, created_at, settled_at, attempts, reserved) \
@@ -277,7 +277,7 @@ pub async fn due_accounts(
     .bind(after)
     .bind(now_ms)
     .bind(limit)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.readers)
     .await?)
 }
 
@@ -310,7 +310,7 @@ pub async fn lease(
     .bind(app_id)
     .bind(lease.now_ms)
     .bind(limit)
-    .fetch_all(&db.pool)
+    .fetch_all(&db.writers)
     .await?;
     let mut leased: Vec<Leased> = rows.into_iter().filter_map(LeasedRow::leased).collect();
     leased.sort_unstable_by(|a, b| a.id.cmp(&b.id));
@@ -411,7 +411,7 @@ pub async fn settle(
     .bind(lease.now_ms)
     .bind(&row.id)
     .bind(lease.owner)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(settled.rows_affected() == 1)
 }
@@ -440,7 +440,7 @@ pub async fn postpone(
     .bind(i64::from(!counts))
     .bind(&row.id)
     .bind(lease.owner)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(postponed.rows_affected() == 1)
 }
@@ -465,7 +465,7 @@ pub async fn pause(
     .bind(path)
     .bind(until_ms)
     .bind(reason)
-    .execute(&db.pool)
+    .execute(&db.writers)
     .await?;
     Ok(())
 }

@@ -5,8 +5,9 @@ use wxhost_wechat::id::{AppId, OpenId};
 use super::*;
 use crate::db::allowance::Person;
 use crate::db::commit::{self, Commit, Committed, ReadSet};
-use crate::db::contacts::{self, Interactions, Sighting};
+use crate::db::contacts::{self, Interactions};
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
+use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
 
 const APP: &str = "wx01";
@@ -128,7 +129,7 @@ fn messages(count: usize) -> Vec<Step> {
 }
 
 async fn see(db: &Database, seen: Sighting) {
-    contacts::write_sightings(db, &[seen]).await.unwrap();
+    sightings::write(db, [seen].into_iter()).await.unwrap();
 }
 
 #[tokio::test]
@@ -388,7 +389,7 @@ async fn who_opts_out_while_a_message_waits_does_not_get_it() {
     for db in databases().await {
         event(&db, "m:1", &[send(Kind::Template, "oA", "offer")]).await;
         sqlx::query("UPDATE outbox SET created_at = created_at - 1")
-            .execute(&db.pool)
+            .execute(&db.writers)
             .await
             .unwrap();
         event(&db, "m:2", &[change("oA", Change::OptOut(true))]).await;

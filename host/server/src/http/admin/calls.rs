@@ -1,12 +1,14 @@
 //! `/api/v1/calls` and `/api/v1/accounts/{app_id}/calls`: what came of the calls of plugins.
 
+use std::borrow::Cow;
+
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{AdminState, Operator, Path, Query, expect_account, page_items};
 use crate::{
-    db::calls::{self, CallFilter, CallRow},
+    db::calls::{self, CallFilter},
     http::error::{ApiError, ErrorBody},
 };
 
@@ -42,21 +44,22 @@ pub(super) struct Call {
     log: Option<String>,
 }
 
-impl From<CallRow> for Call {
-    fn from(row: CallRow) -> Self {
+impl From<calls::Call> for Call {
+    fn from(call: calls::Call) -> Self {
+        let entry = call.entry;
         Self {
-            id: row.id,
-            app_id: row.app_id,
-            event_id: row.event_id,
-            event_kind: row.event_kind,
-            digest: row.digest,
-            version: row.version,
-            outcome: row.outcome,
-            error: row.error,
-            duration_us: row.duration_us,
-            runs: row.runs,
-            trace_id: row.trace_id,
-            created_at: row.created_at,
+            id: call.id,
+            app_id: call.app_id,
+            event_id: entry.event_id.into_owned(),
+            event_kind: entry.event_kind.into_owned(),
+            digest: call.digest,
+            version: call.version,
+            outcome: entry.outcome.into_owned(),
+            error: entry.error.map(Cow::into_owned),
+            duration_us: entry.duration_us,
+            runs: entry.runs,
+            trace_id: entry.trace_id.into_owned(),
+            created_at: entry.created_at,
             log: None,
         }
     }
@@ -104,12 +107,12 @@ pub(super) async fn list(
         before: query.before.as_deref(),
         limit,
     };
-    let rows = calls::list(&state.db, &filter).await?;
-    let next = rows
+    let calls = calls::list(&state.db, &filter).await?;
+    let next = calls
         .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.id.clone());
-    let calls = rows.into_iter().map(Call::from).collect();
+        .filter(|_| calls.len() == limit as usize)
+        .map(|call| call.id.clone());
+    let calls = calls.into_iter().map(Call::from).collect();
     Ok(Json(Calls { calls, next }))
 }
 
@@ -123,12 +126,12 @@ pub(super) async fn show(
     State(state): State<AdminState>,
     Path(id): Path<String>,
 ) -> Result<Json<Call>, ApiError> {
-    let Some(row) = calls::find(&state.db, &id).await? else {
+    let Some(mut call) = calls::find(&state.db, &id).await? else {
         return Err(ApiError::not_found("call", &id));
     };
-    let call = Call {
-        log: Some(row.log.unwrap_or_default()),
-        ..Call::from(row.call)
-    };
-    Ok(Json(call))
+    let log = call.entry.log.take().unwrap_or_default().into_owned();
+    Ok(Json(Call {
+        log: Some(log),
+        ..Call::from(call)
+    }))
 }
