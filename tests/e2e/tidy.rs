@@ -17,7 +17,7 @@ scenarios! {
 /// Longest source file, in lines. A longer one wants to be two nouns.
 const MAX_LINES: usize = 600;
 
-/// Which of our crates each of our crates may use. See "Layout" in host/ARCHITECTURE.md.
+/// Which of our crates each of our crates may use. See "Code map" in host/ARCHITECTURE.md.
 const ARROWS: &[(&str, &[&str])] = &[
     ("wxhost-wechat", &[]),
     ("wxhost-runtime", &[]),

@@ -29,7 +29,7 @@ use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
 use crate::http::listener::Listener;
-use crate::http::router;
+use crate::http::router::{self, Front};
 use crate::http::tenant::TenantState;
 use crate::keys::ApiKeys;
 use crate::outbox;
@@ -361,7 +361,7 @@ impl Parts {
         loops.spawn(importer.run(stop.clone()));
     }
 
-    fn routers(&self, lane: &Arc<Lane>, audit: Audit) -> (Router, Router) {
+    fn routers(&self, lane: &Arc<Lane>, audit: Audit) -> (Front, Router) {
         let callbacks = CallbackState {
             accounts: Arc::clone(&self.accounts),
             lane: Arc::clone(lane),
@@ -396,10 +396,10 @@ impl Parts {
     }
 }
 
-/// Serves a router until `closing`; returns the address that was bound.
+/// Serves until `closing`; returns the address that was bound.
 async fn serve(
     listen: SocketAddr,
-    router: Router,
+    front: impl Into<Front>,
     closing: &CancellationToken,
     servers: &mut Vec<JoinHandle<()>>,
 ) -> Result<SocketAddr, StartError> {
@@ -409,7 +409,7 @@ async fn serve(
     };
     let listener = Listener::bind(listen).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
-    servers.push(tokio::spawn(listener.serve(router, closing.clone())));
+    servers.push(tokio::spawn(listener.serve(front.into(), closing.clone())));
     Ok(addr)
 }
 

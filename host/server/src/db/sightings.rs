@@ -11,8 +11,8 @@ use super::contacts::Interactions;
 use super::values::{PIECE, pieces, placeholders};
 use super::{Database, DbError, Dialect};
 
-/// Sightings of one transaction. The more, the fewer times a page of the table is written.
-pub const BATCH: usize = 4096;
+/// Events of one transaction. The more, the fewer times a page of the table is written.
+pub const BATCH: usize = 16_384;
 
 /// What one event, or several of one person, tell.
 #[derive(Debug, Clone, PartialEq, Eq)]

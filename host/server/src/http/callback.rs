@@ -94,21 +94,25 @@ pub async fn verify(
 pub async fn receive(
     State(state): State<Arc<CallbackState>>,
     Path(app_id): Path<String>,
-    RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
+    deliver(&state, &app_id, request).await
+}
+
+/// The same, for a request whose path was read before.
+pub async fn deliver(state: &CallbackState, app_id: &str, request: Request) -> Response {
     let _under_way = UnderWay::begin(&state.metrics);
     let started = std::time::Instant::now();
     let (parts, body) = request.into_parts();
-    let query = query.unwrap_or_default();
-    let ending = match answer(&state, &app_id, &query, &parts.headers, body).await {
+    let query = parts.uri.query().unwrap_or_default();
+    let ending = match answer(state, app_id, query, &parts.headers, body).await {
         Ok(ending) | Err(ending) => ending,
     };
     state
         .metrics
         .callback_seconds
         .observe(started.elapsed().as_secs_f64());
-    respond(&state, &app_id, ending)
+    respond(state, app_id, ending)
 }
 
 fn verify_url(state: &CallbackState, app_id: &str, query: &str) -> Ending {

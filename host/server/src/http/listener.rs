@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -13,6 +12,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use super::router::Front;
 
 /// Connections at the same time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -46,14 +47,16 @@ impl Listener {
         self.listener.local_addr()
     }
 
-    /// Serves `router` until `closing`; then accepts no more, and returns when what is under way has
+    /// Serves until `closing`; then accepts no more, and returns when what is under way has
     /// been answered.
-    pub async fn serve(self, router: Router, closing: CancellationToken) {
+    pub async fn serve(self, front: Front, closing: CancellationToken) {
         let mut protocol = http1::Builder::new();
         protocol
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
-        let service = TowerToHyperService::new(router);
+            .header_read_timeout(HEADER_TIMEOUT)
+            // Answers are short: to copy one behind its head is cheaper than a gathered write.
+            .writev(false);
+        let service = TowerToHyperService::new(front);
         let open = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accepting = async {

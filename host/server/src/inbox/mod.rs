@@ -5,6 +5,7 @@
 //! other hosts' events are in Redis (`store::redis`). Neither makes effects happen once: the
 //! database's `inbox` table does (`db::commit`).
 
+mod keyed;
 mod nonces;
 mod run;
 mod table;

@@ -3,11 +3,12 @@
 //! In plain mode the signature covers timestamp and nonce, not the body: whoever has seen one
 //! delivery could post any body under its signature. So a nonce is good for one body.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use super::keyed::KeyedMap;
 
 /// Nonces remembered, in each of two generations. A nonce takes about 20 bytes.
 const MAX_NONCES: usize = 1 << 21;
@@ -25,8 +26,8 @@ pub struct Nonces {
 /// Two generations: the older one is dropped whole when the younger one is full or old enough.
 #[derive(Debug, Default)]
 struct Shard {
-    young: HashMap<u64, u64>,
-    old: HashMap<u64, u64>,
+    young: KeyedMap<u64, u64>,
+    old: KeyedMap<u64, u64>,
     young_since: Option<Instant>,
 }
 
@@ -56,17 +57,13 @@ impl Nonces {
         now: Instant,
     ) -> bool {
         let key = self.hasher.hash_one((app_id, timestamp, nonce));
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "any bits of the hash will do"
-        )]
-        let mut shard = self.shards[key as usize % SHARDS].lock();
+        // Bits that the shard's map does not look at, else all its keys would begin at the same places.
+        let mut shard = self.shards[(key >> 48) as usize % SHARDS].lock();
         shard.turn(kept, now, self.most_per_shard);
-        if let Some(&body) = shard.young.get(&key).or_else(|| shard.old.get(&key)) {
-            return body == body_hash;
+        match shard.old.get(&key) {
+            Some(&body) => body == body_hash,
+            None => *shard.young.entry(key).or_insert(body_hash) == body_hash,
         }
-        shard.young.insert(key, body_hash);
-        true
     }
 }
 

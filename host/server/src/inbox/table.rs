@@ -1,6 +1,6 @@
 //! The events that this host knows, bounded in number and age.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Run;
+use super::keyed::KeyedMap;
 
 /// How long an event is remembered after it was first seen. WeChat's three deliveries lie within 15 s.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -40,7 +41,7 @@ pub enum Admission {
 
 #[derive(Debug, Default)]
 struct Shard {
-    runs: HashMap<EventKey, Arc<Run>>,
+    runs: KeyedMap<EventKey, Arc<Run>>,
     /// In the order in which they were first seen.
     order: VecDeque<Arc<Run>>,
 }

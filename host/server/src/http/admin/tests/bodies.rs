@@ -57,7 +57,7 @@ async fn the_sender_of_an_oversized_upload_hears_that_it_is_too_large() {
         .unwrap();
     let address = listener.local_addr().unwrap();
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(listener.serve(api.router.clone(), closing.clone()));
+    let serving = tokio::spawn(listener.serve(api.router.clone().into(), closing.clone()));
     for announced in [true, false] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let length = MAX_DEPLOYMENT_BYTES + (1 << 20);
