@@ -31,7 +31,8 @@ pub trait Row: Send + Sync + Sized + 'static {
     /// Rows of one transaction.
     const BATCH: usize;
 
-    /// Writes at most [`BATCH`](Self::BATCH) rows, all or none. Writing a row twice is no error.
+    /// Writes at most [`BATCH`](Self::BATCH) rows. Writing a row twice is no error: after a failure all
+    /// are written again.
     fn insert(db: &Database, rows: &[Self]) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 

@@ -29,12 +29,7 @@ impl Row for Observation {
     const BATCH: usize = BATCH;
 
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
-        let mut events: Vec<&Self> = rows.iter().collect();
-        // One sighting per person, in the order of the rows' keys: hosts lock rows in one order then,
-        // and two batches do not wait for each other.
-        events.sort_by(|a, b| a.person().cmp(&b.person()));
-        let people = events.chunk_by(|a, b| a.person() == b.person());
-        sightings::write(db, people.filter_map(merged)).await
+        sightings::write(db, &gathered(rows)).await
     }
 }
 
@@ -55,13 +50,21 @@ pub async fn get(
     db::contacts::find(db, app_id, open_id.as_str()).await
 }
 
-/// What several events of one person tell, in the order in which they came.
-fn merged(events: &[&Observation]) -> Option<Sighting> {
-    let sightings = events.iter().map(|&event| event.clone().into_sighting());
-    sightings.reduce(|mut earlier, later| {
-        earlier.merge(later);
-        earlier
-    })
+/// One sighting per person, in the order of the rows' keys: hosts lock rows in one order then, and two
+/// batches do not wait for each other.
+fn gathered(events: &[Observation]) -> Vec<Sighting> {
+    let mut events: Vec<&Observation> = events.iter().collect();
+    // Stable: what a person did stays in the order in which it came.
+    events.sort_by(|a, b| a.person().cmp(&b.person()));
+    let merged = |events: &[&Observation]| {
+        let sightings = events.iter().map(|&event| event.clone().into_sighting());
+        sightings.reduce(|mut earlier, later| {
+            earlier.merge(later);
+            earlier
+        })
+    };
+    let people = events.chunk_by(|a, b| a.person() == b.person());
+    people.filter_map(merged).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, any::AnyArguments, query::Query};
 use wxhost_wechat::id::{AppId, OpenId};
 
 use super::contacts::Interactions;
-use super::values::{PIECE, pieces, placeholders};
+use super::values::{pieces, placeholders};
 use super::{Database, DbError, Dialect};
 
 /// Events of one transaction. The more, the fewer times a page of the table is written.
@@ -198,33 +198,27 @@ fn change(column: &str) -> String {
     format!("{column} = CASE WHEN {newer} THEN excluded.{column} ELSE contacts.{column} END")
 }
 
-/// Writes sightings, one per person, in one transaction.
+/// Writes sightings, one per person, in the order of their keys. Those of a shape are one transaction:
+/// transactions that lock rows in one order do not wait for each other in a circle.
 ///
 /// # Errors
-/// The database can't be reached: nothing is written.
-pub async fn write(
-    db: &Database,
-    people: impl Iterator<Item = Sighting> + Send,
-) -> Result<(), DbError> {
-    let mut transaction = db.begin().await?;
-    let mut waiting = [(Shape::Message, Vec::new()), (Shape::Any, Vec::new())];
-    for seen in people {
-        let shape = Shape::of(&seen);
-        let Some((_, rows)) = waiting.iter_mut().find(|(waiting, _)| *waiting == shape) else {
+/// The database can't be reached: what was not written yet is not. To write all again is no error.
+pub async fn write(db: &Database, people: &[Sighting]) -> Result<(), DbError> {
+    for shape in [Shape::Message, Shape::Any] {
+        let of_shape: Vec<&Sighting> = people
+            .iter()
+            .filter(|seen| Shape::of(seen) == shape)
+            .collect();
+        if of_shape.is_empty() {
             continue;
-        };
-        rows.push(seen);
-        if rows.len() == PIECE {
-            insert(db.dialect(), transaction.connection(), shape, rows).await?;
-            rows.clear();
         }
-    }
-    for (shape, rows) in &waiting {
-        for piece in pieces(rows) {
-            insert(db.dialect(), transaction.connection(), *shape, piece).await?;
+        let mut transaction = db.begin().await?;
+        for piece in pieces(&of_shape) {
+            insert(db.dialect(), transaction.connection(), shape, piece).await?;
         }
+        transaction.commit().await?;
     }
-    transaction.commit().await
+    Ok(())
 }
 
 /// Writes one inside a transaction.
@@ -233,14 +227,14 @@ pub(super) async fn write_one(
     db: &mut AnyConnection,
     seen: &Sighting,
 ) -> Result<(), DbError> {
-    insert(dialect, db, Shape::of(seen), std::slice::from_ref(seen)).await
+    insert(dialect, db, Shape::of(seen), &[seen]).await
 }
 
 async fn insert(
     dialect: Dialect,
     db: &mut AnyConnection,
     shape: Shape,
-    people: &[Sighting],
+    people: &[&Sighting],
 ) -> Result<(), DbError> {
     let statement = shape.statement(dialect, people.len());
     let mut query = sqlx::query(AssertSqlSafe(statement));
@@ -328,7 +322,7 @@ mod tests {
             for order in orders {
                 for step in order.into_iter().chain([0]) {
                     let sighting = [followed(10), wrote(20), unfollowed(30)][step].clone();
-                    write(&db, [sighting].into_iter()).await.unwrap();
+                    write(&db, &[sighting]).await.unwrap();
                 }
                 let contact = find(&db, APP, "oA").await.unwrap().unwrap();
                 assert_eq!(contact, expected(), "{order:?}");
@@ -346,8 +340,33 @@ mod tests {
             let mut all = unfollowed(30);
             all.merge(wrote(20));
             all.merge(followed(10));
-            write(&db, [all].into_iter()).await.unwrap();
+            write(&db, &[all]).await.unwrap();
             assert_eq!(find(&db, APP, "oA").await.unwrap().unwrap(), expected());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_alone_changes_only_what_it_tells() {
+        for db in databases().await {
+            let message = |open_id: &str, at: i64| {
+                let mut sighting = seen(open_id, at);
+                sighting.last.message = Some(at);
+                sighting
+            };
+            write(&db, &[followed(10), message("oB", 5)]).await.unwrap();
+            for at in [20, 15] {
+                write(&db, &[message("oA", at)]).await.unwrap();
+            }
+            let contact = find(&db, APP, "oA").await.unwrap().unwrap();
+            let expected = Contact {
+                union_id: None,
+                following: Some(true),
+                unfollowed_at: None,
+                ..expected()
+            };
+            assert_eq!(contact, expected);
+            let other = find(&db, APP, "oB").await.unwrap().unwrap();
+            assert_eq!((other.first_seen_at, other.last.message), (5, Some(5)));
         }
     }
 
@@ -355,7 +374,7 @@ mod tests {
     async fn many_sightings_are_written_and_listed_in_pages() {
         for db in databases().await {
             let batch: Vec<_> = (0..PEOPLE).map(|n| seen(&format!("o{n:03}"), 1)).collect();
-            write(&db, batch.into_iter()).await.unwrap();
+            write(&db, &batch).await.unwrap();
             let mut cursor: Option<String> = None;
             let mut found = Vec::new();
             loop {

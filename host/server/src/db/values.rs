@@ -2,10 +2,8 @@
 
 use super::Dialect;
 
-/// Most rows of one statement.
-pub(super) const PIECE: usize = 128;
 /// Rows of one statement: few sizes, so that each statement is prepared once and kept.
-const PIECES: [usize; 3] = [PIECE, 16, 1];
+const PIECES: [usize; 3] = [128, 16, 1];
 
 /// Rows in pieces that are written by a statement each.
 pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {

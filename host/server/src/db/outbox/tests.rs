@@ -129,7 +129,7 @@ fn messages(count: usize) -> Vec<Step> {
 }
 
 async fn see(db: &Database, seen: Sighting) {
-    sightings::write(db, [seen].into_iter()).await.unwrap();
+    sightings::write(db, &[seen]).await.unwrap();
 }
 
 #[tokio::test]
