@@ -25,12 +25,17 @@ pub fn version() -> i64 {
     (i64::from_ne_bytes(bytes) & i64::MAX).max(1)
 }
 
+/// What tells this process from all others. No secret.
+pub fn process_mark() -> u64 {
+    static MARK: LazyLock<u64> = LazyLock::new(|| version().unsigned_abs());
+    *MARK
+}
+
 /// A name that no other host and no other moment has: 32 hex digits. Cheap, and no secret.
 pub fn unique_name() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| version().unsigned_abs());
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    hex::encode((u128::from(*PROCESS) << 64 | u128::from(next)).to_be_bytes())
+    hex::encode((u128::from(process_mark()) << 64 | u128::from(next)).to_be_bytes())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::message::{Content, Message};
 
-use crate::db::contacts::Interactions;
 use crate::db::sightings::Sighting;
 
 /// Longest union id or scene that is kept, in bytes; WeChat's are shorter (a scene has 64 characters).
@@ -79,18 +78,8 @@ impl Observation {
     /// As it is written.
     pub fn into_sighting(self) -> Sighting {
         let at = Some(self.at_ms);
-        let mut seen = Sighting {
-            app_id: self.app_id,
-            open_id: self.open_id,
-            union_id: self.union_id,
-            first_seen_at: self.at_ms,
-            followed_at: None,
-            unfollowed_at: None,
-            following: None,
-            qr_scene: None,
-            last: Interactions::default(),
-            menu_granted_at: None,
-        };
+        let mut seen = Sighting::new(self.app_id, self.open_id, self.at_ms);
+        seen.union_id = self.union_id;
         match self.act {
             Act::Message => seen.last.message = at,
             Act::Menu { grants } => {

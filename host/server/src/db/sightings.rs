@@ -40,6 +40,22 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// Nothing but that a person was there at a time, Unix milliseconds.
+    pub fn new(app_id: AppId, open_id: OpenId, at_ms: i64) -> Self {
+        Self {
+            app_id,
+            open_id,
+            union_id: None,
+            first_seen_at: at_ms,
+            followed_at: None,
+            unfollowed_at: None,
+            following: None,
+            qr_scene: None,
+            last: Interactions::default(),
+            menu_granted_at: None,
+        }
+    }
+
     /// Takes in what a later sighting of the same person tells.
     pub fn merge(&mut self, later: Self) {
         self.union_id = later.union_id.or(self.union_id.take());
@@ -256,18 +272,8 @@ mod tests {
     const PEOPLE: usize = 512;
 
     fn seen(open_id: &str, at: i64) -> Sighting {
-        Sighting {
-            app_id: AppId::parse(APP).unwrap(),
-            open_id: OpenId::parse(open_id).unwrap(),
-            union_id: None,
-            first_seen_at: at,
-            followed_at: None,
-            unfollowed_at: None,
-            following: None,
-            qr_scene: None,
-            last: Interactions::default(),
-            menu_granted_at: None,
-        }
+        let open_id = OpenId::parse(open_id).unwrap();
+        Sighting::new(AppId::parse(APP).unwrap(), open_id, at)
     }
 
     fn followed(at: i64) -> Sighting {

@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// A map from such a hash.
 pub(super) type KeyedMap<K, V> = HashMap<K, V, BuildHasherDefault<AsItIs>>;
 
-/// Takes the first eight bytes of a key as its hash.
+/// Takes a key of one or two numbers as its hash: the first turned by half, and the second over it.
 #[derive(Debug, Default)]
 pub(super) struct AsItIs(u64);
 
@@ -17,8 +17,8 @@ impl Hasher for AsItIs {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        for &byte in bytes {
+            self.write_u64(byte.into());
         }
     }
 

@@ -2,10 +2,10 @@
 
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::record::process_mark;
 use super::{Callee, Record};
 use crate::db::values::{pieces, placeholders};
 use crate::db::{Database, DbError, Dialect};
+use crate::random::process_mark;
 
 /// Records of one transaction. The more, the fewer blocks each account gets, and one flush to the disk
 /// serves all.

@@ -1,14 +1,11 @@
 //! One record: what is told of a call, and how it is kept.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use wxhost_runtime::Digest;
 use wxhost_wechat::id::AppId;
-
-use crate::random;
 
 /// Room for a record without error and log.
 const USUAL_BYTES: usize = 320;
@@ -106,10 +103,4 @@ impl Record {
             text: String::from_utf8(text).expect("JSON is UTF-8"),
         }
     }
-}
-
-/// What tells this process's blocks from those of others.
-pub(super) fn process_mark() -> u64 {
-    static MARK: LazyLock<u64> = LazyLock::new(|| random::version().unsigned_abs());
-    *MARK
 }

@@ -5,7 +5,7 @@ use wxhost_wechat::id::{AppId, OpenId};
 use super::*;
 use crate::db::allowance::Person;
 use crate::db::commit::{self, Commit, Committed, ReadSet};
-use crate::db::contacts::{self, Interactions};
+use crate::db::contacts;
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
 use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
@@ -47,18 +47,8 @@ fn change(open_id: &str, change: Change) -> Step {
 }
 
 fn sighting(open_id: &str, at_ms: i64) -> Sighting {
-    Sighting {
-        app_id: AppId::parse(APP).unwrap(),
-        open_id: OpenId::parse(open_id).unwrap(),
-        union_id: None,
-        first_seen_at: at_ms,
-        followed_at: None,
-        unfollowed_at: None,
-        following: None,
-        qr_scene: None,
-        last: Interactions::default(),
-        menu_granted_at: None,
-    }
+    let open_id = OpenId::parse(open_id).unwrap();
+    Sighting::new(AppId::parse(APP).unwrap(), open_id, at_ms)
 }
 
 fn wrote(open_id: &str, at_ms: i64) -> Sighting {
