@@ -37,6 +37,8 @@ async fn killed_host_loses_no_committed_write_and_doubles_none(stage: Stage) -> 
         .map(|_| account.callback(&user, &Doing::text("count")))
         .collect();
     let mut numbers = BTreeSet::new();
+    // Whose last delivery was acknowledged before there was an answer: that follows by the outbox.
+    let mut late = 0;
 
     // Twice the host is killed when a third of what was open is answered. What is left is delivered
     // until it is answered: some of it waits for claims of the dead to run out.
@@ -68,6 +70,7 @@ async fn killed_host_loses_no_committed_write_and_doubles_none(stage: Stage) -> 
                 }
                 Outcome::Unreachable(_) if kill => unanswered.push(callback),
                 Outcome::Refused(status) if status == 503 => unanswered.push(callback),
+                Outcome::Silent => late += 1,
                 other => bail!("a count was answered {other:?}"),
             }
         }
@@ -85,6 +88,19 @@ async fn killed_host_loses_no_committed_write_and_doubles_none(stage: Stage) -> 
         "{} messages were never answered",
         open.len()
     );
+    let rows = wait::until("the late answers", wait::SOON, async || {
+        let rows = site.outbox(&account).await?;
+        Ok((rows.len() == late).then_some(rows))
+    })
+    .await?;
+    for row in rows {
+        let message: serde_json::Value = serde_json::from_str(&row.payload)?;
+        let number = message["text"]["content"].as_str().context("a text")?;
+        ensure!(
+            numbers.insert(number.to_owned()),
+            "{number} was given twice"
+        );
+    }
     let expected: BTreeSet<String> = (1..=MESSAGES).map(samples::count).collect();
     ensure!(numbers == expected, "{numbers:?}");
     Ok(())

@@ -50,8 +50,14 @@ struct Town {
     rogue: Account,
 }
 
+/// WeChat delivers once there: the first delivery is the last one, which is answered in time even where
+/// its event can be neither run nor kept.
 async fn town(stage: &Stage) -> Result<Town> {
-    let site = stage.site().await?;
+    let site = stage
+        .site()
+        .await?
+        .with("ANSWER_WAIT_MS", 1_500)
+        .with("DELIVERIES", 1);
     let host = site.host().await?;
     let hello = stage.account(&host, Mode::Safe, Plugin::Hello).await?;
     let rogue = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
@@ -78,7 +84,7 @@ async fn without_database(stage: &Stage, line: Line) -> Result<()> {
 
     site.database_line().context("a line")?.turn(line);
     expect_answers(host, hello).await?;
-    // Its effect can't be committed: not acknowledged, so WeChat comes again.
+    // Its effect can't be committed, and it can't be kept: not acknowledged, so WeChat comes again.
     let callback = rogue.callback(&user, &Doing::text("count"));
     let outcome = in_time(rogue.deliver(host, &callback)).await?;
     ensure!(

@@ -9,6 +9,7 @@ use wxhost_simulator::{Doing, Machine, Outcome, PushSettings, Shown, WechatPlatf
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
+use wxhost_tests::site::Site;
 use wxhost_tests::wait;
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::reply::Reply;
@@ -20,7 +21,8 @@ use crate::stage::Stage;
 scenarios! {
     BOTH: deliveries_at_once_share_one_run, answered_message_gets_the_same_answer,
         redelivered_event_counts_once, patient_wechat_gets_the_answer_at_its_second_try,
-        late_answer_goes_to_the_outbox, events_of_one_second_are_told_apart;
+        late_answer_goes_to_the_outbox, busy_host_keeps_the_event,
+        busy_host_answers_when_it_has_room, events_of_one_second_are_told_apart;
     SHARED: deliveries_on_two_hosts_share_one_run, answer_of_one_host_is_given_by_the_other,
         wiped_redis_does_not_double_effects;
 }
@@ -179,6 +181,67 @@ async fn late_answer_goes_to_the_outbox(stage: Stage) -> Result<()> {
         rows[0].open_id == user.as_str() && rows[0].state == "waiting",
         "{rows:?}"
     );
+    Ok(())
+}
+
+/// A site whose host runs one call at a time, and two accounts: one that takes the place, one that
+/// finds none.
+async fn crowd(site: Site) -> Result<(Site, Host)> {
+    let site = site
+        .with("MAX_CONCURRENT_CALLS", 1)
+        .with("MAX_QUEUED_CALLS", 0);
+    let host = site.host().await?;
+    Ok((site, host))
+}
+
+async fn busy_host_keeps_the_event(stage: Stage) -> Result<()> {
+    let site = stage.site().await?;
+    let (site, host) = crowd(site.with("ANSWER_WAIT_MS", 300).with("DELIVERIES", 1)).await?;
+    let busy = stage
+        .account_with(&host, Mode::Safe, samples::sleeper()?)
+        .await?;
+    let quiet = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
+    let user = new_user()?;
+    let sleep = busy.callback(&new_user()?, &Doing::text("sleep 3000"));
+    let slept = busy.deliver(&host, &sleep).await?;
+    ensure!(slept == Outcome::Silent, "it still sleeps: {slept:?}");
+    // No fallback text, no 503: it is kept, and its answer follows.
+    let counted = quiet.say(&host, &user, "count").await?;
+    ensure!(counted == Outcome::Silent, "{counted:?}");
+    let rows = wait::until("the answer in the outbox", wait::SOON, async || {
+        let rows = site.outbox(&quiet).await?;
+        Ok((!rows.is_empty()).then_some(rows))
+    })
+    .await?;
+    ensure!(
+        rows.len() == 1 && rows[0].open_id == user.as_str(),
+        "{rows:?}"
+    );
+    // The effect happened, once.
+    let next = wait::until("room for the next one", wait::SOON, async || {
+        let outcome = quiet.say(&host, &user, "count").await?;
+        Ok(matches!(outcome, Outcome::Replied(_)).then_some(outcome))
+    })
+    .await?;
+    let expected = Outcome::Replied(Reply::Text(samples::count(2)));
+    ensure!(next == expected, "{next:?}");
+    Ok(())
+}
+
+async fn busy_host_answers_when_it_has_room(stage: Stage) -> Result<()> {
+    let (_site, host) = crowd(stage.site().await?).await?;
+    let busy = stage
+        .account_with(&host, Mode::Safe, samples::sleeper()?)
+        .await?;
+    let quiet = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
+    let sleep = busy.callback(&new_user()?, &Doing::text("sleep 1500"));
+    let count = quiet.callback(&new_user()?, &Doing::text("count"));
+    let (_, counted) = tokio::try_join!(busy.deliver(&host, &sleep), async {
+        host.busy_with(1.0).await?;
+        quiet.deliver(&host, &count).await
+    })?;
+    let expected = Outcome::Replied(Reply::Text(samples::count(1)));
+    ensure!(counted == expected, "{counted:?}");
     Ok(())
 }
 

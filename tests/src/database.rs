@@ -18,6 +18,8 @@ pub struct OutboxRow {
     pub open_id: String,
     /// Whether it is sent.
     pub state: String,
+    /// What is posted: JSON.
+    pub payload: String,
 }
 
 /// The only writer of an SQLite file, until it is released.
@@ -29,7 +31,7 @@ impl Site {
     pub async fn outbox(&self, account: &Account) -> Result<Vec<OutboxRow>> {
         let mut connection = self.connect().await?;
         let rows = sqlx::query_as(
-            "SELECT event_id, kind, open_id, state FROM outbox WHERE app_id = $1 ORDER BY created_at",
+            "SELECT event_id, kind, open_id, state, payload FROM outbox WHERE app_id = $1 ORDER BY created_at",
         )
         .bind(account.app_id())
         .fetch_all(&mut connection)

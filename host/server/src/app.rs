@@ -14,14 +14,13 @@ use tokio_util::task::TaskTracker;
 use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 
 use crate::accounts::Accounts;
-use crate::audit::{self, Audit};
-use crate::callback::{Lane, LaneParts, LaneSettings};
-use crate::capabilities::Services;
+use crate::audit;
+use crate::callback::{CallbackLane, CallbackSettings};
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::contacts;
 use crate::contacts::import::Importer;
-use crate::contacts::{self, Sightings};
 use crate::db::Database;
 use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
@@ -36,6 +35,7 @@ use crate::outbox;
 use crate::plugins::Plugins;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
+use crate::services::Services;
 use crate::store::redis::send_answers;
 use crate::store::{MemoryCache, Redis, Store};
 use crate::tasks::{self, Kept};
@@ -85,31 +85,14 @@ pub enum StartError {
 pub struct App {
     addr: SocketAddr,
     admin_addr: SocketAddr,
-    lane: Arc<Lane>,
-    runtime: Arc<Runtime>,
-    db: Database,
+    lane: Arc<CallbackLane>,
+    services: Arc<Services>,
     /// Stops the listeners.
     closing: CancellationToken,
     servers: Vec<JoinHandle<()>>,
     /// Stops the loops, after the last callback was answered.
     stop: CancellationToken,
     loops: TaskTracker,
-}
-
-/// What the parts of a host share.
-struct Parts {
-    config: Config,
-    db: Database,
-    store: Store,
-    keys: Arc<MasterKeys>,
-    runtime: Arc<Runtime>,
-    accounts: Arc<Accounts>,
-    api_keys: Arc<ApiKeys>,
-    plugins: Arc<Plugins>,
-    egress: Arc<Egress>,
-    metrics: Arc<Metrics>,
-    client: Arc<Client>,
-    outbox: Arc<outbox::Bell>,
 }
 
 impl std::fmt::Debug for App {
@@ -132,27 +115,23 @@ impl App {
         }
         let stop = CancellationToken::new();
         let loops = TaskTracker::new();
-        let parts = Parts::open(config, &loops, &stop).await?;
-        let (records, writer) = records::channel(parts.db.clone(), &parts.metrics);
-        let (audit, audit_writer) = audit::channel(parts.db.clone(), &parts.metrics);
-        let (sightings, sighting_writer) = contacts::channel(parts.db.clone(), &parts.metrics);
-        let lane = Arc::new(Lane::new(parts.lane_parts(records, sightings)));
-        loops.spawn(writer.run(stop.clone()));
-        loops.spawn(sighting_writer.run(stop.clone()));
-        loops.spawn(audit_writer.run(stop.clone()));
-        parts.spawn_loops(&loops, &lane, &stop);
-        parts.spawn_calls(&loops, &stop);
+        let services = Arc::new(open(&config, &loops, &stop).await?);
+        let lane = CallbackLane::new(Arc::clone(&services), callback_settings(&config));
+        let lane = Arc::new(lane);
+        lane.spawn(&loops, &stop);
+        spawn_loops(&config, &lane, &loops, &stop);
+        spawn_calls(&config, &services, &loops, &stop);
         let closing = CancellationToken::new();
-        let (public, operator) = parts.routers(&lane, audit);
+        let (public, operator) = routers(&config, &lane);
         let mut servers = Vec::new();
-        let (addr, admin_addr) = match parts.config.admin_listen {
+        let (addr, admin_addr) = match config.admin_listen {
             None => {
                 let both = public.merge(operator);
-                let addr = serve(parts.config.listen, both, &closing, &mut servers).await?;
+                let addr = serve(config.listen, both, &closing, &mut servers).await?;
                 (addr, addr)
             }
             Some(inner) => (
-                serve(parts.config.listen, public, &closing, &mut servers).await?,
+                serve(config.listen, public, &closing, &mut servers).await?,
                 serve(inner, operator, &closing, &mut servers).await?,
             ),
         };
@@ -161,8 +140,7 @@ impl App {
             addr,
             admin_addr,
             lane,
-            runtime: parts.runtime,
-            db: parts.db,
+            services,
             closing,
             servers,
             stop,
@@ -196,204 +174,201 @@ impl App {
         self.stop.cancel();
         self.loops.close();
         self.loops.wait().await;
-        self.runtime.shutdown();
-        self.db.close().await;
+        self.services.runtime.shutdown();
+        self.services.db.close().await;
     }
 }
 
-impl Parts {
-    async fn open(
-        config: Config,
-        loops: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Self, StartError> {
-        make_directory(&config.data_dir)?;
-        let keys = Arc::new(master_keys(&config)?);
-        let db = Database::open(config.database_url().expose_secret())
-            .await
-            .map_err(|error| StartError::Database(whole(&error)))?;
-        let resealed = seal::reseal(&db, &keys)
-            .await
-            .map_err(|error| StartError::MasterKey(whole(&error)))?;
-        if resealed > 0 {
-            tracing::info!(
-                boxes = resealed,
-                "secrets were sealed anew under the present master key"
-            );
+/// Opens what a host stands on.
+async fn open(
+    config: &Config,
+    loops: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Services, StartError> {
+    make_directory(&config.data_dir)?;
+    let keys = Arc::new(master_keys(config)?);
+    let db = open_database(config, &keys).await?;
+    let store = match &config.redis_url {
+        None => Store::Memory(Arc::new(MemoryCache::new())),
+        Some(url) => {
+            let redis = Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
+            Store::Redis(Arc::new(redis))
         }
-        let store = match &config.redis_url {
-            None => Store::Memory(Arc::new(MemoryCache::new())),
-            Some(url) => {
-                let redis =
-                    Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
-                Store::Redis(Arc::new(redis))
-            }
-        };
-        let runtime = Runtime::new(runtime_settings(&config, &keys))
-            .map_err(|error| StartError::Runtime(whole(&error)))?;
-        let accounts = Accounts::load(db.clone(), Arc::clone(&keys))
-            .await
-            .map_err(|error| StartError::Database(whole(&error)))?;
-        let accounts = Arc::new(accounts);
-        let api_keys = ApiKeys::load(db.clone())
-            .await
-            .map_err(|error| StartError::Database(whole(&error)))?;
-        let plugins = Arc::new(Plugins::new(
-            db.clone(),
-            Arc::clone(&runtime),
-            Arc::clone(&keys),
-        ));
-        let egress = Egress::new(
-            config.egress_networks()?,
-            Arc::new(SystemResolver::default()),
-        )
-        .map_err(|error| StartError::Outward(whole(&error)))?;
-        let metrics = Arc::new(Metrics::new());
-        let transport = Transport::open(&config.wechat_api_base, &config.wechat_api_backups)?;
-        let transport = Arc::new(transport);
-        let tokens = Tokens::new(TokensParts {
-            accounts: Arc::clone(&accounts),
-            store: store.clone(),
-            keys: Arc::clone(&keys),
-            transport: Arc::clone(&transport),
-            metrics: Arc::clone(&metrics),
-            clock: Clock,
-            tasks: loops.clone(),
-            stop: stop.clone(),
-        });
-        let client = Client::new(transport, tokens, Arc::clone(&metrics));
-        Ok(Self {
-            config,
-            db,
-            store,
-            keys,
-            runtime,
-            accounts,
-            api_keys: Arc::new(api_keys),
-            plugins,
-            egress: Arc::new(egress),
-            metrics,
-            client: Arc::new(client),
-            outbox: Arc::default(),
-        })
-    }
+    };
+    let unreadable = |error: &dyn std::error::Error| StartError::Database(whole(error));
+    let runtime = Runtime::new(runtime_settings(config, &keys))
+        .map_err(|error| StartError::Runtime(whole(&error)))?;
+    let accounts = Accounts::load(db.clone(), Arc::clone(&keys)).await;
+    let accounts = Arc::new(accounts.map_err(|error| unreadable(&error))?);
+    let api_keys = ApiKeys::load(db.clone()).await;
+    let api_keys = Arc::new(api_keys.map_err(|error| unreadable(&error))?);
+    let plugins = Plugins::new(db.clone(), Arc::clone(&runtime), Arc::clone(&keys));
+    let egress = Egress::new(
+        config.egress_networks()?,
+        Arc::new(SystemResolver::default()),
+    )
+    .map_err(|error| StartError::Outward(whole(&error)))?;
+    let metrics = Arc::new(Metrics::new());
+    let transport = Transport::open(&config.wechat_api_base, &config.wechat_api_backups)?;
+    let transport = Arc::new(transport);
+    let tokens = Tokens::new(TokensParts {
+        accounts: Arc::clone(&accounts),
+        store: store.clone(),
+        keys: Arc::clone(&keys),
+        transport: Arc::clone(&transport),
+        metrics: Arc::clone(&metrics),
+        clock: Clock,
+        tasks: loops.clone(),
+        stop: stop.clone(),
+    });
+    let client = Client::new(transport, tokens, Arc::clone(&metrics));
+    let (records, record_writer) = records::channel(db.background(), &metrics);
+    let (audit, audit_writer) = audit::channel(db.background(), &metrics);
+    let (sightings, sighting_writer) = contacts::channel(db.background(), &metrics);
+    loops.spawn(record_writer.run(stop.clone()));
+    loops.spawn(sighting_writer.run(stop.clone()));
+    loops.spawn(audit_writer.run(stop.clone()));
+    Ok(Services {
+        db,
+        store,
+        keys,
+        accounts,
+        api_keys,
+        plugins: Arc::new(plugins),
+        runtime,
+        client: Arc::new(client),
+        egress: Arc::new(egress),
+        records,
+        sightings,
+        audit,
+        outbox: Arc::default(),
+        metrics,
+        clock: Clock,
+    })
+}
 
-    fn lane_parts(&self, records: records::Records, sightings: Sightings) -> LaneParts {
-        LaneParts {
-            accounts: Arc::clone(&self.accounts),
-            runtime: Arc::clone(&self.runtime),
-            plugins: Arc::clone(&self.plugins),
-            services: Arc::new(Services {
-                db: self.db.clone(),
-                store: self.store.clone(),
-                client: Arc::clone(&self.client),
-                egress: Arc::clone(&self.egress),
-                clock: Clock,
-            }),
-            keys: Arc::clone(&self.keys),
-            records,
-            sightings,
-            outbox: Arc::clone(&self.outbox),
-            metrics: Arc::clone(&self.metrics),
-            settings: LaneSettings {
-                answer_wait: Duration::from_millis(self.config.answer_wait_ms),
-                deliveries: self.config.deliveries,
-                call_deadline: Duration::from_millis(self.config.call_deadline_ms),
-            },
-        }
+/// Opens the database, and seals with the present master key what another one has sealed.
+async fn open_database(config: &Config, keys: &MasterKeys) -> Result<Database, StartError> {
+    let db = Database::open(config.database_url().expose_secret())
+        .await
+        .map_err(|error| StartError::Database(whole(&error)))?;
+    let resealed = seal::reseal(&db, keys)
+        .await
+        .map_err(|error| StartError::MasterKey(whole(&error)))?;
+    if resealed > 0 {
+        tracing::info!(
+            boxes = resealed,
+            "secrets were sealed anew under the present master key"
+        );
     }
+    Ok(db)
+}
 
-    fn spawn_loops(&self, loops: &TaskTracker, lane: &Arc<Lane>, stop: &CancellationToken) {
-        let (accounts, api_keys) = (Arc::clone(&self.accounts), Arc::clone(&self.api_keys));
-        loops.spawn(tasks::refresh(accounts, api_keys, stop.clone()));
-        let api_keys = Arc::clone(&self.api_keys);
-        loops.spawn(tasks::store_uses(api_keys, stop.clone()));
-        loops.spawn(tasks::take_up_pending(Arc::clone(lane), stop.clone()));
-        let tokens = self.client.tokens();
-        loops.spawn(tokens::renew_ahead(Arc::clone(tokens), stop.clone()));
-        loops.spawn(tokens::confirm(Arc::clone(tokens), stop.clone()));
-        let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
-        let kept = Kept {
-            calls: days(self.config.calls_kept_days),
-            audit: days(self.config.audit_kept_days),
-            outbox: days(self.config.outbox_kept_days),
-        };
-        loops.spawn(tasks::forget_old(
-            self.db.clone(),
-            Arc::clone(&self.plugins),
-            Clock,
-            kept,
-            stop.clone(),
-        ));
-        if let Some(redis) = self.store.shared() {
-            loops.spawn(send_answers(Arc::clone(redis), stop.clone()));
-            let hearing = tasks::Hearing {
-                redis: Arc::clone(redis),
-                lane: Arc::clone(lane),
-                accounts: Arc::clone(&self.accounts),
-                tokens: Arc::clone(tokens),
-            };
-            loops.spawn(tasks::listen_to_hosts(hearing, stop.clone()));
-        }
+fn callback_settings(config: &Config) -> CallbackSettings {
+    CallbackSettings {
+        answer_wait: Duration::from_millis(config.answer_wait_ms),
+        deliveries: config.deliveries,
+        call_deadline: Duration::from_millis(config.call_deadline_ms),
     }
+}
 
-    /// Spawns the loops that call WeChat for accounts.
-    fn spawn_calls(&self, loops: &TaskTracker, stop: &CancellationToken) {
-        let delivery = outbox::Delivery {
-            db: self.db.clone(),
-            accounts: Arc::clone(&self.accounts),
-            client: Arc::clone(&self.client),
-            bell: Arc::clone(&self.outbox),
-            metrics: Arc::clone(&self.metrics),
-            clock: Clock,
-            scenes: Scenes::new(
-                self.config.messages_after_message,
-                self.config.messages_after_payment,
-            ),
-        };
-        loops.spawn(delivery.run(stop.clone()));
-        let importer = Importer {
-            db: self.db.clone(),
-            accounts: Arc::clone(&self.accounts),
-            client: Arc::clone(&self.client),
-            clock: Clock,
-        };
-        loops.spawn(importer.run(stop.clone()));
-    }
-
-    fn routers(&self, lane: &Arc<Lane>, audit: Audit) -> (Front, Router) {
-        let callbacks = CallbackState {
-            accounts: Arc::clone(&self.accounts),
+fn spawn_loops(
+    config: &Config,
+    lane: &Arc<CallbackLane>,
+    loops: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let services = lane.services();
+    loops.spawn(tasks::refresh(Arc::clone(services), stop.clone()));
+    let api_keys = Arc::clone(&services.api_keys);
+    loops.spawn(tasks::store_uses(api_keys, stop.clone()));
+    let tokens = services.client.tokens();
+    loops.spawn(tokens::renew_ahead(Arc::clone(tokens), stop.clone()));
+    loops.spawn(tokens::confirm(Arc::clone(tokens), stop.clone()));
+    let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
+    let kept = Kept {
+        calls: days(config.calls_kept_days),
+        audit: days(config.audit_kept_days),
+        outbox: days(config.outbox_kept_days),
+    };
+    loops.spawn(tasks::forget_old(
+        services.db.background(),
+        Arc::clone(&services.plugins),
+        kept,
+        stop.clone(),
+    ));
+    if let Some(redis) = services.store.shared() {
+        loops.spawn(send_answers(Arc::clone(redis), stop.clone()));
+        let hearing = tasks::Hearing {
+            redis: Arc::clone(redis),
             lane: Arc::clone(lane),
-            metrics: Arc::clone(&self.metrics),
-            clock: Clock,
+            accounts: Arc::clone(&services.accounts),
+            tokens: Arc::clone(tokens),
         };
-        let accounts = (Arc::clone(&self.accounts), Arc::clone(&self.api_keys));
-        let client = Arc::clone(&self.client);
-        let tenants = TenantState::new(accounts, client, audit, self.store.clone());
-        let health = HealthState {
-            db: self.db.clone(),
-            store: self.store.clone(),
-            accounts: Arc::clone(&self.accounts),
-            runtime: Arc::clone(&self.runtime),
-            metrics: Arc::clone(&self.metrics),
-        };
-        let admin = AdminState {
-            db: self.db.clone(),
-            store: self.store.clone(),
-            keys: Arc::clone(&self.keys),
-            accounts: Arc::clone(&self.accounts),
-            api_keys: Arc::clone(&self.api_keys),
-            plugins: Arc::clone(&self.plugins),
-            tokens: Arc::clone(self.client.tokens()),
-            clock: Clock,
-            token: self.config.admin_token.clone().unwrap_or_default(),
-        };
-        (
-            router::public(callbacks, tenants),
-            router::operator(admin, health),
-        )
+        loops.spawn(tasks::listen_to_hosts(hearing, stop.clone()));
     }
+}
+
+/// Spawns the loops that call WeChat for accounts.
+fn spawn_calls(
+    config: &Config,
+    services: &Arc<Services>,
+    loops: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let delivery = outbox::Delivery {
+        db: services.db.background(),
+        accounts: Arc::clone(&services.accounts),
+        client: Arc::clone(&services.client),
+        bell: Arc::clone(&services.outbox),
+        metrics: Arc::clone(&services.metrics),
+        clock: services.clock,
+        scenes: Scenes::new(config.messages_after_message, config.messages_after_payment),
+    };
+    loops.spawn(delivery.run(stop.clone()));
+    let importer = Importer {
+        db: services.db.background(),
+        accounts: Arc::clone(&services.accounts),
+        client: Arc::clone(&services.client),
+        clock: services.clock,
+    };
+    loops.spawn(importer.run(stop.clone()));
+}
+
+fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
+    let services = lane.services();
+    let callbacks = CallbackState::new(Arc::clone(lane));
+    let tenants = TenantState::new(
+        (
+            Arc::clone(&services.accounts),
+            Arc::clone(&services.api_keys),
+        ),
+        Arc::clone(&services.client),
+        services.audit.clone(),
+        services.store.clone(),
+    );
+    let health = HealthState {
+        db: services.db.clone(),
+        store: services.store.clone(),
+        accounts: Arc::clone(&services.accounts),
+        runtime: Arc::clone(&services.runtime),
+        metrics: Arc::clone(&services.metrics),
+    };
+    let admin = AdminState {
+        db: services.db.clone(),
+        store: services.store.clone(),
+        keys: Arc::clone(&services.keys),
+        accounts: Arc::clone(&services.accounts),
+        api_keys: Arc::clone(&services.api_keys),
+        plugins: Arc::clone(&services.plugins),
+        tokens: Arc::clone(services.client.tokens()),
+        clock: services.clock,
+        token: config.admin_token.clone().unwrap_or_default(),
+    };
+    (
+        router::public(callbacks, tenants),
+        router::operator(admin, health),
+    )
 }
 
 /// Serves until `closing`; returns the address that was bound.
@@ -440,8 +415,9 @@ fn master_keys(config: &Config) -> Result<MasterKeys, StartError> {
         Some(text) => parse(text)?,
         None => parse(&key_file(config)?)?,
     };
-    let previous = config.previous_master_key.as_ref().map(parse).transpose()?;
-    Ok(MasterKeys::new(current, previous))
+    let others = [&config.previous_master_key, &config.next_master_key];
+    let others: Result<Vec<_>, _> = others.into_iter().flatten().map(parse).collect();
+    Ok(MasterKeys::new(current, others?))
 }
 
 fn key_file(config: &Config) -> Result<SecretString, StartError> {

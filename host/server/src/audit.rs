@@ -29,6 +29,10 @@ impl Row for AuditRow {
     const NAME: &'static str = "audit entries";
     const BATCH: usize = BATCH;
 
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.object.len() + self.result.len() + self.request_id.len()
+    }
+
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
         rows::insert(db, rows).await
     }
@@ -36,7 +40,7 @@ impl Row for AuditRow {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Audit, AuditWriter) {
-    behind::channel(db, metrics.audit_dropped.clone())
+    behind::channel(db, metrics.audit.clone())
 }
 
 /// What can be done. The words are stable.
@@ -203,7 +207,7 @@ mod tests {
             let odd = entries.iter().find(|entry| entry.result == "404").unwrap();
             assert_eq!(odd.app_id.as_deref(), Some("wx\u{fffd}"));
             assert_eq!(odd.object.len(), MAX_OBJECT);
-            assert_eq!(metrics.audit_dropped.get(), 0);
+            assert_eq!(metrics.audit.dropped.get(), 0);
         }
     }
 }

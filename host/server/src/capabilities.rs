@@ -9,7 +9,8 @@ mod api;
 mod fetch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -22,28 +23,11 @@ use wxhost_wechat::id::OpenId;
 
 use self::api::Api;
 use crate::accounts::{Account, Deployment};
-use crate::client::Client;
-use crate::clock::Clock;
 use crate::contacts;
 use crate::db::commit::{Listing, ReadSet};
-use crate::db::{Database, kv, patiently};
-use crate::egress::{Egress, Sender, Target};
-use crate::store::Store;
-
-/// What the runs of a host share. One count goes up and down with each of them, not one for each part:
-/// cores would take it from each other all the time.
-pub struct Services {
-    /// Where durable values are.
-    pub db: Database,
-    /// Where the cache is.
-    pub store: Store,
-    /// Calls WeChat.
-    pub client: Arc<Client>,
-    /// Sends requests to the tenant's own systems.
-    pub egress: Arc<Egress>,
-    /// Tells the time.
-    pub clock: Clock,
-}
+use crate::db::{DbError, kv, patiently};
+use crate::egress::{Sender, Target};
+use crate::services::Services;
 
 /// What the capabilities of one run are made of.
 pub struct CapabilityParts {
@@ -62,6 +46,8 @@ pub struct CallCapabilities {
     parts: CapabilityParts,
     reads: Mutex<ReadSet>,
     database_away: AtomicBool,
+    /// Microseconds that reads have taken: time that is the host's.
+    waited_us: AtomicU64,
 }
 
 impl CallCapabilities {
@@ -71,6 +57,7 @@ impl CallCapabilities {
             parts,
             reads: Mutex::default(),
             database_away: AtomicBool::new(false),
+            waited_us: AtomicU64::new(0),
         }
     }
 
@@ -97,10 +84,41 @@ impl CallCapabilities {
         self.database_away.load(Ordering::Relaxed)
     }
 
+    /// How long the call has waited for what the host reads for it.
+    pub fn waited_for_host(&self) -> Duration {
+        Duration::from_micros(self.waited_us.load(Ordering::Relaxed))
+    }
+
+    /// A read of what lasts: not longer than an event can wait, and counted as the host's time, also
+    /// where the call ends before it does.
+    async fn reading<T, E: From<DbError>>(
+        &self,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let _counted = HostTime {
+            since: Instant::now(),
+            waited_us: &self.waited_us,
+        };
+        patiently(read).await
+    }
+
     fn away(&self, error: &dyn std::error::Error) -> KvError {
         tracing::warn!(account.app_id = %self.parts.account.app_id, error = %error, "a plugin's read failed");
         self.database_away.store(true, Ordering::Relaxed);
         KvError::Unavailable
+    }
+}
+
+/// Counts the time from its making to its end.
+struct HostTime<'a> {
+    since: Instant,
+    waited_us: &'a AtomicU64,
+}
+
+impl Drop for HostTime<'_> {
+    fn drop(&mut self) {
+        let us = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(us, Ordering::Relaxed);
     }
 }
 
@@ -121,7 +139,10 @@ impl Capabilities for CallCapabilities {
 
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
         let read = kv::get(&self.parts.services.db, self.app_id(), key);
-        let entry = patiently(read).await.map_err(|error| self.away(&error))?;
+        let entry = self
+            .reading(read)
+            .await
+            .map_err(|error| self.away(&error))?;
         let version = entry.as_ref().map(|entry| entry.version);
         self.reads.lock().values.push((key.to_owned(), version));
         Ok(entry.map(entry_of))
@@ -134,15 +155,8 @@ impl Capabilities for CallCapabilities {
         limit: u32,
     ) -> Result<KvPage, KvError> {
         let app_id = self.app_id();
-        let page = match patiently(kv::list(
-            &self.parts.services.db,
-            app_id,
-            prefix,
-            cursor,
-            limit,
-        ))
-        .await
-        {
+        let listing = kv::list(&self.parts.services.db, app_id, prefix, cursor, limit);
+        let page = match self.reading(listing).await {
             Ok(page) => page,
             Err(kv::ListError::InvalidCursor) => return Err(KvError::InvalidCursor),
             Err(kv::ListError::Database(error)) => return Err(self.away(&error)),
@@ -208,8 +222,13 @@ impl Capabilities for CallCapabilities {
     async fn contact(&self, open_id: &str) -> Result<Option<wit::Contact>, wit::Error> {
         let open_id = OpenId::parse(open_id).map_err(|_| wit::Error::InvalidOpenId)?;
         let read = contacts::get(&self.parts.services.db, self.app_id(), &open_id);
-        match patiently(read).await {
-            Ok(contact) => Ok(contact.map(contact_of)),
+        match self.reading(read).await {
+            Ok(contact) => {
+                let version = contact.as_ref().map(|contact| contact.version);
+                let read = (open_id.as_str().to_owned(), version.unwrap_or_default());
+                self.reads.lock().contacts.push(read);
+                Ok(contact.map(contact_of))
+            }
             Err(error) => {
                 self.away(&error);
                 Err(wit::Error::Unavailable)

@@ -54,6 +54,8 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     /// The master key before the present one; what it sealed is sealed anew at start.
     pub previous_master_key: Option<SecretString>,
+    /// The master key that is to be the present one: what other hosts sealed under it opens already.
+    pub next_master_key: Option<SecretString>,
     /// The bearer token of the admin API.
     pub admin_token: Option<SecretString>,
     /// `text` or `json`.
@@ -142,6 +144,7 @@ const NAMES: &[&str] = &[
     "master_key",
     "master_key_file",
     "previous_master_key",
+    "next_master_key",
     "admin_token",
     "log_format",
     "log_level",

@@ -23,6 +23,8 @@ pub mod config;
 pub mod callback;
 pub mod http;
 pub mod inbox;
+pub mod run;
+pub mod services;
 
 pub mod accounts;
 pub mod capabilities;

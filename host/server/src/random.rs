@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Fills `bytes` from the operating system.
 ///
@@ -23,6 +24,13 @@ pub fn version() -> i64 {
     let mut bytes = [0; 8];
     fill(&mut bytes);
     (i64::from_ne_bytes(bytes) & i64::MAX).max(1)
+}
+
+/// A time between nothing and `longest`, so that those who failed together do not try again together.
+pub fn up_to(longest: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    fill(&mut bytes);
+    longest.mul_f64(f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
 }
 
 /// What tells this process from all others. No secret.

@@ -1,5 +1,6 @@
 //! Call records, written behind the answer. What finds no room is counted
-//! (`wxhost_call_records_dropped_total`).
+//! (`wxhost_call_records_dropped_total`); before that, records lose their logs, which is counted too
+//! (`wxhost_call_logs_dropped_total`).
 
 use crate::behind::{self, Row};
 use crate::db::calls::{self, BATCH, Record};
@@ -16,6 +17,14 @@ impl Row for Record {
     const NAME: &'static str = "call records";
     const BATCH: usize = BATCH;
 
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn lighten(&mut self) -> bool {
+        self.drop_log()
+    }
+
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
         calls::write(db, rows).await
     }
@@ -23,5 +32,5 @@ impl Row for Record {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Records, RecordWriter) {
-    behind::channel(db, metrics.records_dropped.clone())
+    behind::channel(db, metrics.records.clone())
 }

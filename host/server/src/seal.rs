@@ -4,8 +4,10 @@
 //! was made for ([`Place`]): moved to another row or column, it does not open. The key id is a
 //! fingerprint, so that a box of a key that we do not have is told apart from a damaged one.
 //!
-//! A master key is changed by giving every host the new key and, as the previous one, the old key:
-//! both open, only the new one seals, and [`reseal`] moves what is there to the new key at start-up.
+//! A master key is changed in two steps, host by host each time. First every host is given the new key as
+//! the next one: it opens, and the old one still seals. Then every host is given the new key as its own
+//! and the old one as the previous: both open, only the new one seals, and [`reseal`] moves what is there
+//! to the new key at start-up. So no host ever meets a box that it can't open.
 
 use std::fmt;
 
@@ -170,17 +172,20 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The master key, and the one before it while a change is under way.
+/// The master key, and those before and after it while a change is under way.
 #[derive(Clone, Debug)]
 pub struct MasterKeys {
     current: MasterKey,
-    previous: Option<MasterKey>,
+    others: Vec<MasterKey>,
 }
 
 impl MasterKeys {
-    /// Seals with `current`, opens with either.
-    pub fn new(current: MasterKey, previous: Option<MasterKey>) -> Self {
-        Self { current, previous }
+    /// Seals with `current`, opens with any.
+    pub fn new(current: MasterKey, others: impl IntoIterator<Item = MasterKey>) -> Self {
+        Self {
+            current,
+            others: others.into_iter().collect(),
+        }
     }
 
     /// A key for another `purpose`: it tells nothing of the master key, and changes with it.
@@ -214,9 +219,8 @@ impl MasterKeys {
     /// Takes the bytes out of the box that stands at `place`.
     pub fn open(&self, place: Place<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (key_id, boxed) = parts(sealed).ok_or(SealError::Damaged)?;
-        let key = [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
+        let key = std::iter::once(&self.current)
+            .chain(&self.others)
             .find(|key| key.id == key_id)
             .ok_or_else(|| SealError::UnknownKey {
                 key_id: key_id.to_owned(),
@@ -487,7 +491,7 @@ mod tests {
         assert_eq!(
             shown,
             format!(
-                "MasterKeys {{ current: MasterKey({}), previous: None }}",
+                "MasterKeys {{ current: MasterKey({}), others: [] }}",
                 key(1).id()
             )
         );
@@ -529,6 +533,7 @@ mod tests {
             deployments::insert(&mut change, &deployment).await.unwrap();
             change.commit().await.unwrap();
             let event = inbox::PendingEvent {
+                lease_owner: String::new(),
                 app_id: "wx01".into(),
                 event_id: "m:1".into(),
                 event: old.seal(Place::event("wx01", "m:1"), b"hello").unwrap(),
@@ -558,7 +563,7 @@ mod tests {
             let deployment = deployments::find(&db, "wx01", 1).await.unwrap().unwrap();
             let secrets = deployment.secrets_sealed;
             assert_eq!(open(Place::secrets("wx01", "1"), &secrets), b"{}");
-            let waiting = inbox::lease_pending(&db, 1, 2, 1).await.unwrap();
+            let waiting = inbox::lease_pending(&db, 1, "second", 2).await.unwrap();
             assert_eq!(
                 open(Place::event("wx01", "m:1"), &waiting[0].event),
                 b"hello"

@@ -12,11 +12,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::callback::Lane;
-use crate::clock::Clock;
+use crate::callback::CallbackLane;
 use crate::db::{Database, audit, calls, inbox, outbox};
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
+use crate::services::Services;
 use crate::store::Redis;
 use crate::store::keys;
 use crate::tokens::Tokens;
@@ -25,8 +25,6 @@ use crate::tokens::Tokens;
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often it is stored when API keys were last used.
 const USES: Duration = Duration::from_secs(30);
-/// How often events that were left are looked for.
-const SWEEP: Duration = Duration::from_secs(2);
 /// How often old rows are deleted.
 const RETENTION: Duration = Duration::from_secs(600);
 /// How long the ids of committed events are kept: WeChat's deliveries lie within 15 s, an attacker's
@@ -35,8 +33,9 @@ const COMMITTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a lost subscription waits before it is made again.
 const RESUBSCRIBE: Duration = Duration::from_millis(500);
 
-/// Keeps the accounts and API keys up to date.
-pub async fn refresh(accounts: Arc<Accounts>, api_keys: Arc<ApiKeys>, stop: CancellationToken) {
+/// Keeps the accounts and API keys up to date, and looks at the database's clock.
+pub async fn refresh(services: Arc<Services>, stop: CancellationToken) {
+    let (accounts, api_keys) = (&services.accounts, &services.api_keys);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -45,6 +44,9 @@ pub async fn refresh(accounts: Arc<Accounts>, api_keys: Arc<ApiKeys>, stop: Canc
         }
         if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
             tracing::warn!(error = %error, "changed accounts can't be read; going on with what is known");
+        }
+        if let Err(error) = services.db.read_clock().await {
+            tracing::debug!(error = %error, "the database's clock can't be read; counting on");
         }
     }
 }
@@ -68,7 +70,7 @@ pub struct Hearing {
     /// Where it is said.
     pub redis: Arc<Redis>,
     /// Settled events.
-    pub lane: Arc<Lane>,
+    pub lane: Arc<CallbackLane>,
     /// Changed accounts.
     pub accounts: Arc<Accounts>,
     /// Renewed and refused tokens.
@@ -104,27 +106,13 @@ async fn listen(hearing: &Hearing) -> redis::RedisResult<()> {
         match message.get_channel_name() {
             keys::CHANGED => hearing.accounts.wake(),
             keys::TOKEN => hearing.tokens.hear(&message.get_payload::<String>()?),
-            _ => hearing.lane.bell().ring(&message.get_payload::<String>()?),
+            _ => {
+                let event_key: String = message.get_payload()?;
+                hearing.lane.settled_elsewhere().wake(&event_key);
+            }
         }
     }
     Ok(())
-}
-
-/// Takes up events that were acknowledged by hosts that are gone.
-pub async fn take_up_pending(lane: Arc<Lane>, stop: CancellationToken) {
-    let mut beat = tokio::time::interval(SWEEP);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = beat.tick() => {}
-        }
-        match lane.take_up_pending().await {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "events that another host left are taken up"),
-            Err(error) => tracing::debug!(error = %error, "pending events can't be read"),
-        }
-    }
 }
 
 /// How long rows are kept for people to look at.
@@ -139,13 +127,7 @@ pub struct Kept {
 }
 
 /// Deletes rows that nobody needs any more, and plugins that nobody uses.
-pub async fn forget_old(
-    db: Database,
-    plugins: Arc<Plugins>,
-    clock: Clock,
-    kept: Kept,
-    stop: CancellationToken,
-) {
+pub async fn forget_old(db: Database, plugins: Arc<Plugins>, kept: Kept, stop: CancellationToken) {
     let mut beat = tokio::time::interval(RETENTION);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -153,7 +135,10 @@ pub async fn forget_old(
             () = stop.cancelled() => return,
             _ = beat.tick() => {}
         }
-        let now_ms = clock.now_ms();
+        if db.is_own_clock_off() {
+            continue;
+        }
+        let now_ms = db.now_ms();
         let events = inbox::forget_done(&db, now_ms - millis(COMMITTED_KEPT)).await;
         let records = calls::delete_older(&db, now_ms - millis(kept.calls)).await;
         let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
-use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -17,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use crate::behind::Losses;
 use crate::config::{Config, LogFormat};
 
 /// Begins to log to standard error, as the settings ask. Later calls change nothing.
@@ -117,14 +117,16 @@ pub struct Metrics {
     pub joined: Counter,
     /// Runs repeated because what they had read was changed.
     pub reruns: Counter,
+    /// Acknowledged events that became dead letters.
+    pub dead_events: Counter,
     /// Callbacks under way.
     pub under_way: Gauge,
-    /// Records that found no room or no database.
-    pub records_dropped: Counter<u64, AtomicU64>,
+    /// Records that found no room or no database, and those that lost their log for it.
+    pub records: Losses,
     /// Observations of contacts that found no room or no database.
-    pub sightings_dropped: Counter<u64, AtomicU64>,
+    pub sightings: Losses,
     /// Audit entries that found no room or no database.
-    pub audit_dropped: Counter<u64, AtomicU64>,
+    pub audit: Losses,
     /// Tries of the outbox, by kind and outcome.
     pub outbox: Family<OutboxLabels, Counter>,
     /// Plugins loaded.
@@ -154,10 +156,11 @@ impl Metrics {
             callback_seconds: Histogram::new(seconds),
             joined: Counter::default(),
             reruns: Counter::default(),
+            dead_events: Counter::default(),
             under_way: Gauge::default(),
-            records_dropped: Counter::default(),
-            sightings_dropped: Counter::default(),
-            audit_dropped: Counter::default(),
+            records: Losses::default(),
+            sightings: Losses::default(),
+            audit: Losses::default(),
             outbox: Family::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
@@ -174,21 +177,31 @@ impl Metrics {
         );
         registry.register("joined", "Deliveries that joined a run", m.joined.clone());
         registry.register("reruns", "Runs repeated after a conflict", m.reruns.clone());
+        registry.register(
+            "dead_events",
+            "Acknowledged events that became dead letters",
+            m.dead_events.clone(),
+        );
         registry.register("under_way", "Callbacks under way", m.under_way.clone());
         registry.register(
             "call_records_dropped",
             "Call records that were not written",
-            m.records_dropped.clone(),
+            m.records.dropped.clone(),
+        );
+        registry.register(
+            "call_logs_dropped",
+            "Call records that were written without their log",
+            m.records.lightened.clone(),
         );
         registry.register(
             "contact_sightings_dropped",
             "Observations of contacts that were not written",
-            m.sightings_dropped.clone(),
+            m.sightings.dropped.clone(),
         );
         registry.register(
             "audit_entries_dropped",
             "Audit entries that were not written",
-            m.audit_dropped.clone(),
+            m.audit.dropped.clone(),
         );
         registry.register("outbox", "Tries of the outbox", m.outbox.clone());
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());

@@ -18,7 +18,7 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
-    fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self {
             answer: Answer::nothing(),
             reply: None,
@@ -53,7 +53,7 @@ pub(super) fn of_outcome(
 
 /// The account's answer for when its plugin fails: its fallback text, or nothing.
 pub(super) fn fallback(arrival: &Arrival) -> Rendered {
-    let Some(text) = &arrival.account.fallback_text else {
+    let Some(text) = &arrival.context.account.fallback_text else {
         return Rendered::nothing();
     };
     // The text was checked when it was set; one that does not fit any more is as good as none.
@@ -65,7 +65,7 @@ fn rendered(arrival: &Arrival, reply: Reply) -> Result<Rendered, ReplyError> {
     let addressing = Addressing {
         to: &message.from_user,
         from: &message.to_user,
-        create_time: u64::try_from(arrival.created_at / 1000).unwrap_or_default(),
+        create_time: u64::try_from(arrival.context.created_at / 1000).unwrap_or_default(),
     };
     let body = match arrival.format {
         Format::Xml => reply.to_xml(&addressing, Some(&message.content))?,

@@ -7,16 +7,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::task::CallbackTask;
 use super::work::Work;
-use super::{Arrival, Delivery, Lane, nonce_kept};
+use super::{Arrival, CallbackLane, Delivery, nonce_kept};
 use crate::inbox::{Answer, Run, Settled};
 use crate::random;
+use crate::run::Ended;
 use crate::store::redis::{Claim, ClaimRequest, LEASE, Redis};
 use crate::store::{StoreAway, keys};
 
 /// How often a claim is renewed while the plugin runs.
 const RENEWAL: Duration = Duration::from_millis(1_500);
-/// How often an event that runs elsewhere is looked at, should the bell not ring.
+/// How often an event that runs elsewhere is looked at, should no wake come.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 const _: () = assert!(
@@ -26,13 +28,13 @@ const _: () = assert!(
 
 /// Wakes who waits for events that other hosts run.
 #[derive(Debug, Default)]
-pub struct SettledBell {
+pub struct SettledElsewhere {
     waiting: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
-impl SettledBell {
+impl SettledElsewhere {
     /// An event (by its key in Redis) was settled somewhere.
-    pub fn ring(&self, event_key: &str) {
+    pub fn wake(&self, event_key: &str) {
         if let Some(waiting) = self.waiting.lock().get(event_key) {
             waiting.notify_waiters();
         }
@@ -58,7 +60,7 @@ enum Turn {
     Settled(Settled),
 }
 
-impl Lane {
+impl CallbackLane {
     /// The work on the run of a new event, and what it is about.
     pub(super) fn begin(
         self: &Arc<Self>,
@@ -67,11 +69,11 @@ impl Lane {
         delivery: Delivery,
     ) -> (Work, Arc<Arrival>) {
         let (lane, run) = (Arc::clone(self), Arc::clone(run));
-        if self.parts.services.store.shared().is_none() {
+        if self.services.store.shared().is_none() {
             let arrival = self.arrival(event_id, delivery);
             let arriving = Arc::clone(&arrival);
             let work = Work::new(&self.runs, async move {
-                let _ended = Ended(&lane, &run);
+                let _end = SettledAtLast(&lane, &run);
                 let settled = lane.execute(&run, &arriving).await;
                 lane.settle(&run, settled);
             });
@@ -82,19 +84,19 @@ impl Lane {
         let arrival = self.arrival(event_id, delivery);
         let arriving = Arc::clone(&arrival);
         let work = Work::new(&self.runs, async move {
-            let Some(redis) = lane.parts.services.store.shared() else {
+            let Some(redis) = lane.services.store.shared() else {
                 return;
             };
-            let _ended = Ended(&lane, &run);
+            let _end = SettledAtLast(&lane, &run);
             let owner = random::unique_name();
             let request = ClaimRequest {
-                app_id: arriving.account.app_id.as_str(),
-                event_id: &arriving.event_id,
+                app_id: arriving.context.account.app_id.as_str(),
+                event_id: &arriving.context.event_id,
                 owner: &owner,
                 timestamp: &timestamp,
                 nonce: &nonce,
                 body_hash,
-                nonce_kept: nonce_kept(&arriving.account),
+                nonce_kept: nonce_kept(&arriving.context.account),
                 counts: true,
             };
             let turn = lane.take_turn(redis, &run, request).await;
@@ -117,21 +119,36 @@ impl Lane {
             never = renew(redis, arrival, &owner) => match never {},
         };
         self.settle(run, settled.clone());
-        let (app_id, event_id) = (arrival.account.app_id.as_str(), &arrival.event_id);
+        let app_id = arrival.context.account.app_id.as_str();
+        let event_id = &arrival.context.event_id;
         match settled {
             Settled::Answered(answer) => redis.answer(app_id, event_id, owner, answer),
-            Settled::Unavailable | Settled::Replayed => {
+            Settled::HeldUp | Settled::Replayed => {
                 // A Redis that went away meanwhile forgets the claim by itself.
                 let _: Result<(), StoreAway> = redis.abandon(app_id, event_id, &owner).await;
             }
         }
     }
 
-    /// Ends a run for everybody who waits for it. What was not answered may be tried again.
+    /// Executes an event. While the host is held up, it is tried again for as long as deliveries of the
+    /// event may come.
+    async fn execute(&self, run: &Run, arrival: &Arrival) -> Settled {
+        let patience = self.settings.answer_wait * self.settings.deliveries;
+        let patience = tokio::time::Instant::from_std(run.started()) + patience;
+        let task = CallbackTask::new(run, arrival, self.settings.answer_wait);
+        match self.runner.run(&task, patience).await {
+            Ended::Answered(rendered) => Settled::Answered(rendered.answer),
+            Ended::Late => Settled::Answered(Answer::nothing()),
+            Ended::Before(answer) => Settled::Answered(Answer::reply(&answer)),
+            Ended::HeldUp(_) => Settled::HeldUp,
+        }
+    }
+
+    /// Ends a run for everybody who waits for it. A refused one leaves the event to be begun anew.
     pub(super) fn settle(&self, run: &Arc<Run>, settled: Settled) {
-        let answered = matches!(settled, Settled::Answered(_));
+        let replayed = settled == Settled::Replayed;
         run.settle(settled);
-        if !answered {
+        if replayed {
             self.table.forget(run);
         }
     }
@@ -153,7 +170,7 @@ impl Lane {
                 Claim::Running => {
                     let event_key = keys::event(request.app_id, request.event_id);
                     let answer = self.wait_for_other_host(redis, &event_key, request).await;
-                    self.bell.leave(&event_key);
+                    self.settled_elsewhere.leave(&event_key);
                     if let Some(answer) = answer {
                         return Turn::Settled(Settled::Answered(answer));
                     }
@@ -169,44 +186,44 @@ impl Lane {
         event_key: &str,
         request: ClaimRequest<'_>,
     ) -> Option<Answer> {
-        let bell = self.bell.listen(event_key);
+        let settled = self.settled_elsewhere.listen(event_key);
         loop {
-            let ring = bell.notified();
-            tokio::pin!(ring);
-            // From here on no ring is missed.
-            ring.as_mut().enable();
+            let woken = settled.notified();
+            tokio::pin!(woken);
+            // From here on no wake is missed.
+            woken.as_mut().enable();
             match redis.look(request.app_id, request.event_id).await {
                 Ok(Some(Claim::Answered(answer))) => return Some(Answer::reply(&answer)),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(StoreAway) => return None,
             }
-            // The period heals a ring that was lost.
-            let _ = tokio::time::timeout(LOOK_AGAIN, ring).await;
+            // The period heals a wake that was lost.
+            let _ = tokio::time::timeout(LOOK_AGAIN, woken).await;
         }
     }
 }
 
 /// Sees to it that a run ends, even if its work panics: who waits for it is told at once.
-struct Ended<'a>(&'a Lane, &'a Arc<Run>);
+struct SettledAtLast<'a>(&'a CallbackLane, &'a Arc<Run>);
 
-impl Drop for Ended<'_> {
+impl Drop for SettledAtLast<'_> {
     fn drop(&mut self) {
         if self.1.settled().is_none() {
-            self.0.settle(self.1, Settled::Unavailable);
+            self.0.settle(self.1, Settled::HeldUp);
         }
     }
 }
 
 /// Keeps a claim until it is dropped.
 async fn renew(redis: &Redis, arrival: &Arrival, owner: &str) -> std::convert::Infallible {
-    let app_id = arrival.account.app_id.as_str();
+    let app_id = arrival.context.account.app_id.as_str();
     loop {
         tokio::time::sleep(RENEWAL).await;
-        if let Ok(false) = redis.renew(app_id, &arrival.event_id, owner).await {
+        if let Ok(false) = redis.renew(app_id, &arrival.context.event_id, owner).await {
             // Emptied, or taken over: the database still lets only one commit through.
             tracing::warn!(
                 account.app_id = app_id,
-                event.id = arrival.event_id,
+                event.id = arrival.context.event_id,
                 "a claim was lost while its plugin ran"
             );
         }

@@ -2,71 +2,45 @@
 //!
 //! A delivery is admitted to its event's run ([`crate::inbox`]); the run is driven once
 //! (`drive`), by the first delivery's host; every delivery waits for it within WeChat's five
-//! seconds. When the last delivery would run out of time, the event is kept in the database and
-//! acknowledged, and the answer goes to the outbox.
+//! seconds. When the last delivery would run out of time, or the host could not run the event, the
+//! event is kept in the database and acknowledged, and the answer goes to the outbox. A delivery that
+//! is not the last one is held until WeChat hangs up: it surely delivers again then, while a 5xx may be
+//! shown to the person at once.
 
 mod answer;
 mod drive;
 mod event;
-mod execute;
 mod pending;
+mod task;
 mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wxhost_runtime::Runtime;
 use wxhost_wechat::envelope::{CallbackQuery, Format, Opened};
 use wxhost_wechat::message::Message;
 
 use self::work::Work;
-use crate::accounts::{Account, Accounts};
-use crate::capabilities::Services;
-use crate::contacts::Sightings;
+use crate::accounts::Account;
+use crate::db::inbox::PendingEvent;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
-use crate::outbox::Bell;
-use crate::plugins::Plugins;
-use crate::records::Records;
-use crate::seal::MasterKeys;
-use crate::telemetry::Metrics;
+use crate::run::{EventContext, Runner};
+use crate::services::Services;
 
-pub use drive::SettledBell;
+pub use drive::SettledElsewhere;
 
 /// How much longer than its own time a delivery is held that is not the last one: WeChat hangs up
 /// first and delivers again.
 const HOLD: Duration = Duration::from_secs(2);
-/// Locks for runs that are repeated after a conflict.
-const RERUN_LOCKS: usize = 256;
-
-/// What the lane works with.
-pub struct LaneParts {
-    /// The accounts, for events that are taken up again.
-    pub accounts: Arc<Accounts>,
-    /// Where plugins run.
-    pub runtime: Arc<Runtime>,
-    /// Where plugins come from.
-    pub plugins: Arc<Plugins>,
-    /// Where events and plugins find what lasts, and what is outside.
-    pub services: Arc<Services>,
-    /// Seals the events that are kept.
-    pub keys: Arc<MasterKeys>,
-    /// Takes the call records.
-    pub records: Records,
-    /// Takes what events tell of contacts.
-    pub sightings: Sightings,
-    /// Rings when an event has something to send.
-    pub outbox: Arc<Bell>,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-    /// How the lane behaves.
-    pub settings: LaneSettings,
-}
+/// Seconds between two deliveries of one event: WeChat waits so long before it hangs up.
+const SECONDS_BETWEEN_DELIVERIES: u64 = 5;
 
 /// How the lane behaves.
 #[derive(Debug, Clone, Copy)]
-pub struct LaneSettings {
+pub struct CallbackSettings {
     /// How long a delivery waits for its answer.
     pub answer_wait: Duration,
     /// Deliveries that WeChat makes of one event.
@@ -76,15 +50,17 @@ pub struct LaneSettings {
 }
 
 /// The callback lane of a host.
-pub struct Lane {
-    parts: LaneParts,
+pub struct CallbackLane {
+    services: Arc<Services>,
+    settings: CallbackSettings,
+    runner: Runner,
     table: Table,
     nonces: Nonces,
-    rerun_locks: Vec<Mutex<()>>,
-    hasher: std::hash::RandomState,
-    bell: Arc<SettledBell>,
+    settled_elsewhere: Arc<SettledElsewhere>,
     /// Runs under way; they outlive the connections that began them.
     runs: TaskTracker,
+    /// Leased events whose attempts are still to be taken back: the database was away.
+    unreturned: Mutex<Vec<PendingEvent>>,
 }
 
 /// An authentic delivery of a callback.
@@ -115,7 +91,7 @@ pub enum Reception {
     Answered(Answer),
     /// Nothing yet: the event still runs, and WeChat will deliver it again.
     StillRunning,
-    /// What the event needs can't be reached: WeChat is to deliver it again.
+    /// The event can be neither run nor kept: WeChat is to deliver it again.
     Unavailable,
     /// The nonce came before with another body.
     Replayed,
@@ -124,41 +100,48 @@ pub enum Reception {
 /// What a run needs to know of the delivery that began it.
 #[derive(Debug)]
 struct Arrival {
-    account: Arc<Account>,
+    context: EventContext,
     message: Message,
     clear: Vec<u8>,
     format: Format,
-    event_id: String,
-    trace_id: String,
-    /// Unix milliseconds of the first delivery.
-    created_at: i64,
 }
 
-impl std::fmt::Debug for Lane {
+impl std::fmt::Debug for CallbackLane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane")
-            .field("settings", &self.parts.settings)
+        f.debug_struct("CallbackLane")
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-impl Lane {
+impl CallbackLane {
     /// A lane that has seen nothing.
-    pub fn new(parts: LaneParts) -> Self {
+    pub fn new(services: Arc<Services>, settings: CallbackSettings) -> Self {
         Self {
-            parts,
+            runner: Runner::new(Arc::clone(&services), settings.call_deadline),
+            services,
+            settings,
             table: Table::new(),
             nonces: Nonces::new(),
-            rerun_locks: (0..RERUN_LOCKS).map(|_| Mutex::default()).collect(),
-            hasher: std::hash::RandomState::new(),
-            bell: Arc::default(),
+            settled_elsewhere: Arc::default(),
             runs: TaskTracker::new(),
+            unreturned: Mutex::default(),
         }
     }
 
-    /// Rings when another host has settled an event.
-    pub fn bell(&self) -> &Arc<SettledBell> {
-        &self.bell
+    /// Spawns what the lane does by itself.
+    pub fn spawn(self: &Arc<Self>, loops: &TaskTracker, stop: &CancellationToken) {
+        loops.spawn(pending::take_up(Arc::clone(self), stop.clone()));
+    }
+
+    /// What the lane shares with the others.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Told when another host has settled an event.
+    pub fn settled_elsewhere(&self) -> &Arc<SettledElsewhere> {
+        &self.settled_elsewhere
     }
 
     /// Waits until the runs under way have ended. No delivery may come in any more.
@@ -183,15 +166,18 @@ impl Lane {
             return Reception::Replayed;
         }
         let event_id = delivery.message.event_id();
+        let floor = delivery.least_number();
         match self.table.admit(app_id, &event_id, now) {
             Admission::New(run) => {
                 run.count_delivery();
+                run.raise_deliveries(floor);
                 let (work, arrival) = self.begin(&run, event_id, delivery);
                 self.wait(&run, &arrival, Some(work)).await
             }
             Admission::Known(run) => {
-                self.parts.metrics.joined.inc();
+                self.services.metrics.joined.inc();
                 self.join(&run, app_id, &event_id).await;
+                run.raise_deliveries(floor);
                 let arrival = self.arrival(event_id, delivery);
                 self.wait(&run, &arrival, None).await
             }
@@ -200,13 +186,17 @@ impl Lane {
 
     fn arrival(&self, event_id: String, delivery: Delivery) -> Arc<Arrival> {
         Arc::new(Arrival {
-            account: delivery.account,
+            context: EventContext {
+                account: delivery.account,
+                event_id,
+                kind: delivery.message.content.kind(),
+                trace_id: delivery.trace_id,
+                created_at: self.services.clock.now_ms(),
+                started: Instant::now(),
+            },
             message: delivery.message,
             clear: delivery.clear,
             format: delivery.format,
-            event_id,
-            trace_id: delivery.trace_id,
-            created_at: self.parts.services.clock.now_ms(),
         })
     }
 
@@ -216,7 +206,7 @@ impl Lane {
         if run.settled().is_some() {
             return;
         }
-        if let Some(redis) = self.parts.services.store.shared() {
+        if let Some(redis) = self.services.store.shared() {
             // Without Redis the own count must do.
             if let Ok(deliveries) = redis.count_delivery(app_id, event_id).await {
                 run.raise_deliveries(deliveries);
@@ -231,21 +221,34 @@ impl Lane {
         arrival: &Arc<Arrival>,
         mut work: Option<Work>,
     ) -> Reception {
-        let settings = &self.parts.settings;
-        if let Some(reception) = settled_within(settings.answer_wait, run, &mut work).await {
-            return reception;
+        let settings = &self.settings;
+        let arrived = tokio::time::Instant::now();
+        match settled_within(settings.answer_wait, run, &mut work).await {
+            Some(Settled::Answered(answer)) => return Reception::Answered(answer),
+            Some(Settled::Replayed) => return Reception::Replayed,
+            Some(Settled::HeldUp) | None => {}
         }
         if run.deliveries() >= settings.deliveries {
             drop(work);
             return self.acknowledge_unfinished(run, arrival).await;
         }
-        let reception = settled_within(HOLD, run, &mut work).await;
-        reception.unwrap_or(Reception::StillRunning)
+        let hold = settings.answer_wait + HOLD;
+        let rest = hold.saturating_sub(arrived.elapsed());
+        match settled_within(rest, run, &mut work).await {
+            Some(Settled::Answered(answer)) => Reception::Answered(answer),
+            Some(Settled::Replayed) => Reception::Replayed,
+            Some(Settled::HeldUp) => {
+                drop(work);
+                tokio::time::sleep_until(arrived + hold).await;
+                Reception::StillRunning
+            }
+            None => Reception::StillRunning,
+        }
     }
 }
 
 /// What the run comes to, if it does in time.
-async fn settled_within(time: Duration, run: &Run, work: &mut Option<Work>) -> Option<Reception> {
+async fn settled_within(time: Duration, run: &Run, work: &mut Option<Work>) -> Option<Settled> {
     let settled = async {
         match work {
             None => run.wait().await,
@@ -257,18 +260,7 @@ async fn settled_within(time: Duration, run: &Run, work: &mut Option<Work>) -> O
             },
         }
     };
-    let settled = tokio::time::timeout(time, settled).await.ok()?;
-    Some(settled.into())
-}
-
-impl From<&Settled> for Reception {
-    fn from(settled: &Settled) -> Self {
-        match settled {
-            Settled::Answered(answer) => Self::Answered(answer.clone()),
-            Settled::Unavailable => Self::Unavailable,
-            Settled::Replayed => Self::Replayed,
-        }
-    }
+    tokio::time::timeout(time, settled).await.ok().cloned()
 }
 
 impl Delivery {
@@ -290,6 +282,18 @@ impl Delivery {
             body_hash: body_hash(body),
             trace_id,
         }
+    }
+}
+
+impl Delivery {
+    /// The number that this delivery has at least among its event's, by its age: both times are
+    /// WeChat's. It holds where the count of deliveries was lost.
+    fn least_number(&self) -> u32 {
+        let sent: u64 = self.timestamp.parse().unwrap_or_default();
+        let age = sent.saturating_sub(self.message.create_time);
+        u32::try_from(age / SECONDS_BETWEEN_DELIVERIES)
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
     }
 }
 

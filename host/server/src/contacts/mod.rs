@@ -28,6 +28,14 @@ impl Row for Observation {
     const NAME: &'static str = "observations of contacts";
     const BATCH: usize = BATCH;
 
+    fn bytes(&self) -> usize {
+        let scene = match &self.act {
+            Act::Follow { scene: Some(scene) } => scene.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + scene + self.union_id.as_ref().map_or(0, |id| id.len())
+    }
+
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
         sightings::write(db, &gathered(rows)).await
     }
@@ -35,7 +43,7 @@ impl Row for Observation {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Sightings, SightingWriter) {
-    behind::channel(db, metrics.sightings_dropped.clone())
+    behind::channel(db, metrics.sightings.clone())
 }
 
 /// A contact of an account, as last written.
@@ -100,7 +108,7 @@ mod tests {
             for contact in page.contacts {
                 assert_eq!((contact.first_seen_at, contact.last.message), (5, Some(7)));
             }
-            assert_eq!(metrics.sightings_dropped.get(), 0);
+            assert_eq!(metrics.sightings.dropped.get(), 0);
         }
     }
 }

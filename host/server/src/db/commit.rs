@@ -1,25 +1,46 @@
 //! The transaction that makes an event's effects happen, all or none, once.
 //!
-//! What the call has read is checked first: if any of it was changed since, nothing is written and
-//! the handler has to run again. PostgreSQL runs the transaction serialisable, SQLite lets one writer
-//! in at a time; either way two commits can't both pass the check on what the other writes.
+//! Whatever lane an event came by, the lane's own row ([`LaneRow`]) is written first: the row's primary
+//! key decides that effects happen once. What the call has read is checked next: if any of it was
+//! changed since, nothing is written and the handler has to run again. SQLite lets one writer in at a
+//! time, and those who wait share a flush (`group`); PostgreSQL runs a transaction that has reads to check serialisable; either way two commits
+//! can't both pass the check on what the other writes. Under PostgreSQL the insertion of the lane's row
+//! must come before any look for it: a row that is looked for in vain would meet every other event's.
+
+mod group;
+
+use std::time::Duration;
 
 use sqlx::AnyConnection;
 
+pub(super) use self::group::Groups;
+
 use super::outbox::{Origin, Outgoing};
 use super::personal::{self, PersonalEffects};
-use super::{Database, DbError, Dialect, kv};
+use super::{Database, DbError, Dialect, contacts, kv};
+use crate::random;
 
 /// Tries of a transaction that PostgreSQL ended because of another one, before it counts as a conflict.
-const MAX_TRIES: u32 = 4;
+const MAX_TRIES: u32 = 8;
+/// The longest pause before the second try; each further one may be twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
-/// What a call has read of the tenant's values, with the versions that it saw.
+/// What a call has read of the tenant's values and of contacts, with the versions that it saw.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ReadSet {
     /// Single values: key and version, None for a key that was not there.
     pub values: Vec<(String, Option<i64>)>,
     /// Listings.
     pub listings: Vec<Listing>,
+    /// Contacts: open id and version of what effects change; 0 for a contact that was not there, or
+    /// that no effect has changed yet.
+    pub contacts: Vec<(String, i64)>,
+}
+
+impl ReadSet {
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.listings.is_empty() && self.contacts.is_empty()
+    }
 }
 
 /// A page of a listing as it was seen.
@@ -70,10 +91,6 @@ pub struct Commit<'a> {
     pub writes: &'a [Write],
     /// The version that everything written here gets; fresh for each commit.
     pub version: i64,
-    /// The passive answer; empty for none.
-    pub answer: &'a str,
-    /// The answer as it goes to the outbox if the event was acknowledged already.
-    pub late: Option<&'a Outgoing>,
     /// What the event does to people.
     pub personal: PersonalEffects<'a>,
     /// The trace of the event.
@@ -82,22 +99,53 @@ pub struct Commit<'a> {
     pub now_ms: i64,
 }
 
+/// The row that a lane keeps of an event: it is taken by one commit, once.
+pub trait LaneRow: Sync {
+    /// What the row holds when the event was committed before.
+    type Before: Send;
+
+    /// Takes the row for this commit.
+    fn take(
+        &self,
+        db: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> impl Future<Output = Result<Taken<'_, Self::Before>, DbError>> + Send;
+}
+
+/// What became of a lane's row.
+#[derive(Debug)]
+pub enum Taken<'a, B> {
+    /// It is this commit's.
+    Fresh,
+    /// It is this commit's, but whoever brought the event has been told that it will be done: its
+    /// answer, if there is one, goes to the outbox.
+    Acknowledged(Option<&'a Outgoing>),
+    /// Another commit had it.
+    Before(B),
+}
+
+/// How the answer of a committed event goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerWay {
+    /// To whoever brought the event and still waits.
+    Passive,
+    /// By the outbox: the event had been acknowledged.
+    Outbox,
+    /// Not at all: the event had been acknowledged, and there is no answer, or none that can go late.
+    Nowhere,
+}
+
 /// How a commit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
-    /// Done. `late`: the event had been acknowledged, so the answer is in the outbox.
-    Done {
-        /// Whether the answer went to the outbox.
-        late: bool,
-    },
-    /// The event was committed before, with this answer; nothing was written.
-    Before {
-        /// The answer of then.
-        answer: String,
-    },
-    /// What was read or expected of this key (or prefix) is not so any more; nothing was written.
+pub enum Committed<B> {
+    /// Done.
+    Done(AnswerWay),
+    /// The event was committed before; nothing was written.
+    Before(B),
+    /// What was read or expected of this key (or prefix, or contact) is not so any more; nothing was
+    /// written.
     Conflict {
-        /// The key or prefix.
+        /// The key, prefix or open id.
         key: String,
     },
     /// An effect can't be done; nothing was written.
@@ -112,49 +160,56 @@ pub enum Committed {
 /// # Errors
 /// The database can't be reached; whether the commit happened is then unknown, and committing the
 /// same event again tells.
-pub async fn commit(db: &Database, commit: &Commit<'_>) -> Result<Committed, DbError> {
-    for _ in 0..MAX_TRIES {
-        match try_commit(db, commit).await {
+pub async fn commit<R: LaneRow>(
+    db: &Database,
+    row: &R,
+    commit: &Commit<'_>,
+) -> Result<Committed<R::Before>, DbError> {
+    for tried in 0..MAX_TRIES {
+        match try_commit(db, row, commit).await {
             Err(DbError::Conflict(_)) => {}
             ended => return ended,
         }
+        // Those who met must not meet again at once.
+        tokio::time::sleep(random::up_to(FIRST_PAUSE * 2_u32.pow(tried))).await;
     }
     let key = String::from("(another transaction)");
     Ok(Committed::Conflict { key })
 }
 
-async fn try_commit(db: &Database, commit: &Commit<'_>) -> Result<Committed, DbError> {
+async fn try_commit<R: LaneRow>(
+    db: &Database,
+    row: &R,
+    commit: &Commit<'_>,
+) -> Result<Committed<R::Before>, DbError> {
+    if let Some(groups) = &db.groups {
+        return groups.commit(db, row, commit).await;
+    }
     let mut transaction = db.begin().await?;
-    if db.dialect() == Dialect::Postgres {
+    // What only writes meets others on rows that it locks, which every level sees to.
+    if !commit.reads.is_empty() || commit.personal.changes_contacts() {
         sqlx::query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
             .execute(transaction.connection())
             .await?;
     }
-    let committed = write_all(db.dialect(), transaction.connection(), commit).await?;
-    if matches!(committed, Committed::Done { .. }) {
+    let committed = write_all(Dialect::Postgres, transaction.connection(), row, commit).await?;
+    if matches!(committed, Committed::Done(_)) {
         transaction.commit().await?;
     }
     Ok(committed)
 }
 
-async fn write_all(
+async fn write_all<R: LaneRow>(
     dialect: Dialect,
     db: &mut AnyConnection,
+    row: &R,
     commit: &Commit<'_>,
-) -> Result<Committed, DbError> {
-    let seen: Option<(String, Option<String>)> =
-        sqlx::query_as("SELECT state, answer FROM inbox WHERE app_id = $1 AND event_id = $2")
-            .bind(commit.app_id)
-            .bind(commit.event_id)
-            .fetch_optional(&mut *db)
-            .await?;
-    let late = match seen {
-        None => false,
-        Some((state, _)) if state == "pending" => true,
-        Some((_, answer)) => {
-            let answer = answer.unwrap_or_default();
-            return Ok(Committed::Before { answer });
-        }
+) -> Result<Committed<R::Before>, DbError> {
+    let (way, late) = match row.take(db, commit).await? {
+        Taken::Fresh => (AnswerWay::Passive, None),
+        Taken::Acknowledged(None) => (AnswerWay::Nowhere, None),
+        Taken::Acknowledged(late) => (AnswerWay::Outbox, late),
+        Taken::Before(before) => return Ok(Committed::Before(before)),
     };
     if let Some(key) = first_change(db, commit.app_id, commit.reads).await? {
         return Ok(Committed::Conflict { key });
@@ -165,7 +220,6 @@ async fn write_all(
             return Ok(Committed::Conflict { key });
         }
     }
-    mark_done(db, commit).await?;
     let origin = Origin {
         app_id: commit.app_id,
         event_id: commit.event_id,
@@ -173,9 +227,8 @@ async fn write_all(
         version: commit.version,
         now_ms: commit.now_ms,
     };
-    let answer = commit.late.filter(|_| late);
-    match personal::apply(dialect, db, origin, answer, commit.personal).await? {
-        Ok(()) => Ok(Committed::Done { late }),
+    match personal::apply(dialect, db, origin, late, commit.personal).await? {
+        Ok(()) => Ok(Committed::Done(way)),
         Err(unfit) => Ok(Committed::Unfit {
             reason: unfit.reason,
         }),
@@ -196,6 +249,11 @@ async fn first_change(
     for listing in &reads.listings {
         if listed_now(db, app_id, listing).await? != listing.found {
             return Ok(Some(listing.prefix.clone()));
+        }
+    }
+    for (open_id, version) in &reads.contacts {
+        if contacts::version_of(db, app_id, open_id).await? != *version {
+            return Ok(Some(open_id.clone()));
         }
     }
     Ok(None)
@@ -247,288 +305,41 @@ async fn apply(
     commit: &Commit<'_>,
     write: &Write,
 ) -> Result<bool, DbError> {
-    if write.expect != Expectation::Any {
-        let expected = match write.expect {
-            Expectation::Unchanged(version) => Some(version),
-            Expectation::Any | Expectation::Absent => None,
-        };
-        if version_of(db, commit.app_id, &write.key).await? != expected {
-            return Ok(false);
-        }
-    }
-    let query = match &write.value {
-        Some(value) => sqlx::query(
+    let statement = match (&write.value, write.expect) {
+        (Some(_), Expectation::Any) => {
             "INSERT INTO kv (app_id, key, value, version, updated_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (app_id, key) DO UPDATE SET value = excluded.value, \
-             version = excluded.version, updated_at = excluded.updated_at",
-        )
-        .bind(commit.app_id)
-        .bind(write.key.as_bytes())
-        .bind(value)
-        .bind(commit.version)
-        .bind(commit.now_ms),
-        None => sqlx::query("DELETE FROM kv WHERE app_id = $1 AND key = $2")
-            .bind(commit.app_id)
-            .bind(write.key.as_bytes()),
+             version = excluded.version, updated_at = excluded.updated_at"
+        }
+        (Some(_), Expectation::Absent) => {
+            "INSERT INTO kv (app_id, key, value, version, updated_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (app_id, key) DO NOTHING"
+        }
+        (Some(_), Expectation::Unchanged(_)) => {
+            "UPDATE kv SET value = $3, version = $4, updated_at = $5 \
+             WHERE app_id = $1 AND key = $2 AND version = $6"
+        }
+        (None, Expectation::Any) => "DELETE FROM kv WHERE app_id = $1 AND key = $2",
+        (None, Expectation::Unchanged(_)) => {
+            "DELETE FROM kv WHERE app_id = $1 AND key = $2 AND version = $3"
+        }
+        // To delete what is not there: nothing to do but to look.
+        (None, Expectation::Absent) => {
+            return Ok(version_of(db, commit.app_id, &write.key).await?.is_none());
+        }
     };
-    query.execute(db).await?;
-    Ok(true)
-}
-
-async fn mark_done(db: &mut AnyConnection, commit: &Commit<'_>) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT INTO inbox (app_id, event_id, state, answer, lease_until, attempts, created_at) \
-         VALUES ($1, $2, 'done', $3, 0, 0, $4) \
-         ON CONFLICT (app_id, event_id) DO UPDATE SET state = 'done', event = NULL, \
-         answer = excluded.answer",
-    )
-    .bind(commit.app_id)
-    .bind(commit.event_id)
-    .bind(commit.answer)
-    .bind(commit.now_ms)
-    .execute(db)
-    .await?;
-    Ok(())
+    let mut query = sqlx::query(statement)
+        .bind(commit.app_id)
+        .bind(write.key.as_bytes());
+    if let Some(value) = &write.value {
+        query = query.bind(value).bind(commit.version).bind(commit.now_ms);
+    }
+    if let Expectation::Unchanged(version) = write.expect {
+        query = query.bind(version);
+    }
+    let written = query.execute(db).await?.rows_affected();
+    Ok(written == 1 || write.expect == Expectation::Any)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::inbox::{self, Acknowledged, PendingEvent};
-    use crate::db::outbox::Kind;
-    use crate::db::testing::databases;
-
-    const APP: &str = "wx01";
-
-    fn put(key: &str, value: &str, expect: Expectation) -> Write {
-        Write {
-            key: key.to_owned(),
-            value: Some(value.as_bytes().to_vec()),
-            expect,
-        }
-    }
-
-    fn request<'a>(
-        event_id: &'a str,
-        reads: &'a ReadSet,
-        writes: &'a [Write],
-        version: i64,
-    ) -> Commit<'a> {
-        Commit {
-            app_id: APP,
-            event_id,
-            reads,
-            writes,
-            version,
-            answer: "the answer",
-            late: None,
-            personal: PersonalEffects::default(),
-            trace_id: "t",
-            now_ms: 1,
-        }
-    }
-
-    async fn value(db: &Database, key: &str) -> Option<String> {
-        let entry = kv::get(db, APP, key).await.expect("reads");
-        entry.map(|entry| String::from_utf8(entry.value).expect("text"))
-    }
-
-    fn read(key: &str, version: Option<i64>) -> ReadSet {
-        ReadSet {
-            values: vec![(key.to_owned(), version)],
-            ..ReadSet::default()
-        }
-    }
-
-    #[track_caller]
-    fn conflicts_on(committed: &Committed, key: &str) {
-        let key = key.to_owned();
-        assert_eq!(committed, &Committed::Conflict { key });
-    }
-
-    #[tokio::test]
-    async fn an_event_is_committed_once_and_remembers_its_answer() {
-        for db in databases().await {
-            let reads = ReadSet::default();
-            let first = [put("k", "1", Expectation::Any)];
-            let done = commit(&db, &request("m:1", &reads, &first, 11))
-                .await
-                .unwrap();
-            assert_eq!(done, Committed::Done { late: false });
-            let second = [put("k", "2", Expectation::Any)];
-            let again = commit(&db, &request("m:1", &reads, &second, 12))
-                .await
-                .unwrap();
-            let answer = "the answer".to_owned();
-            assert_eq!(again, Committed::Before { answer });
-            assert_eq!(value(&db, "k").await.as_deref(), Some("1"));
-        }
-    }
-
-    #[tokio::test]
-    async fn nothing_is_written_when_something_read_was_changed() {
-        for db in databases().await {
-            let nothing = ReadSet::default();
-            let writes = [put("seen", "1", Expectation::Any)];
-            commit(&db, &request("m:1", &nothing, &writes, 11))
-                .await
-                .unwrap();
-            let writes = [put("other", "x", Expectation::Any)];
-            for (event_id, reads) in [
-                ("m:2", read("seen", Some(10))),
-                ("m:3", read("seen", None)),
-                ("m:4", read("gone", Some(11))),
-            ] {
-                let key = reads.values[0].0.clone();
-                let committed = commit(&db, &request(event_id, &reads, &writes, 12))
-                    .await
-                    .unwrap();
-                conflicts_on(&committed, &key);
-            }
-            assert_eq!(value(&db, "other").await, None);
-            let reads = read("seen", Some(11));
-            let committed = commit(&db, &request("m:5", &reads, &writes, 12))
-                .await
-                .unwrap();
-            assert_eq!(committed, Committed::Done { late: false });
-        }
-    }
-
-    #[tokio::test]
-    async fn a_key_that_appears_in_a_listing_that_was_read_is_a_conflict() {
-        for db in databases().await {
-            let nothing = ReadSet::default();
-            let writes = [put("user:1", "a", Expectation::Any)];
-            commit(&db, &request("m:1", &nothing, &writes, 11))
-                .await
-                .unwrap();
-            let listed = |more| ReadSet {
-                listings: vec![Listing {
-                    prefix: "user:".to_owned(),
-                    after: None,
-                    more,
-                    found: vec![("user:1".to_owned(), 11)],
-                }],
-                ..ReadSet::default()
-            };
-            let beyond = [put("user:2", "b", Expectation::Any)];
-            commit(&db, &request("m:2", &nothing, &beyond, 12))
-                .await
-                .unwrap();
-            // It matters to who has read to the end, and not to who has read the first page only.
-            let writes = [put("sum", "1", Expectation::Any)];
-            let committed = commit(&db, &request("m:3", &listed(false), &writes, 13))
-                .await
-                .unwrap();
-            conflicts_on(&committed, "user:");
-            let committed = commit(&db, &request("m:3", &listed(true), &writes, 13))
-                .await
-                .unwrap();
-            assert_eq!(committed, Committed::Done { late: false });
-        }
-    }
-
-    #[tokio::test]
-    async fn a_write_happens_only_as_it_expects() {
-        for db in databases().await {
-            let nothing = ReadSet::default();
-            let new = [put("k", "1", Expectation::Absent)];
-            commit(&db, &request("m:1", &nothing, &new, 11))
-                .await
-                .unwrap();
-            let committed = commit(&db, &request("m:2", &nothing, &new, 12))
-                .await
-                .unwrap();
-            conflicts_on(&committed, "k");
-            let next = [put("k", "2", Expectation::Unchanged(11))];
-            commit(&db, &request("m:3", &nothing, &next, 13))
-                .await
-                .unwrap();
-            let committed = commit(&db, &request("m:4", &nothing, &next, 14))
-                .await
-                .unwrap();
-            conflicts_on(&committed, "k");
-            assert_eq!(value(&db, "k").await.as_deref(), Some("2"));
-        }
-    }
-
-    #[tokio::test]
-    async fn of_two_that_read_the_same_value_one_wins() {
-        for db in databases().await {
-            let nothing = ReadSet::default();
-            let writes = [put("n", "0", Expectation::Any)];
-            commit(&db, &request("m:0", &nothing, &writes, 1))
-                .await
-                .unwrap();
-            let racers = (2..12_i64).map(|version| {
-                let db = db.clone();
-                async move {
-                    let reads = read("n", Some(1));
-                    let event_id = format!("m:{version}");
-                    let writes = [put("n", &version.to_string(), Expectation::Any)];
-                    commit(&db, &request(&event_id, &reads, &writes, version))
-                        .await
-                        .unwrap()
-                }
-            });
-            let ended = futures::future::join_all(racers).await;
-            let done = ended
-                .iter()
-                .filter(|committed| matches!(committed, Committed::Done { .. }));
-            assert_eq!(done.count(), 1, "{ended:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_acknowledged_event_sends_its_answer_to_the_outbox_once() {
-        for db in databases().await {
-            let pending = PendingEvent {
-                app_id: APP.to_owned(),
-                event_id: "m:1".to_owned(),
-                event: "sealed".to_owned(),
-                attempts: 0,
-                created_at: 1,
-            };
-            let kept = inbox::acknowledge(&db, &pending, 100).await.unwrap();
-            assert_eq!(kept, Acknowledged::Kept);
-            assert!(
-                inbox::lease_pending(&db, 10, 300, 99)
-                    .await
-                    .unwrap()
-                    .is_empty()
-            );
-            assert_eq!(
-                inbox::lease_pending(&db, 10, 300, 101).await.unwrap().len(),
-                1
-            );
-            assert!(
-                inbox::lease_pending(&db, 10, 300, 101)
-                    .await
-                    .unwrap()
-                    .is_empty()
-            );
-            let late = Outgoing {
-                kind: Kind::LateAnswer,
-                open_id: "oUser".to_owned(),
-                path: "/send".to_owned(),
-                payload: "{}".to_owned(),
-            };
-            let reads = ReadSet::default();
-            let late_request = Commit {
-                late: Some(&late),
-                ..request("m:1", &reads, &[], 11)
-            };
-            let done = commit(&db, &late_request).await.unwrap();
-            assert_eq!(done, Committed::Done { late: true });
-            commit(&db, &late_request).await.unwrap();
-            let (rows,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM outbox")
-                .fetch_one(&db.readers)
-                .await
-                .unwrap();
-            assert_eq!(rows, 1);
-            let again = inbox::acknowledge(&db, &pending, 100).await.unwrap();
-            let answer = "the answer".to_owned();
-            assert_eq!(again, Acknowledged::Done { answer });
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Contacts: reading one, and lists. What events tell of them is written by `sightings`.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use sqlx::AssertSqlSafe;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{Database, DbError};
 
@@ -47,6 +47,8 @@ pub struct Contact {
     pub attributes: String,
     /// Since when the person wants no messages.
     pub opted_out_at: Option<i64>,
+    /// Fresh for each change that an effect made; 0 before the first.
+    pub version: i64,
 }
 
 /// A page of contacts.
@@ -71,7 +73,7 @@ pub enum ListError {
 
 const SELECT: &str = "SELECT open_id, union_id, following, first_seen_at, followed_at, \
      unfollowed_at, qr_scene, tags, remark, attributes, opted_out_at, last_message_at, \
-     last_menu_at, last_scan_at, last_follow_at, last_payment_at FROM contacts";
+     last_menu_at, last_scan_at, last_follow_at, last_payment_at, version FROM contacts";
 
 /// A contact.
 ///
@@ -122,6 +124,21 @@ pub async fn list(
     Ok(ContactPage { contacts, next })
 }
 
+/// The version of what effects change of a contact; 0 if none has, or if there is no such contact.
+pub(super) async fn version_of(
+    db: &mut AnyConnection,
+    app_id: &str,
+    open_id: &str,
+) -> Result<i64, DbError> {
+    let version: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM contacts WHERE app_id = $1 AND open_id = $2")
+            .bind(app_id)
+            .bind(open_id.as_bytes())
+            .fetch_optional(db)
+            .await?;
+    Ok(version.unwrap_or_default())
+}
+
 #[derive(sqlx::FromRow)]
 struct ContactRow {
     open_id: Vec<u8>,
@@ -140,6 +157,7 @@ struct ContactRow {
     last_scan_at: Option<i64>,
     last_follow_at: Option<i64>,
     last_payment_at: Option<i64>,
+    version: i64,
 }
 
 impl From<ContactRow> for Contact {
@@ -163,6 +181,7 @@ impl From<ContactRow> for Contact {
             remark: row.remark,
             attributes: row.attributes,
             opted_out_at: row.opted_out_at,
+            version: row.version,
         }
     }
 }

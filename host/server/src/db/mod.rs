@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod allowance;
 pub mod audit;
 pub mod calls;
+mod clock;
 pub mod commit;
 pub mod contacts;
 pub mod deployments;
@@ -27,18 +28,27 @@ mod values;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Any, AnyConnection, AnyPool, Encode, Type, any::AnyPoolOptions, error::ErrorKind,
     migrate::Migrator,
 };
 
+use self::clock::DatabaseClock;
+use self::commit::Groups;
 use self::lock::SqliteFile;
 
-/// Connections of one host: enough for a busy commit lane, few enough that several hosts share a
-/// PostgreSQL with its default of 100.
-const MAX_CONNECTIONS: u32 = 16;
+/// Connections of one host for events and for what people ask: enough for a busy commit lane, few
+/// enough that several hosts share a PostgreSQL with its default of 100.
+const MAX_CONNECTIONS: u32 = 12;
+
+/// Connections for what a host does by itself ([`Database::background`]): senders, writers behind the
+/// answer, retention. However slow those are, events find a connection.
+const MAX_BACKGROUND_CONNECTIONS: u32 = 6;
 
 /// How long a caller waits for a connection. A database that is away is noticed after this time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,7 +73,21 @@ const SQLITE_READER: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON"
 const POSTGRES_SETTINGS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '30s'";
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+/// For the connection that migrates: an index over a large table takes longer than any statement of a
+/// running host may, so it has none of their limits.
+const NO_SETTINGS: &str = "SELECT 1";
+
+/// What a connection is asked before it is used. A server that became a standby still answers, but
+/// takes no writes: connections to it are closed, and the next ones lead to the new primary.
+const POSTGRES_READ_ONLY: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+     OR current_setting('default_transaction_read_only') = 'on' THEN 1 ELSE 0 END";
+
+/// Tables of a newer version are no reason not to start: what it adds, this one does not use.
+static MIGRATIONS: std::sync::LazyLock<Migrator> = std::sync::LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("../../migrations");
+    migrations.set_ignore_missing(true);
+    migrations
+});
 
 /// How long an event waits for one use of the database. A server that hangs would hold it for ever
 /// otherwise; WeChat delivers it again.
@@ -174,14 +198,15 @@ fn is_conflict(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "517")
 }
 
-/// PostgreSQL: connection exceptions, lack of resources, operator intervention, lock timeout.
+/// PostgreSQL: connection exceptions, lack of resources, operator intervention, system errors, lock
+/// timeout, and a server that became a standby.
 /// SQLite (primary codes, in the low byte): busy, locked, read-only, I/O error, full, cannot open.
 fn is_outage(code: &str) -> bool {
     if code.len() == 5 {
-        return ["08", "53", "57"]
+        return ["08", "53", "57", "58"]
             .iter()
             .any(|class| code.starts_with(class))
-            || code == "55P03";
+            || matches!(code, "55P03" | "25006");
     }
     code.parse::<u32>()
         .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
@@ -196,7 +221,12 @@ pub struct Database {
     /// queue up fairly, and its page cache stays true because nobody else writes. PostgreSQL has one
     /// pool for both.
     writers: AnyPool,
+    /// What `readers` and `writers` are of a handle that [`Database::background`] gives.
+    background: Option<AnyPool>,
     dialect: Dialect,
+    clock: Arc<DatabaseClock>,
+    /// Where events' commits meet, on SQLite.
+    groups: Option<Arc<Groups>>,
     /// Held for as long as the database is open.
     _file: Option<Arc<SqliteFile>>,
 }
@@ -214,7 +244,10 @@ impl Database {
             }
             Dialect::Postgres => (url.to_owned(), None),
         };
-        let (readers, writers) = match dialect {
+        let asked = Instant::now();
+        let database_ms = migrate(&url, dialect).await?;
+        let clock = Arc::new(DatabaseClock::new(database_ms, asked));
+        let (readers, writers, background) = match dialect {
             // A server may have gone away, so a connection is tried before it is used; a file has not,
             // and it would cost a thread hop.
             Dialect::Sqlite => {
@@ -223,21 +256,38 @@ impl Database {
                     .acquire_timeout(TURN_TIMEOUT)
                     .test_before_acquire(false);
                 let writer = connect(writer, &url, SQLITE_WRITER).await?;
-                let readers = pool_options().test_before_acquire(false);
-                (connect(readers, &url, SQLITE_READER).await?, writer)
+                let readers = pool_options(MAX_CONNECTIONS).test_before_acquire(false);
+                (connect(readers, &url, SQLITE_READER).await?, writer, None)
             }
             Dialect::Postgres => {
-                let pool = connect(pool_options(), &url, POSTGRES_SETTINGS).await?;
-                (pool.clone(), pool)
+                let pool = connect(postgres(MAX_CONNECTIONS), &url, POSTGRES_SETTINGS).await?;
+                let background = postgres(MAX_BACKGROUND_CONNECTIONS);
+                let background = connect(background, &url, POSTGRES_SETTINGS).await?;
+                (pool.clone(), pool, Some(background))
             }
         };
-        MIGRATIONS.run(&writers).await?;
         Ok(Self {
             readers,
             writers,
+            background,
             dialect,
+            clock,
+            groups: (dialect == Dialect::Sqlite).then(Arc::default),
             _file: file,
         })
+    }
+
+    /// The same database over connections of their own, for what a host does by itself. SQLite's
+    /// writers queue up for one connection all the same.
+    pub fn background(&self) -> Self {
+        match &self.background {
+            None => self.clone(),
+            Some(pool) => Self {
+                readers: pool.clone(),
+                writers: pool.clone(),
+                ..self.clone()
+            },
+        }
     }
 
     /// Which database it is.
@@ -312,13 +362,45 @@ impl Database {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
+        if let Some(background) = &self.background {
+            background.close().await;
+        }
     }
 }
 
-fn pool_options() -> AnyPoolOptions {
+fn pool_options(connections: u32) -> AnyPoolOptions {
     AnyPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
+        .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
+fn postgres(connections: u32) -> AnyPoolOptions {
+    pool_options(connections)
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                let (read_only,): (i32,) = sqlx::query_as(POSTGRES_READ_ONLY)
+                    .fetch_one(connection)
+                    .await?;
+                Ok(read_only == 0)
+            })
+        })
+}
+
+/// Brings the tables up to date, over a connection of its own; the database's time.
+async fn migrate(url: &str, dialect: Dialect) -> Result<i64, OpenError> {
+    let settings = match dialect {
+        Dialect::Sqlite => SQLITE_WRITER,
+        Dialect::Postgres => NO_SETTINGS,
+    };
+    let pool = connect(pool_options(1), url, settings).await?;
+    let migrated = MIGRATIONS.run(&pool).await;
+    let statement = format!("SELECT {}", dialect.now());
+    let now = sqlx::query_as(sqlx::AssertSqlSafe(statement)).fetch_one(&pool);
+    let now: Result<(i64,), _> = now.await;
+    pool.close().await;
+    migrated?;
+    Ok(now.map_err(OpenError::Connect)?.0)
 }
 
 /// A pool whose connections begin with `settings`.
@@ -475,6 +557,9 @@ mod tests {
             ("57P01", true),
             ("53300", true),
             ("55P03", true),
+            ("58030", true),
+            ("25006", true),
+            ("25P02", false),
             ("42601", false),
             ("5", true),
             ("261", true),

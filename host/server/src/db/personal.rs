@@ -62,6 +62,14 @@ pub struct PersonalEffects<'a> {
     pub steps: &'a [Step],
 }
 
+impl PersonalEffects<'_> {
+    /// Whether what a contact is comes to depend on what it was.
+    pub(super) fn changes_contacts(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Change { .. }))
+    }
+}
+
 /// A step that can't be done: the contact's attributes would not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unfit {
@@ -94,14 +102,14 @@ pub(super) async fn apply(
     for (ordinal, step) in (ANSWER_ORDINAL + 1..).zip(personal.steps) {
         match step {
             Step::Change { open_id, change } => {
-                let contact = kept(db, origin.app_id, &mut contacts, open_id).await?;
+                let contact = kept(dialect, db, origin.app_id, &mut contacts, open_id).await?;
                 if let Err(unfit) = contact.change(change, origin.now_ms) {
                     return Ok(Err(unfit));
                 }
             }
             Step::Send(outgoing) => {
                 let unwanted = outgoing.kind.heeds_opt_out()
-                    && kept(db, origin.app_id, &mut contacts, &outgoing.open_id)
+                    && kept(dialect, db, origin.app_id, &mut contacts, &outgoing.open_id)
                         .await?
                         .opted_out_at
                         .is_some();
@@ -132,27 +140,41 @@ struct Kept {
 
 /// The contact as the steps so far have left it.
 async fn kept<'a, 'm>(
+    dialect: Dialect,
     db: &mut AnyConnection,
     app_id: &str,
     contacts: &'m mut BTreeMap<&'a str, Kept>,
     open_id: &'a str,
 ) -> Result<&'m mut Kept, DbError> {
     if !contacts.contains_key(open_id) {
-        contacts.insert(open_id, Kept::read(db, app_id, open_id).await?);
+        contacts.insert(open_id, Kept::read(dialect, db, app_id, open_id).await?);
     }
     Ok(contacts.entry(open_id).or_default())
 }
 
 impl Kept {
-    async fn read(db: &mut AnyConnection, app_id: &str, open_id: &str) -> Result<Self, DbError> {
-        let row: Option<(String, String, String, Option<i64>)> = sqlx::query_as(
-            "SELECT tags, remark, attributes, opted_out_at FROM contacts \
-             WHERE app_id = $1 AND open_id = $2",
-        )
-        .bind(app_id)
-        .bind(open_id.as_bytes())
-        .fetch_optional(db)
-        .await?;
+    async fn read(
+        dialect: Dialect,
+        db: &mut AnyConnection,
+        app_id: &str,
+        open_id: &str,
+    ) -> Result<Self, DbError> {
+        // What is read here is written below: no other commit may come between.
+        let statement = match dialect {
+            Dialect::Sqlite => {
+                "SELECT tags, remark, attributes, opted_out_at FROM contacts \
+                 WHERE app_id = $1 AND open_id = $2"
+            }
+            Dialect::Postgres => {
+                "SELECT tags, remark, attributes, opted_out_at FROM contacts \
+                 WHERE app_id = $1 AND open_id = $2 FOR UPDATE"
+            }
+        };
+        let row: Option<(String, String, String, Option<i64>)> = sqlx::query_as(statement)
+            .bind(app_id)
+            .bind(open_id.as_bytes())
+            .fetch_optional(db)
+            .await?;
         Ok(
             row.map_or_else(Self::default, |(tags, remark, attributes, opted_out_at)| {
                 Self {
@@ -216,11 +238,11 @@ impl Kept {
         let tags = serde_json::to_string(&self.tags).unwrap_or_else(|_| String::from("[]"));
         sqlx::query(
             "INSERT INTO contacts (app_id, open_id, first_seen_at, tags, remark, attributes, \
-             opted_out_at, message_used, menu_used, scan_used, follow_used, payment_used, to_fetch) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, 0, 0) \
+             opted_out_at, version, message_used, menu_used, scan_used, follow_used, payment_used, \
+             to_fetch) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0, 0) \
              ON CONFLICT (app_id, open_id) DO UPDATE SET tags = excluded.tags, \
              remark = excluded.remark, attributes = excluded.attributes, \
-             opted_out_at = excluded.opted_out_at",
+             opted_out_at = excluded.opted_out_at, version = excluded.version",
         )
         .bind(origin.app_id)
         .bind(open_id.as_bytes())
@@ -229,6 +251,7 @@ impl Kept {
         .bind(&self.remark)
         .bind(self.attributes_text())
         .bind(self.opted_out_at)
+        .bind(origin.version)
         .execute(db)
         .await?;
         Ok(())

@@ -318,6 +318,7 @@ mod tests {
             remark: String::new(),
             attributes: "{}".to_owned(),
             opted_out_at: None,
+            version: 0,
         }
     }
 

@@ -7,7 +7,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::Database;
+use sqlx::Row;
+
+use super::{Database, Dialect};
 
 /// A database of one test; an SQLite file goes away with it.
 pub(crate) struct TestDatabase {
@@ -66,4 +68,30 @@ async fn postgres(server: &str) -> TestDatabase {
         database: Database::open(&format!("{base}/{name}")).await.unwrap(),
         _directory: None,
     }
+}
+
+/// How the database goes about a statement whose parameters are numbers. PostgreSQL is told that even
+/// the smallest table is not to be read from end to end.
+pub(crate) async fn plan(db: &Database, statement: &str) -> String {
+    let mut transaction = db.begin().await.unwrap();
+    let (explain, column) = match db.dialect() {
+        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+        Dialect::Postgres => {
+            sqlx::raw_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+                .execute(transaction.connection())
+                .await
+                .unwrap();
+            ("EXPLAIN", 0)
+        }
+    };
+    let mut statement = statement.to_owned();
+    for number in (1..=9).rev() {
+        statement = statement.replace(&format!("${number}"), "1");
+    }
+    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{explain} {statement}")))
+        .fetch_all(transaction.connection())
+        .await
+        .unwrap();
+    let lines = rows.iter().map(|row| row.get::<String, _>(column));
+    lines.collect::<Vec<_>>().join("\n")
 }

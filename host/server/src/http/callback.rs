@@ -15,7 +15,7 @@ use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, R
 
 use super::body::{self, Limits, ReadError};
 use crate::accounts::{Account, Accounts, Status};
-use crate::callback::{Delivery, Lane, Reception};
+use crate::callback::{CallbackLane, Delivery, Reception};
 use crate::clock::Clock;
 use crate::random;
 use crate::telemetry::Metrics;
@@ -31,14 +31,27 @@ const BODY_LIMITS: Limits = Limits {
 /// What the callback routes work with.
 #[derive(Debug)]
 pub struct CallbackState {
+    /// What answers.
+    pub lane: Arc<CallbackLane>,
     /// The accounts that are called.
     pub accounts: Arc<Accounts>,
-    /// What answers.
-    pub lane: Arc<Lane>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.
     pub clock: Clock,
+}
+
+impl CallbackState {
+    /// Serves a lane.
+    pub fn new(lane: Arc<CallbackLane>) -> Self {
+        let services = lane.services();
+        Self {
+            accounts: Arc::clone(&services.accounts),
+            metrics: Arc::clone(&services.metrics),
+            clock: services.clock,
+            lane,
+        }
+    }
 }
 
 /// How a callback ended here.

@@ -28,6 +28,11 @@ impl Answer {
         &self.0
     }
 
+    /// The same, to keep.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// Whether nothing is shown.
     pub fn is_nothing(&self) -> bool {
         self.0.is_empty()
@@ -39,8 +44,8 @@ impl Answer {
 pub enum Settled {
     /// With this answer, whatever the plugin did. Safe to acknowledge.
     Answered(Answer),
-    /// Without: what it needed could not be reached. Not to be acknowledged.
-    Unavailable,
+    /// Not at all: the host could not do its part. The event is to be run again.
+    HeldUp,
     /// Refused: its nonce came before with another body, on another host.
     Replayed,
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Run;
 use super::keyed::KeyedMap;
+use super::{Run, Settled};
 
 /// How long an event is remembered after it was first seen. WeChat's three deliveries lie within 15 s.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -60,15 +60,21 @@ impl Table {
         }
     }
 
-    /// The run of an event; a new one if the event was not seen (or is forgotten).
+    /// The run of an event; a new one if the event was not seen (or is forgotten), or if the host was
+    /// held up the last time: deliveries of then count on.
     pub fn admit(&self, app_id: &str, event_id: &str, now: Instant) -> Admission {
         let key = self.key(app_id, event_id);
         let mut shard = self.shard(key).lock();
+        let mut deliveries = 0;
         if let Some(run) = shard.runs.get(&key) {
-            return Admission::Known(Arc::clone(run));
+            if run.settled() != Some(&Settled::HeldUp) {
+                return Admission::Known(Arc::clone(run));
+            }
+            deliveries = run.deliveries();
         }
         shard.forget_old(now, self.most_per_shard);
         let run = Arc::new(Run::new(key, now));
+        run.raise_deliveries(deliveries);
         shard.runs.insert(key, Arc::clone(&run));
         shard.order.push_back(Arc::clone(&run));
         Admission::New(run)
@@ -139,7 +145,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::{Answer, Settled};
+    use crate::inbox::Answer;
 
     fn new(table: &Table, event_id: &str, now: Instant) -> Arc<Run> {
         match table.admit("wx1", event_id, now) {
@@ -161,12 +167,25 @@ mod tests {
         let now = Instant::now();
         let first = new(&table, "m:1", now);
         first.settle(Settled::Answered(Answer::reply("hi")));
-        first.settle(Settled::Unavailable);
+        first.settle(Settled::HeldUp);
         let second = known(&table, "m:1", now);
         assert_eq!(
             second.settled(),
             Some(&Settled::Answered(Answer::reply("hi")))
         );
+    }
+
+    #[test]
+    fn an_event_that_was_held_up_runs_again_and_its_deliveries_count_on() {
+        let table = Table::new();
+        let now = Instant::now();
+        let first = new(&table, "m:1", now);
+        first.count_delivery();
+        first.settle(Settled::HeldUp);
+        let second = new(&table, "m:1", now);
+        assert!(second.settled().is_none());
+        assert_eq!(second.count_delivery(), 2);
+        assert!(Arc::ptr_eq(&second, &known(&table, "m:1", now)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use wxhost_wechat::id::AppId;
 use super::*;
 use crate::accounts::TokenLine;
 use crate::contacts::{Act, Observation};
-use crate::db::commit::{self, Commit, Committed, ReadSet};
+use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
+use crate::db::inbox::no_answer;
 use crate::db::outbox::{OutboxFilter, OutboxRow};
 use crate::db::personal::PersonalEffects;
 use crate::effects::{self, Cause};
@@ -108,8 +109,6 @@ impl Post {
             reads: &ReadSet::default(),
             writes: &[],
             version: random::version(),
-            answer: "",
-            late: None,
             personal: PersonalEffects {
                 sender: Some(&observation.into_sighting()),
                 steps: &sorted.steps,
@@ -117,8 +116,10 @@ impl Post {
             trace_id: "t",
             now_ms: Clock.now_ms(),
         };
-        let done = commit::commit(self.bed.db(), &request).await.unwrap();
-        assert_eq!(done, Committed::Done { late: false });
+        let done = commit::commit(self.bed.db(), &no_answer(), &request)
+            .await
+            .unwrap();
+        assert_eq!(done, Committed::Done(AnswerWay::Passive));
         self.bell.ring();
     }
 

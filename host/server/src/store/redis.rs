@@ -33,19 +33,23 @@ const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Claims an event, unless it is under way or answered; refuses a nonce that came with another body.
+/// The lease is a field of its own, measured by Redis: the count of deliveries outlives it. A claim
+/// without one is of a host of the version before, and lasts as long as its key.
 const CLAIM: &str = r"
 local body = redis.call('GET', KEYS[2])
 if body and body ~= ARGV[2] then return {'replayed', '', 0} end
 if not body then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4]) end
-local event = redis.call('HMGET', KEYS[1], 'state', 'answer')
+local event = redis.call('HMGET', KEYS[1], 'state', 'answer', 'leased_until')
 local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', ARGV[5])
 if event[1] == 'answered' then return {'answered', event[2], deliveries} end
-if event[1] == 'running' then
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if event[1] == 'running' and (not event[3] or tonumber(event[3]) > now) then
   redis.call('HSET', KEYS[1], 'watched', '1')
   return {'running', '', deliveries}
 end
-redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'leased_until', now + ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return {'claimed', '', deliveries}
 ";
 
@@ -57,17 +61,29 @@ return redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
 
 /// Prolongs the claim of its owner.
 const RENEW: &str = r"
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
-  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-return 0
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'leased_until', now + ARGV[2])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])
+";
+
+/// Tells what an event is; a claim whose lease has run out is nobody's.
+const LOOK: &str = r"
+local event = redis.call('HMGET', KEYS[1], 'state', 'answer', 'leased_until')
+if event[1] == 'answered' then return {'answered', event[2] or ''} end
+if event[1] ~= 'running' then return {'', ''} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if event[3] and tonumber(event[3]) <= now then return {'', ''} end
+return {'running', ''}
 ";
 
 /// Gives the owner's claim up, so that the next delivery may run the event.
 const ABANDON: &str = r"
 local event = redis.call('HMGET', KEYS[1], 'owner', 'watched')
 if event[1] ~= ARGV[1] then return 0 end
-redis.call('HDEL', KEYS[1], 'state', 'owner')
+redis.call('HDEL', KEYS[1], 'state', 'owner', 'leased_until')
 if event[2] then redis.call('PUBLISH', ARGV[2], KEYS[1]) end
 return 1
 ";
@@ -111,6 +127,7 @@ pub struct Redis {
     link: Arc<Link>,
     claim: Script,
     count: Script,
+    look: Script,
     renew: Script,
     answers: Answers,
     abandon: Script,
@@ -136,6 +153,7 @@ impl Redis {
             link: Arc::new(link),
             claim: Script::new(CLAIM),
             count: Script::new(COUNT),
+            look: Script::new(LOOK),
             renew: Script::new(RENEW),
             answers: Answers::new(),
             abandon: Script::new(ABANDON),
@@ -187,7 +205,8 @@ impl Redis {
             .arg(request.body_hash)
             .arg(millis(LEASE))
             .arg(millis(request.nonce_kept))
-            .arg(u8::from(request.counts));
+            .arg(u8::from(request.counts))
+            .arg(millis(ANSWER_KEPT));
         let (word, answer, deliveries): (String, String, u32) = self.invoke(&invocation).await?;
         let claim = match word.as_str() {
             "claimed" => Claim::Claimed,
@@ -219,7 +238,10 @@ impl Redis {
         owner: &str,
     ) -> Result<bool, StoreAway> {
         let mut invocation = self.renew.key(keys::event(app_id, event_id));
-        invocation.arg(owner).arg(millis(LEASE));
+        invocation
+            .arg(owner)
+            .arg(millis(LEASE))
+            .arg(millis(ANSWER_KEPT));
         Ok(self.invoke::<i64>(&invocation).await? == 1)
     }
 
@@ -238,22 +260,17 @@ impl Redis {
         self.invoke::<i64>(&invocation).await.map(drop)
     }
 
-    /// What is known of an event: running elsewhere, answered, or (None) nothing.
+    /// What is known of an event: running elsewhere, answered, or (None) nothing: nobody runs it.
     ///
     /// # Errors
     /// Redis can't be reached.
     pub async fn look(&self, app_id: &str, event_id: &str) -> Result<Option<Claim>, StoreAway> {
-        let mut connection = self.connection().await?;
-        let reply: RedisResult<(Option<String>, Option<String>)> = redis::cmd("HMGET")
-            .arg(keys::event(app_id, event_id))
-            .arg(&["state", "answer"])
-            .query_async(&mut connection)
-            .await;
-        let (state, answer) = self.noting_failure(reply)?;
-        Ok(match state.as_deref() {
-            Some("answered") => Some(Claim::Answered(answer.unwrap_or_default())),
-            Some(_) => Some(Claim::Running),
-            None => None,
+        let invocation = self.look.key(keys::event(app_id, event_id));
+        let (state, answer): (String, String) = self.invoke(&invocation).await?;
+        Ok(match state.as_str() {
+            "answered" => Some(Claim::Answered(answer)),
+            "running" => Some(Claim::Running),
+            _ => None,
         })
     }
 

@@ -103,4 +103,25 @@ impl Record {
             text: String::from_utf8(text).expect("JSON is UTF-8"),
         }
     }
+
+    /// Bytes that the record takes while it waits.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.capacity()
+    }
+
+    /// Drops the plugin's log. Tells whether there was one.
+    pub fn drop_log(&mut self) -> bool {
+        // Written above, so it parses.
+        let Ok(mut entry) = serde_json::from_str::<Entry<'_>>(&self.text) else {
+            return false;
+        };
+        if entry.log.take().is_none() {
+            return false;
+        }
+        let Ok(text) = serde_json::to_string(&entry) else {
+            return false;
+        };
+        self.text = text;
+        true
+    }
 }

@@ -4,8 +4,9 @@ use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
 use crate::db::allowance::Person;
-use crate::db::commit::{self, Commit, Committed, ReadSet};
+use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::contacts;
+use crate::db::inbox::no_answer;
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
 use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
@@ -58,15 +59,18 @@ fn wrote(open_id: &str, at_ms: i64) -> Sighting {
 }
 
 /// Commits an event of an account.
-async fn event_of(db: &Database, app_id: &str, event_id: &str, steps: &[Step]) -> Committed {
+async fn event_of(
+    db: &Database,
+    app_id: &str,
+    event_id: &str,
+    steps: &[Step],
+) -> Committed<String> {
     let request = Commit {
         app_id,
         event_id,
         reads: &ReadSet::default(),
         writes: &[],
         version: crate::random::version(),
-        answer: "",
-        late: None,
         personal: PersonalEffects {
             sender: None,
             steps,
@@ -74,12 +78,12 @@ async fn event_of(db: &Database, app_id: &str, event_id: &str, steps: &[Step]) -
         trace_id: "t",
         now_ms: NOW,
     };
-    commit::commit(db, &request).await.unwrap()
+    commit::commit(db, &no_answer(), &request).await.unwrap()
 }
 
 async fn event(db: &Database, event_id: &str, steps: &[Step]) {
     let done = event_of(db, APP, event_id, steps).await;
-    assert_eq!(done, Committed::Done { late: false });
+    assert_eq!(done, Committed::Done(AnswerWay::Passive));
 }
 
 async fn rows(db: &Database) -> Vec<OutboxRow> {
@@ -342,7 +346,7 @@ async fn effects_happen_once_whatever_is_repeated() {
         event(&db, "m:1", &steps).await;
         let answer = String::new();
         let again = event_of(&db, APP, "m:1", &steps).await;
-        assert_eq!(again, Committed::Before { answer });
+        assert_eq!(again, Committed::Before(answer));
         assert_eq!(rows(&db).await.len(), 1);
         let contact = contacts::find(&db, APP, "oA").await.unwrap().unwrap();
         assert_eq!(contact.tags, [2, 7]);
@@ -417,8 +421,6 @@ async fn what_goes_to_the_sender_is_granted_with_the_commit() {
             reads: &reads,
             writes: &[],
             version: 1,
-            answer: "",
-            late: None,
             personal: PersonalEffects {
                 sender: Some(&seen),
                 steps: &messages(1),
@@ -426,7 +428,7 @@ async fn what_goes_to_the_sender_is_granted_with_the_commit() {
             trace_id: "t",
             now_ms: NOW,
         };
-        commit::commit(&db, &request).await.unwrap();
+        commit::commit(&db, &no_answer(), &request).await.unwrap();
         assert_eq!(next(&db, NOW).await, Begun::Go);
     }
 }

@@ -1,0 +1,61 @@
+//! What the lanes of a host share: one value, made once by `app`.
+
+use std::sync::Arc;
+
+use wxhost_runtime::Runtime;
+
+use crate::accounts::Accounts;
+use crate::audit::Audit;
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::contacts::Sightings;
+use crate::db::Database;
+use crate::egress::Egress;
+use crate::keys::ApiKeys;
+use crate::outbox;
+use crate::plugins::Plugins;
+use crate::records::Records;
+use crate::seal::MasterKeys;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// What the lanes of a host share. It is handed out as one `Arc`: one count goes up and down with each
+/// event, not one for each part, which cores would take from each other all the time.
+pub struct Services {
+    /// What lasts.
+    pub db: Database,
+    /// What may be lost: events under way, answers, the plugins' cache.
+    pub store: Store,
+    /// Seals what is kept.
+    pub keys: Arc<MasterKeys>,
+    /// The accounts, as they are now.
+    pub accounts: Arc<Accounts>,
+    /// Tenants' API keys, as they are now.
+    pub api_keys: Arc<ApiKeys>,
+    /// Where plugins come from.
+    pub plugins: Arc<Plugins>,
+    /// Where they run.
+    pub runtime: Arc<Runtime>,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
+    /// Sends requests to tenants' own systems.
+    pub egress: Arc<Egress>,
+    /// Takes call records.
+    pub records: Records,
+    /// Takes what events tell of contacts.
+    pub sightings: Sightings,
+    /// Takes what tenants' systems ask for.
+    pub audit: Audit,
+    /// Woken when there is something to send.
+    pub outbox: Arc<outbox::Bell>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells the host's own time.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
