@@ -28,6 +28,15 @@ const ROUNDS: usize = 5;
 const CALLBACKS: usize = 60_000;
 /// Accounts of the large case.
 const ACCOUNTS: usize = 1_000;
+/// Few, usual and many connections.
+const CONNECTION_COUNTS: [usize; 3] = [8, CONNECTIONS, 512];
+
+/// The load of one table.
+struct Case<'a> {
+    title: &'a str,
+    accounts: Vec<SimulatedAccount>,
+    connections: usize,
+}
 
 /// Who is measured.
 struct Contestant {
@@ -58,8 +67,9 @@ async fn measure_all() -> Result<()> {
     let wechat = patient_wechat()?;
     let accounts = size("BENCH_ACCOUNTS", ACCOUNTS);
     let plain = invent(Mode::Plain, accounts, &wechat);
+    let compatible = invent(Mode::Compatible, accounts, &wechat);
     let safe = invent(Mode::Safe, accounts, &wechat);
-    let all: Vec<&Account> = plain.iter().chain(&safe).collect();
+    let all: Vec<&Account> = plain.iter().chain(&compatible).chain(&safe).collect();
 
     let native_accounts = directory.path().join("accounts.json");
     let known: Vec<SimulatedAccount> = all.iter().map(|account| account.known().clone()).collect();
@@ -97,40 +107,47 @@ async fn measure_all() -> Result<()> {
         },
     ];
     println!(
-        "{CONNECTIONS} connections, {} callbacks a round, median of {} interleaved rounds; load generator \
+        "{} callbacks a round, median of {} interleaved rounds; load generator \
          and server share the machine's cores.\n",
         size("BENCH_CALLBACKS", CALLBACKS),
         size("BENCH_ROUNDS", ROUNDS)
     );
-    for (mode, accounts) in [("plain", &plain), ("safe", &safe)] {
+    let modes = [
+        ("plain", &plain),
+        ("compatible", &compatible),
+        ("safe", &safe),
+    ];
+    for (mode, accounts) in modes {
         for count in [1, accounts.len()] {
-            let known: Vec<_> = accounts[..count]
-                .iter()
-                .map(|account| account.known().clone())
-                .collect();
-            compare(
-                &format!("{mode} mode, {count} account(s)"),
-                &contestants,
-                &known,
-            )
-            .await?;
+            // How connections tell is looked at once.
+            let counts: &[usize] = if mode == "safe" && count > 1 {
+                &CONNECTION_COUNTS
+            } else {
+                &[CONNECTIONS]
+            };
+            for &connections in counts {
+                let title = format!("{mode} mode, {count} account(s), {connections} connections");
+                let known = accounts[..count].iter();
+                let case = Case {
+                    title: &title,
+                    accounts: known.map(|account| account.known().clone()).collect(),
+                    connections,
+                };
+                compare(&case, &contestants).await?;
+            }
         }
     }
     Ok(())
 }
 
 /// One table: all contestants under the same sort of load.
-async fn compare(
-    title: &str,
-    contestants: &[Contestant],
-    accounts: &[SimulatedAccount],
-) -> Result<()> {
+async fn compare(case: &Case<'_>, contestants: &[Contestant]) -> Result<()> {
     let callbacks = size("BENCH_CALLBACKS", CALLBACKS);
     let mut figures: Vec<Figures> = contestants.iter().map(|_| Figures::default()).collect();
     // The first round warms up connections, caches and plugins, and is not counted.
     for round in 0..=size("BENCH_ROUNDS", ROUNDS) {
         for (contestant, figures) in contestants.iter().zip(&mut figures) {
-            let load = Load::build(accounts, callbacks)?;
+            let load = Load::build(&case.accounts, callbacks, case.connections)?;
             let cpu_before = cpu_seconds(contestant.pid)?;
             let sent = load
                 .send(contestant.port)
@@ -153,22 +170,26 @@ async fn compare(
         }
     }
     let mut table = Table::new(&[
-        title,
+        case.title,
         "callbacks/s",
         "of native",
         "CPU µs each",
+        "× native",
         "p50 µs",
         "p99 µs",
     ]);
     let native = median(figures[0].per_second.clone());
+    let native_cpu = median(figures[0].cpu_micros.clone());
     for (contestant, figures) in contestants.iter().zip(figures) {
         let per_second = median(figures.per_second);
+        let cpu = median(figures.cpu_micros);
         let time = |values| micros(std::time::Duration::from_secs_f64(median(values)));
         table.row(&[
             &contestant.name,
             &format!("{per_second:.0}"),
             &format!("{:.2}", per_second / native),
-            &format!("{:.1}", median(figures.cpu_micros)),
+            &format!("{cpu:.1}"),
+            &format!("{:.2}", cpu / native_cpu),
             &time(figures.p50),
             &time(figures.p99),
         ]);

@@ -12,11 +12,22 @@ use wxhost_simulator::{Callback, Doing, Envelope, Machine, SimulatedAccount, Sta
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::OpenId;
 
-/// Connections that WeChat keeps, so to speak.
+use crate::settings::size;
+
+/// Connections that WeChat keeps, so to speak, where a table does not say.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// A user's text: what most callbacks are.
-const TEXT: &str = "请问今天几点开门？";
+/// People who write.
+const PEOPLE: usize = 100_000;
+/// What users' texts begin with: what most callbacks are. Each goes on in another way.
+const TEXTS: [&str; 4] = [
+    "请问今天几点开门？",
+    "订单",
+    "I would like to book a table for",
+    "好的",
+];
+/// What a text goes on with, for as long as it takes.
+const MORE: &str = "谢谢，我想知道更多一些，please，";
 
 /// A round of load, ready to be sent.
 pub(crate) struct Load {
@@ -34,20 +45,25 @@ pub(crate) struct Round {
 }
 
 impl Load {
-    /// `count` texts with message ids of their own, spread over accounts and users.
-    pub(crate) fn build(accounts: &[SimulatedAccount], count: usize) -> Result<Self> {
+    /// `count` texts with message ids of their own, spread over accounts, people and `connections`.
+    pub(crate) fn build(
+        accounts: &[SimulatedAccount],
+        count: usize,
+        connections: usize,
+    ) -> Result<Self> {
         let mode = accounts.first().context("an account")?.mode;
-        let users = (0..97)
-            .map(|n| OpenId::parse(&format!("oBench{n:022}")))
-            .collect::<Result<Vec<_>, _>>()?;
-        let doing = Doing::text(TEXT);
-        let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| (Vec::new(), Vec::new())).collect();
+        let people = size("BENCH_PEOPLE", PEOPLE);
+        let mut connections: Vec<_> = (0..connections).map(|_| (Vec::new(), Vec::new())).collect();
+        let lines = connections.len();
         for number in 0..count {
             let account = &accounts[number % accounts.len()];
-            let callback =
-                Callback::compose(account, &users[number % users.len()], &doing, &Machine);
+            // A step that shares no divisor with the number of people: all of them write in turn.
+            let person = number * 7_919 % people;
+            let user = OpenId::parse(&format!("oBench{person:022}"))?;
+            let doing = Doing::text(&text(number));
+            let callback = Callback::compose(account, &user, &doing, &Machine);
             let envelope = Envelope::seal(account, &callback, &stamp(), &Machine);
-            let (bytes, ends) = &mut connections[number % CONNECTIONS];
+            let (bytes, ends) = &mut connections[number % lines];
             write_request(bytes, account, &envelope);
             ends.push(bytes.len());
         }
@@ -83,6 +99,16 @@ impl Load {
         latencies.sort_unstable();
         Ok(Round { took, latencies })
     }
+}
+
+/// What the sender of a callback writes: short mostly, and now and then long.
+fn text(number: usize) -> String {
+    let more = number % 97 / 8;
+    format!(
+        "{} {number}{}",
+        TEXTS[number % TEXTS.len()],
+        MORE.repeat(more)
+    )
 }
 
 /// Signed now, with a nonce that nobody has used: by chance two of so many would be alike, and the host

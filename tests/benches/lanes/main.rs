@@ -1,10 +1,11 @@
-//! What an event costs: one call, the whole lane, a call of WeChat's API, and the memory of many plugins.
+//! What an event costs: one call, the whole lane, effects that last, a call of WeChat's API, and the memory of many plugins.
 //!
-//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [tokens] [memory]`; all without a name.
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [tokens] [memory]`; all without a name.
 //! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
 #![expect(clippy::print_stdout, reason = "tables are what this program is for")]
 
 mod call;
+mod effects;
 mod floor;
 mod lane;
 mod load;
@@ -30,7 +31,7 @@ fn main() -> Result<()> {
         .collect();
     match wanted.as_slice() {
         ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
-        [] => ["call", "lane", "tokens", "memory"]
+        [] => ["call", "lane", "effects", "tokens", "memory"]
             .into_iter()
             .try_for_each(measure),
         wanted => wanted.iter().copied().try_for_each(measure),
@@ -42,8 +43,9 @@ fn measure(what: &str) -> Result<()> {
     match what {
         "call" => call::measure(),
         "lane" => lane::measure(),
+        "effects" => effects::measure(),
         "tokens" => tokens::measure(),
         "memory" => memory::measure(),
-        _ => bail!("there is no benchmark {what:?}: call, lane, tokens or memory"),
+        _ => bail!("there is no benchmark {what:?}: call, lane, effects, tokens or memory"),
     }
 }

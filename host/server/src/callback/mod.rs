@@ -289,15 +289,40 @@ impl Delivery {
     /// The number that this delivery has at least among its event's, by its age: both times are
     /// WeChat's. It holds where the count of deliveries was lost.
     fn least_number(&self) -> u32 {
-        let sent: u64 = self.timestamp.parse().unwrap_or_default();
-        let age = sent.saturating_sub(self.message.create_time);
-        u32::try_from(age / SECONDS_BETWEEN_DELIVERIES)
-            .unwrap_or(u32::MAX)
-            .saturating_add(1)
+        least_number(&self.timestamp, self.message.create_time)
     }
+}
+
+fn least_number(timestamp: &str, create_time: u64) -> u32 {
+    let sent: u64 = timestamp.parse().unwrap_or_default();
+    let age = sent.saturating_sub(create_time);
+    u32::try_from(age / SECONDS_BETWEEN_DELIVERIES)
+        .unwrap_or(u32::MAX)
+        .saturating_add(1)
 }
 
 /// A nonce can be used again while its timestamp is inside the window: at most twice its width.
 fn nonce_kept(account: &Account) -> Duration {
     Duration::from_secs(2 * account.receiver.window_seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_tells_by_its_age_which_one_it_is_at_least() {
+        for (timestamp, create_time, number) in [
+            ("1700000000", 1_700_000_000, 1),
+            ("1700000004", 1_700_000_000, 1),
+            ("1700000005", 1_700_000_000, 2),
+            ("1700000010", 1_700_000_000, 3),
+            // Not later than it was made: clocks differ.
+            ("1699999990", 1_700_000_000, 1),
+            ("", 1_700_000_000, 1),
+            ("18446744073709551615", 0, u32::MAX),
+        ] {
+            assert_eq!(least_number(timestamp, create_time), number, "{timestamp}");
+        }
+    }
 }

@@ -7,8 +7,10 @@
 //! can't both pass the check on what the other writes. Under PostgreSQL the insertion of the lane's row
 //! must come before any look for it: a row that is looked for in vain would meet every other event's.
 
+mod batch;
 mod group;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::AnyConnection;
@@ -104,6 +106,11 @@ pub trait LaneRow: Sync {
     /// What the row holds when the event was committed before.
     type Before: Send;
 
+    /// The row's answer, if the row is one of the callback lane's: such rows are inserted many at once.
+    fn plain_answer(&self) -> Option<&Arc<str>> {
+        None
+    }
+
     /// Takes the row for this commit.
     fn take(
         &self,
@@ -182,8 +189,14 @@ async fn try_commit<R: LaneRow>(
     row: &R,
     commit: &Commit<'_>,
 ) -> Result<Committed<R::Before>, DbError> {
-    if let Some(groups) = &db.groups {
-        return groups.commit(db, row, commit).await;
+    if let Some(answer) = row.plain_answer() {
+        let committed = db.groups.commit_plainly(db, answer, commit).await?;
+        if let Some(committed) = committed {
+            return Ok(committed);
+        }
+    }
+    if db.dialect() == Dialect::Sqlite {
+        return db.groups.commit(db, row, commit).await;
     }
     let mut transaction = db.begin().await?;
     // What only writes meets others on rows that it locks, which every level sees to.

@@ -225,8 +225,8 @@ pub struct Database {
     background: Option<AnyPool>,
     dialect: Dialect,
     clock: Arc<DatabaseClock>,
-    /// Where events' commits meet, on SQLite.
-    groups: Option<Arc<Groups>>,
+    /// Where events' commits meet.
+    groups: Arc<Groups>,
     /// Held for as long as the database is open.
     _file: Option<Arc<SqliteFile>>,
 }
@@ -272,7 +272,7 @@ impl Database {
             background,
             dialect,
             clock,
-            groups: (dialect == Dialect::Sqlite).then(Arc::default),
+            groups: Arc::default(),
             _file: file,
         })
     }
@@ -520,6 +520,71 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    #[tokio::test]
+    async fn a_host_starts_beside_tables_of_a_newer_version() {
+        for db in databases().await {
+            sqlx::query(
+                "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (999999, 'of a newer version', $1, $2, 1)",
+            )
+            .bind(true)
+            .bind(vec![0_u8; 48])
+            .execute(&db.writers)
+            .await
+            .unwrap();
+            assert!(MIGRATIONS.run(&db.writers).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_server_takes_no_writes_is_not_used_again() {
+        for db in databases().await {
+            if db.dialect() == Dialect::Sqlite {
+                continue;
+            }
+            let process = async |connection: &mut AnyConnection| {
+                let (id,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()")
+                    .fetch_one(connection)
+                    .await
+                    .unwrap();
+                id
+            };
+            // What a standby is to its clients.
+            let mut connection = db.writers.acquire().await.unwrap();
+            let standby = process(&mut connection).await;
+            sqlx::raw_sql("SET default_transaction_read_only = on")
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+            let refused = sqlx::query("UPDATE meta SET revision = revision + 1")
+                .execute(&mut *connection)
+                .await;
+            let refused = DbError::from(refused.unwrap_err());
+            assert!(matches!(refused, DbError::Unavailable(_)), "{refused:?}");
+            drop(connection);
+            for _ in 0..MAX_CONNECTIONS {
+                let mut connection = db.writers.acquire().await.unwrap();
+                assert_ne!(process(&mut connection).await, standby);
+            }
+            db.change().await.unwrap().commit().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_host_does_by_itself_leaves_connections_for_events() {
+        for db in databases().await {
+            if db.dialect() == Dialect::Sqlite {
+                continue;
+            }
+            let background = db.background();
+            let mut held = Vec::new();
+            for _ in 0..MAX_BACKGROUND_CONNECTIONS {
+                held.push(background.begin().await.unwrap());
+            }
+            db.change().await.unwrap().commit().await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! One event under way: whoever wants its answer waits for the same one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::SetOnce;
@@ -50,6 +50,16 @@ pub enum Settled {
     Replayed,
 }
 
+impl Settled {
+    /// Bytes of the answer.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(answer) => answer.as_str().len(),
+            Self::HeldUp | Self::Replayed => 0,
+        }
+    }
+}
+
 /// An event under way on this host, or settled.
 #[derive(Debug)]
 pub struct Run {
@@ -58,11 +68,14 @@ pub struct Run {
     deliveries: AtomicU32,
     late: AtomicBool,
     settled: SetOnce<Settled>,
+    /// Bytes of the answers that the table of this run holds, this one's included.
+    held: Arc<AtomicUsize>,
 }
 
 impl Run {
-    pub(super) fn new(key: EventKey, now: Instant) -> Self {
+    pub(super) fn new(key: EventKey, now: Instant, held: Arc<AtomicUsize>) -> Self {
         Self {
+            held,
             key,
             started: now,
             deliveries: AtomicU32::new(0),
@@ -112,8 +125,13 @@ impl Run {
 
     /// Ends the event. The first end counts.
     pub fn settle(&self, settled: Settled) {
+        let bytes = settled.bytes();
+        // Counted before it is held: who lets go of it afterwards never counts below nothing.
+        self.held.fetch_add(bytes, Ordering::Relaxed);
         // A second end loses on purpose: what was told to one delivery is told to all.
-        let _ = self.settled.set(settled);
+        if self.settled.set(settled).is_err() {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// How the event ended, if it has.
@@ -124,5 +142,12 @@ impl Run {
     /// Waits for the end.
     pub async fn wait(&self) -> &Settled {
         self.settled.wait().await
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let bytes = self.settled().map_or(0, Settled::bytes);
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,8 +13,12 @@ use super::{Run, Settled};
 
 /// How long an event is remembered after it was first seen. WeChat's three deliveries lie within 15 s.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// How many events are remembered. An event with a short reply takes about 400 bytes.
+/// How many events are remembered. An event takes about 300 bytes beside its answer.
 const MAX_EVENTS: usize = 1 << 20;
+/// Bytes of answers that are remembered.
+const MAX_ANSWER_BYTES: usize = 128 << 20;
+/// Events that one new event makes a shard forget at most, because answers take too much memory.
+const FORGOTTEN_FOR_BYTES: u32 = 2;
 /// Locks that the events are spread over.
 const SHARDS: usize = 64;
 
@@ -28,6 +33,8 @@ pub struct Table {
     hashers: [RandomState; 2],
     shards: Vec<Mutex<Shard>>,
     most_per_shard: usize,
+    /// Bytes of the answers in it.
+    held: Arc<AtomicUsize>,
 }
 
 /// What a delivery finds.
@@ -57,6 +64,7 @@ impl Table {
             hashers: [RandomState::new(), RandomState::new()],
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             most_per_shard: (events / SHARDS).max(1),
+            held: Arc::default(),
         }
     }
 
@@ -72,8 +80,8 @@ impl Table {
             }
             deliveries = run.deliveries();
         }
-        shard.forget_old(now, self.most_per_shard);
-        let run = Arc::new(Run::new(key, now));
+        shard.forget_old(now, self.most_per_shard, &self.held);
+        let run = Arc::new(Run::new(key, now, Arc::clone(&self.held)));
         run.raise_deliveries(deliveries);
         shard.runs.insert(key, Arc::clone(&run));
         shard.order.push_back(Arc::clone(&run));
@@ -118,11 +126,16 @@ impl Default for Table {
 
 impl Shard {
     /// Makes room. An event under way is kept whatever its age, so that its retries still join it.
-    fn forget_old(&mut self, now: Instant, most: usize) {
+    fn forget_old(&mut self, now: Instant, most: usize, held: &AtomicUsize) {
+        // Other shards' answers count too, so one event must not clear this one.
+        let mut for_bytes = FORGOTTEN_FOR_BYTES;
         while let Some(oldest) = self.order.front() {
             let too_old = now.duration_since(oldest.started()) > REMEMBERED;
             if !too_old && self.runs.len() < most {
-                return;
+                if for_bytes == 0 || held.load(Ordering::Relaxed) <= MAX_ANSWER_BYTES {
+                    return;
+                }
+                for_bytes -= 1;
             }
             let Some(oldest) = self.order.pop_front() else {
                 return;
@@ -222,6 +235,20 @@ mod tests {
             .sum();
         assert!(held <= SHARDS * 5, "{held} events are held");
         assert!(Arc::ptr_eq(&under_way, &known(&table, "m:under-way", now)));
+    }
+
+    #[test]
+    fn large_answers_are_forgotten_before_they_take_too_much_memory() {
+        let table = Table::new();
+        let now = Instant::now();
+        let answer = Answer::reply(&"x".repeat(1 << 20));
+        for id in 0..10_000 {
+            new(&table, &format!("m:{id}"), now).settle(Settled::Answered(answer.clone()));
+        }
+        let held = table.held.load(Ordering::Relaxed);
+        // Each shard makes room when an event comes to it.
+        assert!(held <= MAX_ANSWER_BYTES + (SHARDS << 20), "{held} bytes");
+        assert!(held > MAX_ANSWER_BYTES / 2, "{held} bytes");
     }
 
     #[test]

@@ -352,3 +352,73 @@ impl Redis {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    /// A Redis, if the tests are given one.
+    fn redis() -> Option<Redis> {
+        let url = std::env::var("WXHOST_TEST_REDIS_URL").ok()?;
+        Some(Redis::open(&SecretString::from(url)).unwrap())
+    }
+
+    fn claim<'a>(event_id: &'a str, owner: &'a str) -> ClaimRequest<'a> {
+        ClaimRequest {
+            app_id: "wx01",
+            event_id,
+            owner,
+            timestamp: "1",
+            nonce: event_id,
+            body_hash: 7,
+            nonce_kept: Duration::from_secs(60),
+            counts: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn deliveries_are_counted_on_when_a_claim_has_run_out() {
+        let Some(redis) = redis() else { return };
+        let event_id = random::unique_name();
+        let first = redis.claim(claim(&event_id, "dead host")).await.unwrap();
+        assert_eq!(first, (Claim::Claimed, 1));
+        let second = redis.claim(claim(&event_id, "other host")).await.unwrap();
+        assert_eq!(second, (Claim::Running, 2));
+        // Its time has come: nobody renewed it.
+        let mut connection = redis.link.connection().await.unwrap();
+        let key = keys::event("wx01", &event_id);
+        let () = connection.hset(&key, "leased_until", 1).await.unwrap();
+        assert_eq!(redis.look("wx01", &event_id).await.unwrap(), None);
+        let third = redis.claim(claim(&event_id, "other host")).await.unwrap();
+        assert_eq!(third, (Claim::Claimed, 3));
+        assert!(!redis.renew("wx01", &event_id, "dead host").await.unwrap());
+        assert!(redis.renew("wx01", &event_id, "other host").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn deliveries_are_counted_on_when_a_claim_was_given_up() {
+        let Some(redis) = redis() else { return };
+        let event_id = random::unique_name();
+        redis.claim(claim(&event_id, "busy host")).await.unwrap();
+        redis.abandon("wx01", &event_id, "busy host").await.unwrap();
+        let second = redis.claim(claim(&event_id, "other host")).await.unwrap();
+        assert_eq!(second, (Claim::Claimed, 2));
+    }
+
+    #[tokio::test]
+    async fn a_claim_of_the_version_before_lasts_as_long_as_its_key() {
+        let Some(redis) = redis() else { return };
+        let event_id = random::unique_name();
+        let mut connection = redis.link.connection().await.unwrap();
+        let key = keys::event("wx01", &event_id);
+        let old = [("state", "running"), ("owner", "old host")];
+        let () = connection.hset_multiple(&key, &old).await.unwrap();
+        let claimed = redis.claim(claim(&event_id, "new host")).await.unwrap();
+        assert_eq!(claimed, (Claim::Running, 1));
+        assert_eq!(
+            redis.look("wx01", &event_id).await.unwrap(),
+            Some(Claim::Running)
+        );
+    }
+}

@@ -1,10 +1,12 @@
-//! Commits on SQLite that become durable together.
+//! Commits that become durable together.
 //!
-//! SQLite has one writer at a time, and making a commit durable takes far longer than its statements
-//! do. So a writer that has done its part while others wait does not commit: it hands the open
-//! transaction to the next one, and the last one commits for all. Each has a savepoint, so that what one
-//! takes back the others keep. Nobody is told that it is done before it is durable.
+//! To make a commit durable takes far longer than its statements do. So commits that only read and write
+//! values wait for a turn together, and whoever gets the turn does it for all of them in one transaction
+//! (`batch`). SQLite has one writer at a time anyway; there, any other commit that has done its part while
+//! more wait hands its open transaction on, and the last one commits for all: each has a savepoint, so
+//! that what one takes back the others keep. Nobody is told that it is done before it is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +14,8 @@ use std::time::Duration;
 use sqlx::AnyConnection;
 use tokio::sync::{Mutex, SetOnce};
 
-use super::{Commit, Committed, LaneRow, write_all};
+use super::batch::{self, Member, Outcome};
+use super::{AnswerWay, Commit, Committed, LaneRow, write_all};
 use crate::db::{Database, DbError, Dialect, Transaction};
 
 /// Commits of one group at most: the first of them waits for the last.
@@ -25,6 +28,8 @@ const LOST_AFTER: Duration = Duration::from_millis(5);
 pub(in crate::db) struct Groups {
     turn: Mutex<Option<Group>>,
     waiting: AtomicUsize,
+    /// Commits that only read and write values, until somebody has the turn.
+    members: parking_lot::Mutex<VecDeque<Member>>,
 }
 
 /// An open transaction, and those who wait for its end.
@@ -50,6 +55,79 @@ impl Drop for Undecided {
 }
 
 impl Groups {
+    /// Commits an event that only reads and writes values, together with all others of its sort that
+    /// wait. None: it is to be committed alone.
+    ///
+    /// # Errors
+    /// The database can't be reached: nothing was written, as far as is known.
+    pub(super) async fn commit_plainly<B>(
+        &self,
+        db: &Database,
+        answer: &Arc<str>,
+        commit: &Commit<'_>,
+    ) -> Result<Option<Committed<B>>, DbError> {
+        let Some((member, mut outcome)) = Member::of(answer, commit) else {
+            return Ok(None);
+        };
+        self.members.lock().push_back(member);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut outcome => break outcome,
+                turn = self.next_turn() => self.commit_members(db, turn).await?,
+            }
+        };
+        match outcome {
+            Ok(Outcome::Done) => Ok(Some(Committed::Done(AnswerWay::Passive))),
+            Ok(Outcome::Conflict(key)) => Ok(Some(Committed::Conflict { key })),
+            Ok(Outcome::Alone) => Ok(None),
+            Err(_) => {
+                let cause = "whoever committed for this event too could not".into();
+                Err(DbError::Unavailable(cause))
+            }
+        }
+    }
+
+    /// Commits all members that wait, in one's turn.
+    async fn commit_members(
+        &self,
+        db: &Database,
+        mut turn: tokio::sync::MutexGuard<'_, Option<Group>>,
+    ) -> Result<(), DbError> {
+        let members: Vec<Member> = {
+            let mut waiting = self.members.lock();
+            let most = waiting.len().min(batch::MOST);
+            waiting.drain(..most).collect()
+        };
+        if members.is_empty() {
+            return Ok(());
+        }
+        let mut group = match turn.take() {
+            Some(group) => group,
+            None => Group::begin(db).await?,
+        };
+        let written = group.add_members(db.dialect(), &members).await;
+        let ended = match written {
+            Ok(outcomes) => group.end().await.map(|()| outcomes),
+            Err(error) => Err(error),
+        };
+        let outcomes = match ended {
+            Ok(outcomes) => outcomes,
+            // One of them met another host's, or can't be written: each finds out alone.
+            Err(
+                DbError::Conflict(_)
+                | DbError::Failed(_)
+                | DbError::Duplicate(_)
+                | DbError::InvalidText(_),
+            ) => vec![Outcome::Alone; members.len()],
+            Err(error) => return Err(error),
+        };
+        for (member, outcome) in members.into_iter().zip(outcomes) {
+            member.tell(outcome);
+        }
+        Ok(())
+    }
+
     /// Commits an event together with those that come meanwhile.
     ///
     /// # Errors
@@ -125,6 +203,19 @@ impl Group {
             end: Undecided::default(),
             members: 0,
         })
+    }
+
+    /// Does the parts of all `members`. After an error the group is broken.
+    async fn add_members(
+        &mut self,
+        dialect: Dialect,
+        members: &[Member],
+    ) -> Result<Vec<Outcome>, DbError> {
+        let db = self.transaction.connection();
+        if dialect == Dialect::Postgres {
+            run(db, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await?;
+        }
+        batch::write(dialect, db, members).await
     }
 
     /// Does a member's part; takes it back if it is not to happen, or fails.
