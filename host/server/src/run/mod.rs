@@ -165,7 +165,9 @@ impl Runner {
             tokio::time::sleep_until(again_at).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
+        // Who runs the event in the end tells of its sender: twice would open a scene twice.
         if !tally.is_sighted
+            && !matches!(ended, Ended::HeldUp(_))
             && let Some(observation) = task.sender()
         {
             self.services.sightings.add(observation);
