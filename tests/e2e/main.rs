@@ -10,6 +10,7 @@ mod stage;
 mod crashes;
 mod delivery;
 mod deployments;
+mod field;
 mod interop;
 mod leaks;
 mod neighbours;
@@ -76,6 +77,7 @@ fn scenarios() -> Vec<Scenario> {
     [
         tidy::scenarios(),
         protocol::scenarios(),
+        field::scenarios(),
         refusals::scenarios(),
         deployments::scenarios(),
         retries::scenarios(),

@@ -299,7 +299,12 @@ async fn all_calls(host: &Host, account: &Account) -> Result<Vec<Value>> {
 }
 
 fn event_id(callback: &wxhost_simulator::Callback) -> String {
-    format!("m:{}", callback.value("MsgId").unwrap_or_default())
+    format!(
+        "m:{}:{}:{}",
+        callback.from(),
+        callback.create_time(),
+        callback.value("MsgId").unwrap_or_default()
+    )
 }
 
 /// Waits until a host knows the account and its plugin.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::{join, join_all};
-use wxhost_simulator::{Doing, Machine, PushSettings, Shown, WechatPlatform};
+use wxhost_simulator::{Doing, Machine, Outcome, PushSettings, Shown, WechatPlatform};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -20,7 +20,7 @@ use crate::stage::Stage;
 
 scenarios! {
     BOTH: concurrent_counts_of_one_user_all_count, reads_that_went_stale_run_again,
-        accounts_do_not_disturb_each_other;
+        accounts_do_not_disturb_each_other, messages_that_an_earlier_version_answered_are_not_run_again;
     SHARED: concurrent_counts_over_two_hosts_all_count;
 }
 
@@ -46,6 +46,35 @@ async fn concurrent_counts_over_two_hosts_all_count(stage: Stage) -> Result<()> 
     )
     .await?;
     expect_all_count(&[one, &other], &account, &user).await
+}
+
+/// An earlier version knew a message by its MsgId alone; what it has done is not done again, and is still
+/// nobody else's.
+async fn messages_that_an_earlier_version_answered_are_not_run_again(stage: Stage) -> Result<()> {
+    const MSG_ID: u64 = 24_000_000_000_000_077;
+    let site = stage.site().await?;
+    let host = site.host().await?;
+    let account = stage.account(&host, Mode::Plain, Plugin::Rogue).await?;
+    host.stop().await?;
+    let (a, b) = (new_user()?, new_user()?);
+    let answer = format!(
+        "<xml><ToUserName><![CDATA[{a}]]></ToUserName><FromUserName><![CDATA[{}]]></FromUserName>\
+         <CreateTime>1</CreateTime><MsgType><![CDATA[text]]></MsgType>\
+         <Content><![CDATA[from before]]></Content></xml>",
+        account.known().original_id
+    );
+    let earlier = format!("m:{MSG_ID}");
+    site.leave_committed(&account, &earlier, &answer).await?;
+    let updated = site.host().await?;
+    for (user, text) in [(&a, "from before"), (&b, "mine")] {
+        let callback = account.callback(user, &Doing::text("mine").with_msg_id(MSG_ID));
+        let outcome = account.deliver(&updated, &callback).await?;
+        ensure!(
+            outcome == Outcome::Replied(Reply::Text(text.to_owned())),
+            "{outcome:?}"
+        );
+    }
+    updated.stop().await
 }
 
 async fn reads_that_went_stale_run_again(stage: Stage) -> Result<()> {

@@ -36,6 +36,7 @@ pub fn patient_wechat() -> Result<Arc<WechatPlatform>> {
         deadline: PATIENCE,
         deliveries: 1,
         mute_after: u32::MAX,
+        ..PushSettings::default()
     };
     Ok(Arc::new(WechatPlatform::new(settings, Arc::new(Machine))?))
 }

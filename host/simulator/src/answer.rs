@@ -212,13 +212,18 @@ fn typed(tree: &Tree<'_>) -> Result<Reply, Flaw> {
             media_id: owned(tree, "Video.MediaId")?,
             title: optional("Video.Title"),
             description: optional("Video.Description"),
+            ..Video::default()
         }),
         "music" => Reply::Music(Music {
             title: optional("Music.Title"),
             description: optional("Music.Description"),
             music_url: optional("Music.MusicUrl"),
             hq_music_url: optional("Music.HQMusicUrl"),
-            thumb_media_id: owned(tree, "Music.ThumbMediaId")?,
+            // It may be left out, but not be empty.
+            thumb_media_id: match tree.get("Music.ThumbMediaId") {
+                None => String::new(),
+                Some(_) => owned(tree, "Music.ThumbMediaId")?,
+            },
         }),
         "news" => Reply::News(articles(tree)?),
         "transfer_customer_service" => {
@@ -278,7 +283,7 @@ fn media(reply: &Reply) -> Option<&str> {
     match reply {
         Reply::Image(id) | Reply::Voice(id) => Some(id),
         Reply::Video(video) => Some(&video.media_id),
-        Reply::Music(music) => Some(&music.thumb_media_id),
+        Reply::Music(music) => Some(music.thumb_media_id.as_str()).filter(|id| !id.is_empty()),
         Reply::Text(_) | Reply::News(_) | Reply::TransferCustomerService(_) => None,
     }
 }

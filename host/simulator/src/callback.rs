@@ -1,11 +1,12 @@
 //! What WeChat tells a host: header and fields, written as XML or JSON in clear.
 //!
 //! A callback is composed once; WeChat's re-sends carry the same one. Signing and encrypting belongs
-//! to [`crate::envelope`].
+//! to [`crate::envelope`]. Like WeChat, this escapes nothing inside a CDATA section; what else WeChat
+//! writes that no format allows can be given byte by byte ([`Callback::verbatim`]).
 
 use wxhost_wechat::body::Format;
 use wxhost_wechat::id::{OpenId, OriginalId};
-use wxhost_wechat::xml;
+use wxhost_wechat::message::Message;
 
 use crate::{Doing, SimulatedAccount, Surroundings};
 
@@ -62,6 +63,8 @@ pub struct Callback {
     create_time: u64,
     fields: Vec<Field>,
     format: Format,
+    /// The body in clear, where it is not written from the fields.
+    verbatim: Option<Vec<u8>>,
 }
 
 impl Callback {
@@ -83,6 +86,29 @@ impl Callback {
             create_time: surroundings.unix_seconds(),
             fields,
             format: account.format,
+            verbatim: None,
+        }
+    }
+
+    /// A callback whose body in clear is exactly this, well-formed or not, as it was seen in the field.
+    /// `user` is who sees the answer if nobody can tell from the body.
+    pub fn verbatim(account: &SimulatedAccount, user: &OpenId, body: Vec<u8>) -> Self {
+        let told = Message::read(&body).ok();
+        let is_event = told.as_ref().is_some_and(|told| !told.content.is_message());
+        let mut fields = vec![Field::text(
+            "MsgType",
+            if is_event { "event" } else { "text" },
+        )];
+        if let Some(told) = told.as_ref().filter(|_| is_event) {
+            fields.push(Field::text("Event", told.content.kind()));
+        }
+        Self {
+            to: account.original_id.clone(),
+            from: told.as_ref().map_or(user, |told| &told.from_user).clone(),
+            create_time: told.as_ref().map_or(0, |told| told.create_time),
+            fields,
+            format: Format::of(&body),
+            verbatim: Some(body),
         }
     }
 
@@ -137,20 +163,40 @@ impl Callback {
     }
 
     /// The body in clear.
-    pub fn to_clear(&self) -> String {
-        self.write(&self.all_fields())
+    pub fn to_clear(&self) -> Vec<u8> {
+        match &self.verbatim {
+            Some(body) => body.clone(),
+            None => self.write(&self.all_fields()).into_bytes(),
+        }
     }
 
     /// The body that carries `encrypt`: with the fields in clear beside it in compatible mode,
     /// otherwise with ToUserName only.
-    pub(crate) fn to_sealed(&self, encrypt: &str, with_clear_fields: bool) -> String {
+    pub(crate) fn to_sealed(&self, encrypt: &str, with_clear_fields: bool) -> Vec<u8> {
+        if let Some(body) = self.verbatim.as_deref().filter(|_| with_clear_fields) {
+            return self.beside(body, encrypt);
+        }
         let mut fields = if with_clear_fields {
             self.all_fields()
         } else {
             vec![self.to_field()]
         };
         fields.push(Field::text("Encrypt", encrypt));
-        self.write(&fields)
+        self.write(&fields).into_bytes()
+    }
+
+    /// A body with the ciphertext as its last field.
+    fn beside(&self, body: &[u8], encrypt: &str) -> Vec<u8> {
+        let (end, field) = match self.format {
+            Format::Xml => (
+                "</xml>",
+                format!("<Encrypt><![CDATA[{encrypt}]]></Encrypt>\n</xml>"),
+            ),
+            Format::Json => ("}", format!(",\"Encrypt\":\"{encrypt}\"}}")),
+        };
+        let body = body.trim_ascii_end();
+        let body = body.strip_suffix(end.as_bytes()).unwrap_or(body);
+        [body, field.as_bytes()].concat()
     }
 
     fn write(&self, fields: &[Field]) -> String {
@@ -193,7 +239,8 @@ fn write_xml(body: &mut String, fields: &[Field]) {
         let name = field.name();
         body.extend(["<", name, ">"]);
         match field {
-            Field::Text(_, value) => xml::cdata(body, value),
+            // WeChat does not look for `]]>` in it.
+            Field::Text(_, value) => body.extend(["<![CDATA[", value, "]]>"]),
             Field::Number(_, digits) => body.push_str(digits),
             Field::Group(_, inner) => {
                 body.push('\n');
@@ -260,8 +307,12 @@ mod tests {
         Callback::compose(&account, &user, doing, &stage)
     }
 
+    fn clear(callback: &Callback) -> String {
+        String::from_utf8(callback.to_clear()).unwrap()
+    }
+
     fn check_xml(doing: &Doing, expected: &str) {
-        let body = compose(doing, Format::Xml).to_clear().replace('\n', "");
+        let body = clear(&compose(doing, Format::Xml)).replace('\n', "");
         let header = "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\
                       <FromUserName><![CDATA[oUser]]></FromUserName>\
                       <CreateTime>1700000000</CreateTime>";
@@ -297,12 +348,31 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_break_out_of_its_section() {
-        let callback = compose(&Doing::text("]]><Event>x</Event>"), Format::Xml);
-        let body = callback.to_clear();
-        let tree = wxhost_wechat::xml::parse(body.as_bytes()).unwrap();
-        assert_eq!(tree.text("Content"), Some("]]><Event>x</Event>"));
-        assert_eq!(tree.text("Event"), None);
+    fn a_text_stands_in_its_section_as_it_was_typed() {
+        let callback = compose(&Doing::text("a]]><Event>x</Event>"), Format::Xml);
+        let written = "<Content><![CDATA[a]]><Event>x</Event>]]></Content>";
+        assert!(clear(&callback).contains(written));
+    }
+
+    #[test]
+    fn a_body_given_by_its_bytes_is_sent_as_it_is_in_each_mode() {
+        let stage = Staged::new(Duration::from_secs(1_700_000_000), 1);
+        let account = SimulatedAccount::register("http://host", Mode::Plain, &stage);
+        let user = OpenId::parse("oUser").unwrap();
+        let xml = b"<xml><ToUserName>gh_1</ToUserName><FromUserName>oOther</FromUserName>\
+            <MsgType>text</MsgType><Content><![CDATA[a\xe4\xbd]]></Content></xml>\n";
+        let callback = Callback::verbatim(&account, &user, xml.to_vec());
+        assert_eq!(callback.to_clear(), xml);
+        assert_eq!(callback.from().as_str(), "oOther");
+        let beside = callback.to_sealed("abc=", true);
+        assert!(beside.starts_with(&xml[..60]));
+        assert!(beside.ends_with(b"<Encrypt><![CDATA[abc=]]></Encrypt>\n</xml>"));
+        let json = Callback::verbatim(&account, &user, b"{\"a\":\"\n\"}".to_vec());
+        assert_eq!(
+            json.to_sealed("e", true),
+            b"{\"a\":\"\n\",\"Encrypt\":\"e\"}"
+        );
+        assert_eq!(json.from(), &user);
     }
 
     #[test]
@@ -314,7 +384,7 @@ mod tests {
             Field::group("List", [Field::text("TemplateId", "T2")]),
         ]);
         assert_eq!(
-            compose(&doing, Format::Json).to_clear(),
+            clear(&compose(&doing, Format::Json)),
             r#"{"ToUserName":"gh_1","FromUserName":"oUser","CreateTime":1700000000,"#.to_owned()
                 + r#""MsgType":"event","Event":"subscribe_msg_popup_event","#
                 + r#""List":[{"TemplateId":"T\"1"},{"TemplateId":"T2"}]}"#

@@ -246,6 +246,15 @@ impl Doing {
         }
     }
 
+    /// The same under a MsgId of one's own: WeChat's debugging tool sends every message under one, and
+    /// several people have been seen to get the same.
+    #[must_use]
+    pub fn with_msg_id(mut self, msg_id: u64) -> Self {
+        self.fields.retain(|field| field.name() != "MsgId");
+        self.fields.push(Field::number("MsgId", msg_id));
+        self
+    }
+
     /// Whether it is an event; everything else is a message.
     pub fn is_event(&self) -> bool {
         self.fields.iter().any(|field| {

@@ -31,7 +31,7 @@ pub struct Envelope {
     /// Query parameters in WeChat's order, not yet percent-encoded.
     pub query: Vec<(&'static str, String)>,
     /// The body of the POST.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Envelope {
@@ -46,7 +46,7 @@ impl Envelope {
         if account.mode != Mode::Plain {
             let encrypt = MessageCipher::new(&account.aes_key).encrypt(
                 surroundings.envelope_head(),
-                callback.to_clear().as_bytes(),
+                &callback.to_clear(),
                 account.app_id.as_str(),
             );
             envelope.enclose(account, callback, stamp, &encrypt);
@@ -123,10 +123,11 @@ mod tests {
         let user = OpenId::parse("oUser").unwrap();
         let callback = Callback::compose(&account, &user, &Doing::text("a"), &stage);
         let envelope = Envelope::seal(&account, &callback, &Stamp::fresh(&stage), &stage);
+        let body = String::from_utf8(envelope.body).unwrap();
         let parameters = envelope.query.iter().map(|(name, _)| *name);
         let elements = ["Content", "FromUserName", "ToUserName", "Encrypt"]
             .into_iter()
-            .filter(|element| envelope.body.contains(&format!("<{element}>")));
+            .filter(|element| body.contains(&format!("<{element}>")));
         parameters.chain(elements).collect()
     }
 

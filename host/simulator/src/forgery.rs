@@ -161,8 +161,9 @@ impl Forgery {
 }
 
 impl Envelope {
-    /// Another callback under the timestamp and nonce of this one, with right signatures: a replay
-    /// with another body, owed a 403.
+    /// Another callback under the timestamp and nonce of this one, with right signatures. In clear it is
+    /// a replay with another body, owed a 403. Sealed, the signature covers the body, and only WeChat can
+    /// have made it: so may be a re-send, sealed anew.
     #[must_use]
     pub fn replayed_with(
         &self,
@@ -202,7 +203,7 @@ fn with_ciphertext(
 ) -> Envelope {
     let encrypt = MessageCipher::new(&account.aes_key).encrypt(
         surroundings.envelope_head(),
-        callback.to_clear().as_bytes(),
+        &callback.to_clear(),
         account.app_id.as_str(),
     );
     let mut envelope = Envelope::signed(account, callback, stamp);
@@ -212,7 +213,8 @@ fn with_ciphertext(
 
 /// Puts something else where the XML begins.
 fn with_head(mut envelope: Envelope, head: &str) -> Envelope {
-    envelope.body = envelope.body.replacen("<xml>", head, 1);
+    let rest = envelope.body.strip_prefix(b"<xml>");
+    envelope.body = [head.as_bytes(), rest.unwrap_or(&envelope.body)].concat();
     envelope
 }
 
@@ -229,9 +231,7 @@ fn damaged(encrypt: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use wxhost_wechat::envelope::{
-        self, CallbackKeys, CallbackQuery, Receiver, ReceiverSettings, Refusal,
-    };
+    use wxhost_wechat::envelope::{self, CallbackKeys, CallbackQuery, Receiver, ReceiverSettings};
     use wxhost_wechat::id::OpenId;
 
     use super::*;
@@ -263,15 +263,11 @@ mod tests {
             .collect();
         let query = query.join("&");
         let query = CallbackQuery::parse(&query);
-        let body = envelope.body.as_bytes();
+        let body = envelope.body.as_slice();
         let now = i64::try_from(NOW).unwrap();
         match envelope::open(&receiver(account), &query, body, now) {
             Ok(_) => 200,
-            Err(error) => match error.class() {
-                Refusal::Forbidden => 403,
-                Refusal::Malformed => 400,
-                Refusal::TooLarge => 413,
-            },
+            Err(error) => error.class().status(),
         }
     }
 

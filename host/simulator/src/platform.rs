@@ -24,6 +24,9 @@ pub struct PushSettings {
     pub deadline: Duration,
     /// How often a callback is delivered in all when no delivery is answered with 200.
     pub deliveries: u32,
+    /// Whether re-sends come under the nonce of the first delivery, which WeChat does at times; sealed ones
+    /// are sealed anew all the same.
+    pub same_nonce: bool,
     /// How many callbacks must fail in a row until the host is muted for a minute. WeChat says
     /// “several”.
     pub mute_after: u32,
@@ -34,6 +37,7 @@ impl Default for PushSettings {
         Self {
             deadline: Duration::from_secs(5),
             deliveries: 3,
+            same_nonce: false,
             mute_after: 3,
         }
     }
@@ -177,8 +181,12 @@ impl WechatPlatform {
     pub async fn push(&self, account: &SimulatedAccount, callback: &Callback) -> Delivery {
         let mut attempts = Vec::new();
         if !self.is_muted(account) {
+            let mut stamp = Stamp::fresh(self.surroundings());
             for _ in 0..self.settings.deliveries {
-                let attempt = self.attempt(account, callback).await;
+                let attempt = self.attempt(account, callback, &stamp).await;
+                if !self.settings.same_nonce {
+                    stamp = Stamp::fresh(self.surroundings());
+                }
                 let is_final = attempt.outcome.is_final();
                 attempts.push(attempt);
                 if is_final {
@@ -201,7 +209,12 @@ impl WechatPlatform {
         account: &SimulatedAccount,
         callback: &Callback,
     ) -> Delivery {
-        let posts = (0..self.settings.deliveries).map(|_| self.attempt(account, callback));
+        let stamps: Vec<Stamp> = (0..self.settings.deliveries)
+            .map(|_| Stamp::fresh(self.surroundings()))
+            .collect();
+        let posts = stamps
+            .iter()
+            .map(|stamp| self.attempt(account, callback, stamp));
         let posts: FuturesUnordered<_> = posts.collect();
         let attempts: Vec<Attempt> = posts.collect().await;
         let shown = attempts
@@ -233,9 +246,13 @@ impl WechatPlatform {
         self.exchange(request).await
     }
 
-    async fn attempt(&self, account: &SimulatedAccount, callback: &Callback) -> Attempt {
-        let stamp = Stamp::fresh(self.surroundings());
-        let envelope = Envelope::seal(account, callback, &stamp, self.surroundings());
+    async fn attempt(
+        &self,
+        account: &SimulatedAccount,
+        callback: &Callback,
+        stamp: &Stamp,
+    ) -> Attempt {
+        let envelope = Envelope::seal(account, callback, stamp, self.surroundings());
         let start = self.surroundings.now();
         let answer = self.post(&account.callback_url, &envelope).await;
         let elapsed = self.surroundings.now().saturating_sub(start);

@@ -124,7 +124,7 @@ impl BodyError {
     }
 }
 
-const BYTE_ORDER_MARK: &str = "\u{feff}";
+pub(crate) const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// What both formats demand of a body before it is read.
 pub(crate) fn text(body: &[u8], format: Format) -> Result<&str, BodyError> {

@@ -2,7 +2,9 @@
 //!
 //! [`open`] goes from the cheap to the dear and from the outside in: size, parameters, signature, time,
 //! decryption, receiver, fields. Nothing of a plain body is read before its signature is right; of a
-//! sealed one only the outermost elements.
+//! sealed one only its ciphertext is looked for. What is authentic is read leniently, and where it can't
+//! be read all the same it is [`OpenError::Unreadable`]: WeChat gets `success` for it, since it would
+//! send the same again.
 //!
 //! ```
 //! use wxhost_wechat::envelope::{self, CallbackKeys, CallbackQuery, Mode, Receiver, ReceiverSettings};
@@ -33,6 +35,7 @@ use serde_json::{Value, json};
 pub use crate::body::Format;
 use crate::body::{BodyError, MAX_BODY_BYTES};
 use crate::cipher::MessageCipher;
+use crate::lenient::SealedBody;
 use crate::message::Message;
 use crate::{reply, signature, xml};
 
@@ -45,6 +48,17 @@ pub use refusal::{OpenError, Refusal};
 pub struct Opened {
     /// The message or event.
     pub message: Message,
+    /// The format of the body, which the reply has to have too.
+    pub format: Format,
+    /// The key that opened it and has to seal the reply; none for a callback in clear.
+    pub sealing: Option<KeySlot>,
+    /// The body in clear.
+    pub clear: Vec<u8>,
+}
+
+/// A callback whose signature is right, not read yet.
+#[derive(Clone, Debug)]
+pub struct Authentic {
     /// The format of the body, which the reply has to have too.
     pub format: Format,
     /// The key that opened it and has to seal the reply; none for a callback in clear.
@@ -88,20 +102,39 @@ pub fn open(
     body: &[u8],
     now_unix: i64,
 ) -> Result<Opened, OpenError> {
+    let authentic = authenticate(receiver, query, body, now_unix)?;
+    let message = authentic.read(receiver)?;
+    Ok(Opened {
+        message,
+        format: authentic.format,
+        sealing: authentic.sealing,
+        clear: authentic.clear,
+    })
+}
+
+/// Opens a callback (POST) without reading what is inside.
+///
+/// # Errors
+///
+/// [`OpenError`]: the first reason to refuse it.
+pub fn authenticate(
+    receiver: &Receiver,
+    query: &CallbackQuery<'_>,
+    body: &[u8],
+    now_unix: i64,
+) -> Result<Authentic, OpenError> {
     if body.len() > MAX_BODY_BYTES {
         return Err(BodyError::TooLarge { bytes: body.len() }.into());
     }
     let sealed = receiver.expects_sealed(query.encrypt_type.as_deref())?;
     let stamp = Stamp::of(query, OpenError::Unsigned)?;
-    let format = Format::of(body);
     let (clear, sealing) = if sealed {
         let given = query
             .msg_signature
             .as_deref()
             .ok_or(OpenError::Unsigned("msg_signature"))?;
-        let outer = format.parse(body)?;
-        let encrypt = outer.text("Encrypt").ok_or(OpenError::PlaintextRefused)?;
-        stamp.verify_sealed(receiver, given, encrypt)?;
+        let body = SealedBody::of(body)?;
+        let encrypt = stamp.signed_part(receiver, given, &body)?;
         stamp.verify_time(receiver, now_unix)?;
         let (clear, slot) = decrypt(receiver, encrypt)?;
         (clear, Some(slot))
@@ -114,15 +147,31 @@ pub fn open(
         stamp.verify_time(receiver, now_unix)?;
         (body.to_vec(), None)
     };
-    let message = Message::from_tree(Format::of(&clear).parse(&clear)?)?;
-    match receiver.original_id() {
-        Some(original_id) if *original_id != message.to_user => Err(OpenError::WrongReceiver),
-        _ => Ok(Opened {
-            message,
-            format,
-            sealing,
-            clear,
-        }),
+    Ok(Authentic {
+        format: Format::of(body),
+        sealing,
+        clear,
+    })
+}
+
+impl Authentic {
+    /// Reads what is inside.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Unreadable`]; or in clear, where no signature covers the body, an attack on XML; or
+    /// it is addressed to another account.
+    pub fn read(&self, receiver: &Receiver) -> Result<Message, OpenError> {
+        let message = Message::read(&self.clear).map_err(|error| match error {
+            BodyError::Doctype | BodyError::Instruction if self.sealing.is_none() => {
+                OpenError::Body(error)
+            }
+            _ => OpenError::Unreadable(error),
+        })?;
+        match receiver.original_id() {
+            Some(original_id) if *original_id != message.to_user => Err(OpenError::WrongReceiver),
+            _ => Ok(message),
+        }
     }
 }
 
@@ -175,17 +224,23 @@ impl<'q> Stamp<'q> {
         )
     }
 
-    fn verify_sealed(
+    /// The ciphertext that the signature covers.
+    fn signed_part<'b>(
         &self,
         receiver: &Receiver,
         given: &str,
-        encrypt: &str,
-    ) -> Result<(), OpenError> {
+        body: &'b SealedBody<'_>,
+    ) -> Result<&'b str, OpenError> {
         let token = receiver.token();
-        verify(
-            &signature::message_signature(token, self.timestamp, self.nonce, encrypt),
-            given,
-        )
+        let mut refused = OpenError::PlaintextRefused;
+        for encrypt in body.candidates() {
+            let expected = signature::message_signature(token, self.timestamp, self.nonce, encrypt);
+            match verify(&expected, given) {
+                Ok(()) => return Ok(encrypt),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     fn verify_time(&self, receiver: &Receiver, now_unix: i64) -> Result<(), OpenError> {

@@ -1,5 +1,9 @@
-//! WeChat's return codes (全局返回码): what a code means, what may be done about it, and how an answer
-//! is searched for one.
+//! WeChat's return codes (全局返回码): what a code means on the call that answered it, what may be done
+//! about it, and how an answer is searched for one.
+//!
+//! The same number says different things on different calls: 40001 is a bad token, but a wrong AppSecret
+//! where the token itself is asked for; 40013 is the account's AppId there, and a mini program's in a
+//! message. So a code is asked through [`Errcode::on`], which takes the call's path.
 //!
 //! A code that WeChat invents tomorrow is a value like any other: it has no meaning here, and the
 //! advice to do nothing. An error is told by its code alone; the text beside it changes from one API
@@ -9,11 +13,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod on_call;
 mod reading;
 mod remedy;
 mod table;
 
-pub use reading::{ApiError, MAX_ERRMSG_BYTES, read};
+pub use on_call::{Class, Concern, OnCall};
+pub use reading::{ApiError, MAX_ERRMSG_BYTES, NotSent, read, sent};
 
 /// A return code (`errcode`). 0 is success.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -36,96 +42,53 @@ pub enum Advice {
     NextDay,
     /// Stop calling and tell a human.
     Alert,
-}
-
-/// What a code is about, as far as callers treat codes alike.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Class {
-    /// No error.
-    Success,
-    /// The credential has ended or never was: [`Errcode::names_bad_token`].
-    Token,
-    /// WeChat is busy, or is called too fast.
-    Busy,
-    /// A day's or a month's quota is used up.
-    Exhausted,
-    /// This user can't be reached in this way, by no fault of the message.
-    Unreachable,
-    /// The message or its template is at fault.
-    Content,
-    /// The account lacks the right to this API.
-    Rights,
-    /// The account is closed to every call until its owner acts: [`Errcode::needs_owner`].
-    Owner,
-    /// Everything else; most of it is a mistake in the call.
-    Other,
+    /// WeChat decides later by itself: neither repeat nor fall back, and wait for its verdict.
+    Await,
 }
 
 impl Errcode {
     /// Success.
     pub const OK: Self = Self(0);
 
+    /// The code as the answer of a call, by the call's path such as `/cgi-bin/user/get`.
+    pub fn on(self, path: &str) -> OnCall {
+        OnCall::new(self, path)
+    }
+
     /// What the code means; None for one that is not in WeChat's table.
     pub fn meaning(self) -> Option<&'static str> {
         self.row().map(|(_, meaning, _)| *meaning)
     }
 
-    /// What may be done about it. What is unknown is never repeated.
-    pub fn advice(self) -> Advice {
-        let own = self.row().map_or(Advice::Never, |(_, _, advice)| *advice);
-        match (self.class(), own) {
-            (Class::Owner, _) | (Class::Rights, Advice::Never) => Advice::Alert,
-            (Class::Unreachable, Advice::Never) => Advice::Fallback,
-            (_, own) => own,
-        }
+    /// Whether WeChat itself is busy (-1), so that a question may be put again at once.
+    pub fn is_busy(self) -> bool {
+        self.0 == -1
     }
 
-    /// What the code is about.
-    pub fn class(self) -> Class {
-        match self.0 {
-            0 => Class::Success,
-            40001 | 40014 | 42001 | 42004 => Class::Token,
-            -1 | 42010 | 43100 | 43108 | 45011 | 45066 | 53501 | 61450 | 9001002 => Class::Busy,
-            45009 | 45028 => Class::Exhausted,
-            43004 | 43019 | 43101 | 45015 | 45047 | 48002 | 50002 | 50005 => Class::Unreachable,
-            40007 | 40037 | 45002 | 45008 | 45168 | 47001 | 47003 => Class::Content,
-            43104 | 43107 | 48001 | 48004 | 48008 | 61003 | 61007 => Class::Rights,
-            _ if self.needs_owner() => Class::Owner,
-            _ => Class::Other,
-        }
+    /// Whether calls of this minute are used up (45011).
+    pub fn is_minute_limit(self) -> bool {
+        self.0 == 45011
     }
 
-    /// Whether the access token or ticket of the failed call is at fault, so that a fresh one would
-    /// do. An answer to a token call itself is read by [`crate::api::token::needs_owner`]: there 40001
-    /// means that the AppSecret is wrong.
-    pub fn names_bad_token(self) -> bool {
-        self.class() == Class::Token
+    /// Whether calls of this day are used up (45009).
+    pub fn is_daily_limit(self) -> bool {
+        self.0 == 45009
     }
 
-    /// Whether no call of this account can succeed before its owner acts: a wrong AppId or AppSecret,
-    /// an address that is not on the IP allow-list, a frozen account.
-    pub fn needs_owner(self) -> bool {
-        matches!(
-            self.0,
-            40013
-                | 40125
-                | 40164
-                | 40243
-                | 50004
-                | 50007
-                | 61024
-                | 89501
-                | 89503
-                | 89505
-                | 89506
-                | 89507
-        )
+    /// Whether the person takes no customer-service message before doing something again: the time
+    /// after the last act is over (45015), or the messages that it allows are used up (45047).
+    pub fn exhausts_person(self) -> bool {
+        matches!(self.0, 45015 | 45047)
     }
 
-    /// Whether the code says that the same thing was done before (45065: a mass message of this
-    /// `clientmsgid` is on its way), so that a repeated call has succeeded.
-    pub fn is_repeat(self) -> bool {
-        self.0 == 45065
+    /// Whether the person does not follow the account.
+    pub fn is_not_following(self) -> bool {
+        matches!(self.0, 43004 | 50005)
+    }
+
+    /// Whether the open id is nobody's, or another account's.
+    pub fn names_unknown_open_id(self) -> bool {
+        self.0 == 40003
     }
 
     /// How long to wait before the first repetition where the advice is [`Advice::Backoff`].
@@ -135,11 +98,6 @@ impl Errcode {
             45011 | 45066 => 60,
             _ => 1,
         }
-    }
-
-    /// What to do, in one sentence for an operator.
-    pub fn remedy(self) -> &'static str {
-        remedy::of(self)
     }
 
     fn row(self) -> Option<&'static (i64, &'static str, Advice)> {
@@ -160,61 +118,32 @@ mod tests {
 
     #[test]
     fn table_is_sorted_whole_and_without_repetition() {
-        assert_eq!(table::TABLE.len(), 253);
+        assert_eq!(table::TABLE.len(), 372);
         assert!(table::TABLE.is_sorted_by(|(one, ..), (next, ..)| one < next));
         for (code, meaning, _) in table::TABLE {
             assert_eq!(Errcode(*code).meaning(), Some(*meaning));
-            assert!(Errcode(*code).remedy().ends_with('.'), "{code}");
         }
-    }
-
-    #[test]
-    fn advice_is_the_documents_by_class() {
-        use Advice::{Alert, Backoff, Fallback, Never, NextDay, RefreshToken};
-        let check = |class: Class, advice: Advice, codes: &[i64]| {
-            for code in codes.iter().copied().map(Errcode) {
-                assert_eq!((code.class(), code.advice()), (class, advice), "{code}");
-            }
-        };
-        check(Class::Success, Never, &[0]);
-        check(Class::Token, RefreshToken, &[40001, 40014, 42001]);
-        check(Class::Busy, Backoff, &[-1, 45011, 43108, 45066]);
-        check(Class::Exhausted, NextDay, &[45009, 45028]);
-        check(Class::Unreachable, Fallback, &[43004, 45015, 45047, 43101]);
-        check(Class::Unreachable, Fallback, &[43019, 48002, 50002, 50005]);
-        check(Class::Content, Never, &[40037, 47001, 47003, 45002, 45008]);
-        check(Class::Content, Never, &[45168]);
-        // Another media id would do.
-        check(Class::Content, Fallback, &[40007]);
-        check(Class::Rights, Alert, &[48001, 48004, 61003, 61007]);
-        check(Class::Owner, Alert, &[40013, 40125, 40164, 40243, 50004]);
-        check(Class::Owner, Alert, &[50007, 61024, 89501, 89503, 89506]);
-        check(Class::Other, Never, &[40003, 41001, 44002, 45065]);
     }
 
     #[test]
     fn unknown_code_is_a_value_without_meaning() {
         for code in [i64::MIN, 1, 99_999, i64::MAX].map(Errcode) {
             assert_eq!(code.meaning(), None);
-            assert_eq!((code.class(), code.advice()), (Class::Other, Advice::Never));
-            assert!(!code.remedy().is_empty());
+            let told = code.on("/cgi-bin/user/get");
+            assert_eq!((told.class(), told.advice()), (Class::Other, Advice::Never));
+            assert!(!told.remedy().is_empty());
         }
         assert_eq!(serde_json::to_string(&Errcode(-1)).unwrap(), "-1");
     }
 
     #[test]
-    fn bad_token_and_owner_exclude_each_other() {
-        for code in table::TABLE.iter().map(|(code, ..)| Errcode(*code)) {
-            assert!(!(code.names_bad_token() && code.needs_owner()), "{code}");
-            let advice = code.advice();
-            assert_eq!(
-                code.names_bad_token(),
-                advice == Advice::RefreshToken,
-                "{code}"
-            );
-        }
-        assert!(Errcode(45065).is_repeat());
+    fn named_codes_are_what_they_are_named() {
         assert_eq!(Errcode(45011).first_wait_seconds(), 60);
         assert_eq!(Errcode(-1).first_wait_seconds(), 1);
+        assert!(Errcode(-1).is_busy() && !Errcode(1).is_busy());
+        assert!(Errcode(45015).exhausts_person() && Errcode(45047).exhausts_person());
+        assert!(Errcode(43004).is_not_following() && Errcode(50005).is_not_following());
+        assert!(Errcode(45011).is_minute_limit() && Errcode(45009).is_daily_limit());
+        assert!(Errcode(40003).names_unknown_open_id());
     }
 }

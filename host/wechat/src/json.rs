@@ -21,7 +21,11 @@ use crate::tree::{Map, Node, Tree};
 ///
 /// [`BodyError`]: too large, not UTF-8, not well-formed, with a repeated name, or beyond a limit.
 pub fn parse(body: &[u8]) -> Result<Tree<'_>, BodyError> {
-    let text = body::text(body, Format::Json)?;
+    parse_text(body::text(body, Format::Json)?)
+}
+
+/// The same, of text that was checked before.
+pub(crate) fn parse_text(text: &str) -> Result<Tree<'_>, BodyError> {
     let mut budget = Budget::new();
     budget.spend(1)?;
     object(text, 1, &mut budget)

@@ -9,7 +9,8 @@
 //!
 //! 1. [`id`] and [`secret`]: what an account is known by, and what it must keep to itself.
 //! 2. [`signature`] and [`cipher`]: the two mechanisms that protect a callback.
-//! 3. [`body`], [`tree`], [`xml`], [`json`]: hostile bytes become an ordered tree within limits.
+//! 3. [`body`], [`tree`], [`xml`], [`json`]: hostile bytes become an ordered tree within limits;
+//!    `lenient` reads what is authentic and yet not well-formed.
 //! 4. [`message`]: the tree becomes a typed value; what has no type stays beside it.
 //! 5. [`reply`]: what an account may answer, and WeChat's limits on it.
 //! 6. [`envelope`]: the whole exchange: [`envelope::verify_url`], [`envelope::open`],
@@ -28,6 +29,7 @@ pub mod signature;
 
 pub mod body;
 pub mod json;
+mod lenient;
 pub mod tree;
 pub mod xml;
 

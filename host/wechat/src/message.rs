@@ -2,6 +2,9 @@
 //!
 //! Nothing that WeChat sent is dropped: a field is either in [`Message::content`] or, with its path, in
 //! [`Message::extra`]. A kind that is not known here is [`Content::Other`], never an error.
+//!
+//! Of a repeated element the first counts, but for MsgId: WeChat writes it behind what people write,
+//! so the last one is WeChat's.
 
 mod content;
 mod identity;
@@ -11,6 +14,7 @@ pub use content::*;
 
 use crate::body::BodyError;
 use crate::id::{OpenId, OriginalId};
+use crate::lenient;
 use crate::tree::Tree;
 
 /// A message or an event.
@@ -33,6 +37,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// Reads an authentic body, leniently where it is not well-formed: what WeChat really sends.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`]: it can't be read all the same, or is no callback of an account.
+    pub fn read(body: &[u8]) -> Result<Self, BodyError> {
+        lenient::message(body)
+    }
+
     /// Reads a body's tree.
     ///
     /// # Errors
@@ -53,7 +66,7 @@ impl Message {
             .take_as("CreateTime", |text| text.parse().ok())
             .unwrap_or(0);
         let msg_id = fields
-            .text("MsgId")
+            .last_text("MsgId")
             .filter(|id| !id.is_empty())
             .map(str::to_owned);
 
@@ -86,8 +99,14 @@ impl Message {
     /// Names the message: equal for WeChat's repeated deliveries, different for everything else that
     /// the account receives. At most 200 bytes of printable ASCII.
     ///
-    /// `m:<MsgId>` for messages, `e:<from>:<time>:<type>:<event>:<key>` for events.
+    /// `m:<from>:<time>:<MsgId>` for messages, `e:<from>:<time>:<type>:<event>:<key>` for events.
     pub fn event_id(&self) -> String {
         self.identity.clone()
+    }
+
+    /// The name that earlier versions gave a message: `m:<MsgId>`. It is not one message's alone: WeChat
+    /// gives the same MsgId to several people.
+    pub fn earlier_event_id(&self) -> Option<String> {
+        identity::earlier(&self.identity, self.msg_id.as_deref()?)
     }
 }

@@ -3,6 +3,8 @@
 //! WeChat answers a broken reply with a service fault on the user's screen, so what it would refuse is
 //! refused here. Sealing a reply for safe mode is [`crate::envelope`]'s work.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::id::{OpenId, OriginalId};
@@ -50,6 +52,9 @@ pub struct Video {
     pub title: String,
     /// Shown below it; may be empty.
     pub description: String,
+    /// Media id of the cover; may be empty. A passive reply has none; WeChat demands it where the reply
+    /// goes out later, as a customer-service message.
+    pub thumb_media_id: String,
 }
 
 /// Music.
@@ -63,7 +68,9 @@ pub struct Music {
     pub music_url: String,
     /// Address of a better copy for Wi-Fi; may be empty.
     pub hq_music_url: String,
-    /// Media id of the cover. WeChat demands it.
+    /// Media id of the cover; may be empty. Without one the element is left out: WeChat plays the music
+    /// all the same, but takes an empty element for a fault. It is demanded where the reply goes out
+    /// later, as a customer-service message.
     pub thumb_media_id: String,
 }
 
@@ -78,6 +85,16 @@ pub struct Article {
     pub pic_url: String,
     /// Where a tap leads.
     pub url: String,
+}
+
+/// Articles that were cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the reply has {given} articles, WeChat shows {shown} here: the rest was cut")]
+pub struct Cut {
+    /// How many there were.
+    pub given: usize,
+    /// How many are left.
+    pub shown: usize,
 }
 
 /// Who writes to whom, and when. A reply's sender is the account that received the message.
@@ -134,6 +151,17 @@ impl Reply {
         }
     }
 
+    /// Cuts the articles that WeChat would not show; with too many it shows none at all. Says how many
+    /// there were, if it has cut any. `trigger` is what is answered.
+    pub fn cut_articles(&mut self, trigger: Option<&Content>) -> Option<Cut> {
+        let Reply::News(articles) = self else {
+            return None;
+        };
+        let (given, shown) = (articles.len(), most_articles(trigger));
+        articles.truncate(shown);
+        (given > shown).then_some(Cut { given, shown })
+    }
+
     /// Checks the limits. `trigger` is what is answered; without one the wider limit applies.
     ///
     /// # Errors
@@ -149,7 +177,7 @@ impl Reply {
                 bounded("Description", &video.description)
             }
             Reply::Music(music) => {
-                demanded("ThumbMediaId", &music.thumb_media_id, MAX_FIELD_BYTES)?;
+                bounded("ThumbMediaId", &music.thumb_media_id)?;
                 bounded("Title", &music.title)?;
                 bounded("Description", &music.description)?;
                 bounded("MusicUrl", &music.music_url)?;
@@ -211,7 +239,7 @@ impl Reply {
             Reply::Image(id) => wrapped(out, "Image", &[("MediaId", id)]),
             Reply::Voice(id) => wrapped(out, "Voice", &[("MediaId", id)]),
             Reply::Video(video) => wrapped(out, "Video", &video.fields()),
-            Reply::Music(music) => wrapped(out, "Music", &music.fields()),
+            Reply::Music(music) => wrapped(out, "Music", music.fields(&mut [("", ""); 5])),
             Reply::News(articles) => {
                 // check() has bounded it.
                 number(out, "ArticleCount", articles.len() as u64);
@@ -234,7 +262,9 @@ impl Reply {
             Reply::Image(id) => json!({ "Image": object(&[("MediaId", id)]) }),
             Reply::Voice(id) => json!({ "Voice": object(&[("MediaId", id)]) }),
             Reply::Video(video) => json!({ "Video": object(&video.fields()) }),
-            Reply::Music(music) => json!({ "Music": object(&music.fields()) }),
+            Reply::Music(music) => {
+                json!({ "Music": object(music.fields(&mut [("", ""); 5])) })
+            }
             Reply::News(articles) => json!({
                 "ArticleCount": articles.len(),
                 "Articles": articles.iter().map(|article| object(&article.fields())).collect::<Value>(),
@@ -247,6 +277,9 @@ impl Reply {
     }
 }
 
+/// An element's name and text.
+type Field<'a> = (&'static str, &'a str);
+
 impl Video {
     fn fields(&self) -> [(&'static str, &str); 3] {
         [
@@ -258,14 +291,16 @@ impl Video {
 }
 
 impl Music {
-    fn fields(&self) -> [(&'static str, &str); 5] {
-        [
+    fn fields<'m, 'f>(&'m self, room: &'f mut [Field<'m>; 5]) -> &'f [Field<'m>] {
+        *room = [
             ("Title", &self.title),
             ("Description", &self.description),
             ("MusicUrl", &self.music_url),
             ("HQMusicUrl", &self.hq_music_url),
             ("ThumbMediaId", &self.thumb_media_id),
-        ]
+        ];
+        let has_cover = !self.thumb_media_id.chars().all(xml::is_forbidden);
+        &room[..if has_cover { 5 } else { 4 }]
     }
 }
 
@@ -280,11 +315,15 @@ impl Article {
     }
 }
 
-fn check_articles(articles: &[Article], trigger: Option<&Content>) -> Result<(), ReplyError> {
-    let limit = match trigger {
+fn most_articles(trigger: Option<&Content>) -> usize {
+    match trigger {
         Some(content) if content.is_message() => MAX_ARTICLES_TO_MESSAGE,
         _ => MAX_ARTICLES,
-    };
+    }
+}
+
+fn check_articles(articles: &[Article], trigger: Option<&Content>) -> Result<(), ReplyError> {
+    let limit = most_articles(trigger);
     if articles.is_empty() {
         return Err(ReplyError::Empty { field: "Articles" });
     }
@@ -296,6 +335,28 @@ fn check_articles(articles: &[Article], trigger: Option<&Content>) -> Result<(),
     }
     let mut fields = articles.iter().flat_map(Article::fields);
     fields.try_for_each(|(field, value)| bounded(field, value))
+}
+
+/// Whether a reply as it goes out is for this person: what was written for another must not leave, however
+/// it came here.
+pub fn is_for(reply: &str, to: &OpenId) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Receiver<'a> {
+        #[serde(rename = "ToUserName", borrow)]
+        to_user: Cow<'a, str>,
+    }
+    if let Some(fields) = reply.strip_prefix("<xml>") {
+        let value = fields.strip_prefix("<ToUserName><![CDATA[");
+        let rest = value.and_then(|value| value.strip_prefix(to.as_str()));
+        if rest.is_some_and(|rest| rest.starts_with("]]></ToUserName>")) {
+            return true;
+        }
+        // An id that its section can't hold in one piece.
+        let mut head = String::with_capacity(96);
+        element(&mut head, "ToUserName", to.as_str());
+        return fields.starts_with(&head);
+    }
+    serde_json::from_str::<Receiver<'_>>(reply).is_ok_and(|reply| reply.to_user == to.as_str())
 }
 
 /// A field that WeChat demands. Characters that will be left out don't count.

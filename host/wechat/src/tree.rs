@@ -91,6 +91,14 @@ impl<'a> Map<'a> {
         self.get(path)?.text()
     }
 
+    /// The same, of the last where an element was repeated.
+    pub fn last_text(&self, path: &str) -> Option<&str> {
+        match self.get(path)? {
+            Node::List(nodes) => nodes.last()?.text(),
+            node => node.text(),
+        }
+    }
+
     /// Names and values in the order of the body.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node<'a>)> {
         self.entries.iter().map(|(name, node)| (&**name, node))
@@ -155,20 +163,17 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// Adds an XML element; a repeated one makes a list.
-    pub(crate) fn append(&mut self, name: &'a str, node: Node<'a>) -> Result<(), BodyError> {
+    /// Adds an XML element; a repeated one makes a list. Says whether it was repeated.
+    pub(crate) fn append(&mut self, name: &'a str, node: Node<'a>) -> Result<bool, BodyError> {
         match self.child_mut(name) {
-            None => self.push(name.into(), node),
-            Some(Node::List(nodes)) => {
-                nodes.push(node);
-                Ok(())
-            }
+            None => return self.push(name.into(), node).map(|()| false),
+            Some(Node::List(nodes)) => nodes.push(node),
             Some(first) => {
                 let nodes = vec![first.take(), node];
                 *first = Node::List(nodes);
-                Ok(())
             }
         }
+        Ok(true)
     }
 
     /// Adds a JSON member, whose name must be new.

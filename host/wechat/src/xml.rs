@@ -3,6 +3,9 @@
 //! No document type, no processing instruction, no entity but the five that XML predefines and
 //! character references: the classic attacks on XML need one of them. Attributes and comments are
 //! skipped (WeChat has neither); text is trimmed outside CDATA and untouched inside.
+//!
+//! What WeChat writes is not always what XML allows; where it is not, and where a CDATA section may have
+//! been closed by whoever wrote what is inside, [`crate::lenient`] reads the body.
 
 use std::borrow::Cow;
 
@@ -12,10 +15,11 @@ use quick_xml::events::{BytesDecl, BytesRef, Event};
 
 use crate::body::{self, Budget, Format};
 pub use crate::body::{BodyError, MAX_BODY_BYTES, MAX_DEPTH, MAX_ELEMENTS};
+use crate::lenient;
 use crate::tree::{Map, Node, Tree};
 
 /// What XML counts as white space; Unicode has more, and users type it.
-const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+pub(crate) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Parses a body; the root element's name does not matter.
 ///
@@ -24,6 +28,12 @@ const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 /// [`BodyError`]: too large, not UTF-8, not well-formed, beyond a limit, or with a construct that is
 /// refused.
 pub fn parse(body: &[u8]) -> Result<Tree<'_>, BodyError> {
+    parse_noting(body).map(|(tree, _)| tree)
+}
+
+/// The same, and whether its shape leaves room for doubt: a CDATA section with something beside it, or
+/// an element twice that WeChat writes once. A person who types `]]>` makes such a body.
+pub(crate) fn parse_noting(body: &[u8]) -> Result<(Tree<'_>, bool), BodyError> {
     let text = body::text(body, Format::Xml)?;
     let mut reader = Reader::from_str(text);
     let mut document = Document::new();
@@ -43,7 +53,7 @@ pub fn parse(body: &[u8]) -> Result<Tree<'_>, BodyError> {
             }
             Event::End(_) => document.close()?,
             Event::Text(_) => document.text(borrow(0))?,
-            Event::CData(_) => document.verbatim(borrow("]]>".len()).map(Cow::Borrowed))?,
+            Event::CData(_) => document.section(borrow("]]>".len()))?,
             Event::GeneralRef(reference) => document.verbatim(Some(resolve(reference)?))?,
             Event::Comment(_) => {}
             Event::Decl(declaration) => document.declaration(declaration)?,
@@ -105,6 +115,7 @@ struct Document<'a> {
     budget: Budget,
     open: Vec<Element<'a>>,
     root: Option<Map<'a>>,
+    is_doubtful: bool,
 }
 
 /// An element whose end tag has not come yet.
@@ -114,6 +125,8 @@ struct Element<'a> {
     text: Cow<'a, str>,
     /// White space that belongs to the text if more of it follows.
     space: &'a str,
+    /// Whether a CDATA section was in it.
+    has_section: bool,
     children: Map<'a>,
 }
 
@@ -123,6 +136,7 @@ impl<'a> Document<'a> {
             budget: Budget::new(),
             open: Vec::with_capacity(4),
             root: None,
+            is_doubtful: false,
         }
     }
 
@@ -148,13 +162,17 @@ impl<'a> Document<'a> {
             // Text between elements has no place in a tree of fields.
             Some(parent) if !parent.text.is_empty() => return Err(BodyError::MalformedXml),
             None if self.root.is_some() => return Err(BodyError::MalformedXml),
-            Some(_) => Map::default(),
+            Some(parent) => {
+                self.is_doubtful |= parent.has_section;
+                Map::default()
+            }
             None => Map::with_room(),
         };
         self.open.push(Element {
             name,
             text: Cow::Borrowed(""),
             space: "",
+            has_section: false,
             children,
         });
         Ok(())
@@ -175,7 +193,11 @@ impl<'a> Document<'a> {
         } else {
             Node::Map(element.children)
         };
-        parent.children.append(element.name, node)
+        let is_repeated = parent.children.append(element.name, node)?;
+        if is_repeated {
+            self.is_doubtful |= self.open.len() == 1 || lenient::is_written_by_people(element.name);
+        }
+        Ok(())
     }
 
     fn text(&mut self, text: Option<&'a str>) -> Result<(), BodyError> {
@@ -193,23 +215,32 @@ impl<'a> Document<'a> {
         }
         let (words, space) = text.split_at(text.trim_end_matches(SPACE).len());
         if !words.is_empty() {
+            self.is_doubtful |= element.has_section;
             element.append(words.into())?;
         }
         element.space = space;
         Ok(())
     }
 
-    fn verbatim(&mut self, text: Option<Cow<'a, str>>) -> Result<(), BodyError> {
+    fn section(&mut self, text: Option<&'a str>) -> Result<(), BodyError> {
         let text = text.ok_or(BodyError::MalformedXml)?;
-        self.open
-            .last_mut()
-            .ok_or(BodyError::MalformedXml)?
-            .append(text)
+        let element = self.open.last_mut().ok_or(BodyError::MalformedXml)?;
+        let stands_alone = element.text.is_empty() && element.children.is_empty();
+        self.is_doubtful |= element.has_section || !stands_alone;
+        element.has_section = true;
+        element.append(text.into())
     }
 
-    fn finish(self) -> Result<Tree<'a>, BodyError> {
+    fn verbatim(&mut self, text: Option<Cow<'a, str>>) -> Result<(), BodyError> {
+        let text = text.ok_or(BodyError::MalformedXml)?;
+        let element = self.open.last_mut().ok_or(BodyError::MalformedXml)?;
+        self.is_doubtful |= element.has_section;
+        element.append(text)
+    }
+
+    fn finish(self) -> Result<(Tree<'a>, bool), BodyError> {
         match self.root {
-            Some(root) if self.open.is_empty() => Ok(root),
+            Some(root) if self.open.is_empty() => Ok((root, self.is_doubtful)),
             _ => Err(BodyError::MalformedXml),
         }
     }

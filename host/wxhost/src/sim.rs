@@ -1,6 +1,7 @@
 //! `wxhost sim`: a pretend WeChat by hand: one user of it, or the API side of it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use wxhost_simulator::api::{ApiServer, AppSettings, Settings};
 use wxhost_simulator::{
-    Doing, Field, Forgery, Machine, Outcome, PushSettings, SimulatedAccount, WechatPlatform,
+    Callback, Doing, Field, Forgery, Machine, Outcome, PushSettings, SimulatedAccount,
+    WechatPlatform,
 };
 use wxhost_wechat::body::Format;
 use wxhost_wechat::envelope::Mode;
@@ -94,6 +96,12 @@ struct SendArgs {
     /// Deliveries in all, when none is answered with 200.
     #[arg(long, default_value_t = 3)]
     deliveries: u32,
+    /// Re-sends under the nonce of the first delivery.
+    #[arg(long)]
+    same_nonce: bool,
+    /// The message under this MsgId, as WeChat's debugging tool sends all of them under one.
+    #[arg(long)]
+    msg_id: Option<u64>,
     /// All deliveries at once, as when each re-send overtakes the answer to the one before.
     #[arg(long)]
     overlapping: bool,
@@ -153,6 +161,8 @@ enum DoingArg {
     Scan { scene: String },
     /// Stops following the account.
     Unsubscribe,
+    /// Whatever is in a file, byte by byte: bodies that WeChat writes and no format allows.
+    Body { file: PathBuf },
     /// Anything else: fields such as MsgType=event Event=CLICK EventKey=K.
     Raw {
         #[arg(required = true, value_name = "NAME=VALUE", value_parser = field)]
@@ -227,14 +237,24 @@ impl SendArgs {
     async fn run(&self) -> Result<ExitCode> {
         let account = self.account.account()?;
         let user = OpenId::parse(&self.open_id).context("--open-id")?;
-        let doing = self.doing.doing();
+        let mut doing = self.doing.doing();
+        if let Some(msg_id) = self.msg_id {
+            doing = doing.with_msg_id(msg_id);
+        }
         let settings = PushSettings {
             deadline: Duration::from_millis(self.deadline_ms),
             deliveries: self.deliveries,
+            same_nonce: self.same_nonce,
             ..PushSettings::default()
         };
         let wechat = WechatPlatform::new(settings, Arc::new(Machine))?;
-        let callback = wechat.compose(&account, &user, &doing);
+        let callback = match &self.doing {
+            DoingArg::Body { file } => {
+                let body = std::fs::read(file).with_context(|| file.display().to_string())?;
+                Callback::verbatim(&account, &user, body)
+            }
+            _ => wechat.compose(&account, &user, &doing),
+        };
         if let Some(forgery) = self.forge {
             let answer = wechat.forge(&account, &callback, forgery).await?;
             transcript::forgery(account.app_id.as_str(), &account, &doing, forgery, &answer);
@@ -312,6 +332,8 @@ impl DoingArg {
             Self::Scan { scene } => Doing::scan(scene, "ticket"),
             Self::Unsubscribe => Doing::unsubscribe(),
             Self::Raw { fields } => Doing::raw(fields.clone()),
+            // Described by its name alone; what is sent is the file.
+            Self::Body { file } => Doing::raw([Field::text("body", file.display().to_string())]),
         }
     }
 }

@@ -28,10 +28,11 @@ impl Reply {
             media_id: media_id.into(),
             title: title.into(),
             description: description.into(),
+            thumb_media_id: String::new(),
         })
     }
 
-    /// Articles: 1 when a user's message is answered, 8 at most otherwise.
+    /// Articles: WeChat shows 1 when a user's message is answered, 8 at most otherwise; more are cut.
     pub fn news(articles: impl IntoIterator<Item = Article>) -> Self {
         Self::News(articles.into_iter().collect())
     }
@@ -45,6 +46,31 @@ impl Reply {
     /// Hands the chat over to one agent, by account, such as `test1@test`.
     pub fn customer_service_agent(account: impl Into<String>) -> Self {
         Self::TransferCustomerService(Some(account.into()))
+    }
+}
+
+impl From<Video> for Reply {
+    fn from(video: Video) -> Self {
+        Self::Video(video)
+    }
+}
+
+impl Video {
+    /// A video without title, description and cover.
+    pub fn new(media_id: impl Into<String>) -> Self {
+        Self {
+            media_id: media_id.into(),
+            title: String::new(),
+            description: String::new(),
+            thumb_media_id: String::new(),
+        }
+    }
+
+    /// The same with a cover, by media id: without one, WeChat takes no video that is answered late.
+    #[must_use]
+    pub fn cover(mut self, media_id: impl Into<String>) -> Self {
+        self.thumb_media_id = media_id.into();
+        self
     }
 }
 

@@ -136,7 +136,7 @@ fn write_request(bytes: &mut Vec<u8>, account: &SimulatedAccount, envelope: &Env
         envelope.body.len()
     );
     bytes.extend_from_slice(head.as_bytes());
-    bytes.extend_from_slice(envelope.body.as_bytes());
+    bytes.extend_from_slice(&envelope.body);
 }
 
 async fn send_all(

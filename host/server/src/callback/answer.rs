@@ -3,7 +3,7 @@
 use wxhost_runtime::reply as wit;
 use wxhost_wechat::api::customer_message::{Content, Send};
 use wxhost_wechat::envelope::Format;
-use wxhost_wechat::reply::{Addressing, Article, Music, Reply, ReplyError, Video};
+use wxhost_wechat::reply::{Addressing, Article, Cut, Music, Reply, ReplyError, Video};
 
 use super::Arrival;
 use crate::db::outbox::{Kind, Outgoing};
@@ -14,6 +14,8 @@ use crate::outbox::outgoing;
 pub(super) struct Rendered {
     /// The passive answer.
     pub(super) answer: Answer,
+    /// What was cut from it, to be told in the record.
+    pub(super) cut: Option<Cut>,
     reply: Option<Reply>,
 }
 
@@ -21,19 +23,27 @@ impl Rendered {
     pub(super) fn nothing() -> Self {
         Self {
             answer: Answer::nothing(),
+            cut: None,
             reply: None,
         }
     }
 
-    /// The reply as a customer-service message; None where there is none, or it has no such form.
-    pub(super) fn late(&self, arrival: &Arrival) -> Option<Outgoing> {
+    /// The reply as a customer-service message; none where there is no reply.
+    ///
+    /// # Errors
+    /// It has no such form: why, for the tenant.
+    pub(super) fn late(&self, arrival: &Arrival) -> Result<Option<Outgoing>, String> {
+        let Some(reply) = &self.reply else {
+            return Ok(None);
+        };
         let open_id = &arrival.message.from_user;
         let message = Send {
             open_id: open_id.clone(),
-            content: Content::from_reply(self.reply.as_ref()?)?,
+            content: Content::from_reply(reply).map_err(|reason| reason.to_string())?,
             kf_account: None,
         };
-        outgoing(Kind::LateAnswer, open_id, &message).ok()
+        let message = outgoing(Kind::LateAnswer, open_id, &message);
+        message.map(Some).map_err(|reason| reason.to_string())
     }
 }
 
@@ -60,8 +70,9 @@ pub(super) fn fallback(arrival: &Arrival) -> Rendered {
     rendered(arrival, Reply::Text(text.to_string())).unwrap_or_else(|_| Rendered::nothing())
 }
 
-fn rendered(arrival: &Arrival, reply: Reply) -> Result<Rendered, ReplyError> {
+fn rendered(arrival: &Arrival, mut reply: Reply) -> Result<Rendered, ReplyError> {
     let message = &arrival.message;
+    let cut = reply.cut_articles(Some(&message.content));
     let addressing = Addressing {
         to: &message.from_user,
         from: &message.to_user,
@@ -73,6 +84,7 @@ fn rendered(arrival: &Arrival, reply: Reply) -> Result<Rendered, ReplyError> {
     };
     Ok(Rendered {
         answer: Answer::reply(&body),
+        cut,
         reply: Some(reply),
     })
 }
@@ -86,6 +98,7 @@ fn reply_of(reply: wit::Reply) -> Reply {
             media_id: video.media_id,
             title: video.title,
             description: video.description,
+            thumb_media_id: video.thumb_media_id,
         }),
         wit::Reply::Music(music) => Reply::Music(Music {
             title: music.title,

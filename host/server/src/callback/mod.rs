@@ -9,28 +9,32 @@
 
 mod answer;
 mod drive;
+mod earlier;
 mod event;
 mod pending;
 mod task;
+mod unreadable;
 mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wxhost_wechat::envelope::{CallbackQuery, Format, Opened};
+use wxhost_wechat::envelope::{Authentic, CallbackQuery, Format};
 use wxhost_wechat::message::Message;
 
 use self::work::Work;
 use crate::accounts::Account;
 use crate::db::inbox::PendingEvent;
-use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, body_hash};
+use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, UsedNonce, body_hash};
 use crate::run::{EventContext, Runner};
 use crate::services::Services;
 
 pub use drive::SettledElsewhere;
+pub use unreadable::Unreadable;
 
 /// How much longer than its own time a delivery is held that is not the last one: WeChat hangs up
 /// first and delivers again.
@@ -61,6 +65,9 @@ pub struct CallbackLane {
     runs: TaskTracker,
     /// Leased events whose attempts are still to be taken back: the database was away.
     unreturned: Mutex<Vec<PendingEvent>>,
+    started: Instant,
+    /// Whether a host of an earlier version was at work before, once asked.
+    has_earlier: OnceCell<bool>,
 }
 
 /// An authentic delivery of a callback.
@@ -78,8 +85,8 @@ pub struct Delivery {
     pub timestamp: String,
     /// `nonce` of the query.
     pub nonce: String,
-    /// Hash of the body as it came.
-    pub body_hash: u64,
+    /// Hash of the body as it came, where no signature covers it.
+    pub body_hash: Option<u64>,
     /// Trace that the delivery belongs to.
     pub trace_id: String,
 }
@@ -126,6 +133,8 @@ impl CallbackLane {
             settled_elsewhere: Arc::default(),
             runs: TaskTracker::new(),
             unreturned: Mutex::default(),
+            started: Instant::now(),
+            has_earlier: OnceCell::new(),
         }
     }
 
@@ -154,15 +163,15 @@ impl CallbackLane {
     pub async fn receive(self: &Arc<Self>, delivery: Delivery) -> Reception {
         let now = Instant::now();
         let app_id = delivery.account.app_id.as_str();
-        let first_use = self.nonces.admit(
+        let used = UsedNonce {
             app_id,
-            &delivery.timestamp,
-            &delivery.nonce,
-            delivery.body_hash,
-            nonce_kept(&delivery.account),
-            now,
-        );
-        if !first_use {
+            timestamp: &delivery.timestamp,
+            nonce: &delivery.nonce,
+        };
+        let kept = nonce_kept(&delivery.account);
+        if let Some(body_hash) = delivery.body_hash
+            && !self.nonces.admit(used, body_hash, kept, now)
+        {
             return Reception::Replayed;
         }
         let event_id = delivery.message.event_id();
@@ -264,22 +273,22 @@ async fn settled_within(time: Duration, run: &Run, work: &mut Option<Work>) -> O
 }
 
 impl Delivery {
-    /// The delivery of an opened body.
+    /// The delivery of a body that was opened, and read as this message.
     pub fn new(
         account: Arc<Account>,
         query: &CallbackQuery<'_>,
-        opened: Opened,
-        body: &[u8],
+        opened: Authentic,
+        message: Message,
         trace_id: String,
     ) -> Self {
         Self {
             account,
-            message: opened.message,
+            message,
+            body_hash: nonce_covers(&opened).then(|| body_hash(&opened.clear)),
             clear: opened.clear,
             format: opened.format,
             timestamp: query.timestamp.as_deref().unwrap_or_default().to_owned(),
             nonce: query.nonce.as_deref().unwrap_or_default().to_owned(),
-            body_hash: body_hash(body),
             trace_id,
         }
     }
@@ -299,6 +308,12 @@ fn least_number(timestamp: &str, create_time: u64) -> u32 {
     u32::try_from(age / SECONDS_BETWEEN_DELIVERIES)
         .unwrap_or(u32::MAX)
         .saturating_add(1)
+}
+
+/// Whether a nonce is good for one body only. Of a sealed one the signature covers the ciphertext, so that
+/// only WeChat can have made it, and WeChat seals a re-send anew, at times under the same nonce.
+fn nonce_covers(opened: &Authentic) -> bool {
+    opened.sealing.is_none()
 }
 
 /// A nonce can be used again while its timestamp is inside the window: at most twice its width.

@@ -289,9 +289,7 @@ impl CallbackLane {
             Err(error) => Opened::Later(error.to_string()),
             Ok(None) => Opened::Later("the body is of another kind".to_owned()),
             Ok(Some((format, clear))) => {
-                let message = format.parse(&clear).ok();
-                let message = message.and_then(|tree| Message::from_tree(tree).ok());
-                let Some(message) = message else {
+                let Ok(message) = Message::read(&clear) else {
                     return Opened::Later("the body can't be read".to_owned());
                 };
                 Opened::Run(Box::new(Arrival {

@@ -67,6 +67,7 @@ impl Task for CallbackTask<'_> {
             .map_err(|error| rejected("invalid-effect", &error))?;
         let replied = !answer.answer.is_nothing();
         Ok(Decision {
+            warning: answer.cut.map(|cut| cut.to_string()),
             answer,
             effects,
             outcome: if replied { "replied" } else { "no-reply" }.into(),
@@ -90,8 +91,12 @@ impl Task for CallbackTask<'_> {
     fn row(&self, answer: &Rendered) -> CallbackRow {
         CallbackRow {
             answer: answer.answer.to_shared(),
-            late: answer.late(self.arrival),
+            late: answer.late(self.arrival).ok().flatten(),
         }
+    }
+
+    fn unsendable(&self, answer: &Rendered) -> Option<String> {
+        answer.late(self.arrival).err()
     }
 
     fn sender(&self) -> Option<Observation> {

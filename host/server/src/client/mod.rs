@@ -197,14 +197,16 @@ impl Client {
             let answer = self.transport.exchange(request, value, deadline).await;
             let is_busy = match &answer {
                 Ok(body) => match errcode::read(body) {
-                    Err(refusal) if refusal.errcode.names_bad_token() && !renewed => {
+                    Err(refusal)
+                        if refusal.errcode.on(&request.path).names_bad_token() && !renewed =>
+                    {
                         renewed = true;
                         match &token {
                             Some(token) if self.tokens.expire(account, token).await => continue,
                             _ => false,
                         }
                     }
-                    Err(refusal) => refusal.errcode.0 == -1,
+                    Err(refusal) => refusal.errcode.is_busy(),
                     Ok(()) => false,
                 },
                 Err(TransportError::Broken | TransportError::Status(500..)) => true,

@@ -77,8 +77,9 @@ impl Client {
             Payload::Stream(_) => None,
         };
         let token = self.token(account, deadline).await?;
+        let path = request.path.clone();
         let response = self.pass_once(request, &token, deadline).await?;
-        let (response, names_bad_token) = peek(response).await?;
+        let (response, names_bad_token) = peek(response, &path).await?;
         // Whatever becomes of this call, the next one must not fail for the same token.
         let renewed = names_bad_token && self.tokens.expire(account, &token).await;
         match again {
@@ -140,7 +141,7 @@ fn received(response: Response) -> RawResponse {
 }
 
 /// Whether an answer says that the token is bad; only a short one of text can.
-async fn peek(mut response: Response) -> Result<(RawResponse, bool), CallError> {
+async fn peek(mut response: Response, path: &str) -> Result<(RawResponse, bool), CallError> {
     let length = response.content_length();
     let is_short = length.is_some_and(|bytes| bytes <= MAX_REFUSAL_BYTES as u64);
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -156,7 +157,7 @@ async fn peek(mut response: Response) -> Result<(RawResponse, bool), CallError> 
     }
     let body: Bytes = body.freeze();
     let refusal = errcode::read(&body).err();
-    let names_bad_token = refusal.is_some_and(|refusal| refusal.errcode.names_bad_token());
+    let names_bad_token = refusal.is_some_and(|refusal| refusal.errcode.on(path).names_bad_token());
     let mut answer = received(response);
     answer.body = Body::from(body);
     Ok((answer, names_bad_token))

@@ -41,8 +41,8 @@ const MAX_FAILURES: i64 = 20;
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How long an account rests that can't call WeChat before its owner has acted.
 const BLOCKED_REST: Duration = Duration::from_secs(60);
-/// Not an open id of this account.
-const UNKNOWN_OPEN_ID: i64 = 40003;
+/// Where followers are listed. Codes mean the same where they are asked about.
+const FOLLOWERS_PATH: &str = "/cgi-bin/user/get";
 
 /// Why an import does not come further now.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +222,7 @@ impl Importer {
             };
             let told = match self.client.call(account, &call, deadline()).await {
                 Ok(answer) => told_of(part, &answer.users),
-                Err(CallError::Refused(refusal)) if refusal.errcode.0 == UNKNOWN_OPEN_ID => {
+                Err(CallError::Refused(refusal)) if refusal.errcode.names_unknown_open_id() => {
                     if part.len() > 1 {
                         let (left, right) = part.split_at(part.len() / 2);
                         parts.extend([left, right]);
@@ -288,13 +288,13 @@ fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
         Stop::Disabled | Stop::Call(CallError::NoSecret | CallError::AccountBlocked { .. }) => {
             return Next::Wait(BLOCKED_REST);
         }
-        Stop::Call(CallError::Refused(refusal)) => refusal.errcode.advice(),
+        Stop::Call(CallError::Refused(refusal)) => refusal.errcode.on(FOLLOWERS_PATH).advice(),
         Stop::Call(CallError::Invalid(_)) => return Next::Fail,
         Stop::Call(_) | Stop::Database(_) => Advice::Backoff,
     };
     match advice {
         Advice::NextDay => Next::Wait(until_morning(now_ms)),
-        Advice::Never | Advice::Fallback | Advice::Alert => Next::Fail,
+        Advice::Never | Advice::Fallback | Advice::Alert | Advice::Await => Next::Fail,
         Advice::Backoff | Advice::RefreshToken if failures >= MAX_FAILURES => Next::Fail,
         Advice::Backoff | Advice::RefreshToken => {
             let doublings = u32::try_from(failures).unwrap_or_default().min(16);

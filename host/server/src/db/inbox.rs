@@ -147,6 +147,45 @@ pub async fn acknowledge(
     Ok(Acknowledged::Kept)
 }
 
+/// What is kept of an event; None if nothing is.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn look(
+    db: &Database,
+    app_id: &str,
+    event_id: &str,
+) -> Result<Option<Acknowledged>, DbError> {
+    let row: Option<(String, Option<String>)> =
+        sqlx::query_as("SELECT state, answer FROM inbox WHERE app_id = $1 AND event_id = $2")
+            .bind(app_id)
+            .bind(event_id)
+            .fetch_optional(&db.readers)
+            .await?;
+    Ok(row.map(|(state, answer)| match state.as_str() {
+        "done" => Acknowledged::Done {
+            answer: answer.unwrap_or_default(),
+        },
+        _ => Acknowledged::Kept,
+    }))
+}
+
+/// Whether there are events since `since_ms` whose id is a message's MsgId alone, as earlier versions
+/// gave them.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn has_earlier_ids(db: &Database, since_ms: i64) -> Result<bool, DbError> {
+    let found: Option<(i64,)> = sqlx::query_as(
+        "SELECT created_at FROM inbox WHERE created_at >= $1 \
+         AND event_id LIKE 'm:%' AND event_id NOT LIKE 'm:%:%' LIMIT 1",
+    )
+    .bind(since_ms)
+    .fetch_optional(&db.readers)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Notes that an event which was to be acknowledged is answered passively after all. False: it is to go
 /// out late, because it was committed so, or is under way so.
 ///

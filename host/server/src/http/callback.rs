@@ -12,10 +12,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use wxhost_wechat::body::MAX_BODY_BYTES;
 use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
+use wxhost_wechat::reply;
 
 use super::body::{self, Limits, ReadError};
 use crate::accounts::{Account, Accounts, Status};
-use crate::callback::{CallbackLane, Delivery, Reception};
+use crate::callback::{CallbackLane, Delivery, Reception, Unreadable};
 use crate::clock::Clock;
 use crate::random;
 use crate::telemetry::Metrics;
@@ -72,6 +73,17 @@ impl Ending {
         }
     }
 
+    fn replayed() -> Self {
+        Self::refused(StatusCode::FORBIDDEN, "replayed-nonce")
+    }
+
+    fn unreadable() -> Self {
+        Self {
+            code: "unreadable",
+            ..Self::success()
+        }
+    }
+
     fn success() -> Self {
         Self {
             status: StatusCode::OK,
@@ -85,6 +97,7 @@ impl Ending {
 impl From<OpenError> for Ending {
     fn from(error: OpenError) -> Self {
         let status = match error.class() {
+            Refusal::Acknowledged => return Self::unreadable(),
             Refusal::Forbidden => StatusCode::FORBIDDEN,
             Refusal::Malformed => StatusCode::BAD_REQUEST,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -172,18 +185,34 @@ async fn answer(
         let _ = envelope::open(state.accounts.decoy(), &query, &body, now);
         return Err(unknown_account());
     };
-    let opened = envelope::open(&account.receiver, &query, &body, now)?;
+    let opened = envelope::authenticate(&account.receiver, &query, &body, now)?;
+    let trace_id = trace_id(headers);
+    let message = match opened.read(&account.receiver) {
+        Ok(message) => message,
+        Err(OpenError::Unreadable(reason)) => {
+            let unreadable = Unreadable {
+                account,
+                query: &query,
+                opened,
+                reason,
+                trace_id,
+            };
+            return Ok(match state.lane.note_unreadable(unreadable) {
+                Reception::Replayed => Ending::replayed(),
+                _ => Ending::unreadable(),
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (format, sealing) = (opened.format, opened.sealing);
-    let delivery = Delivery::new(
-        Arc::clone(&account),
-        &query,
-        opened,
-        &body,
-        trace_id(headers),
-    );
+    let sender = message.from_user.clone();
+    let delivery = Delivery::new(Arc::clone(&account), &query, opened, message, trace_id);
     let reception = state.lane.receive(delivery).await;
     Ok(match reception {
         Reception::Answered(answer) if answer.is_nothing() => Ending::success(),
+        Reception::Answered(answer) if !reply::is_for(answer.as_str(), &sender) => {
+            misaddressed(&account)
+        }
         Reception::Answered(answer) => {
             reply(&account, &query, format, sealing, answer.as_str(), now)
         }
@@ -191,7 +220,7 @@ async fn answer(
             Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "still-running")
         }
         Reception::Unavailable => Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        Reception::Replayed => Ending::refused(StatusCode::FORBIDDEN, "replayed-nonce"),
+        Reception::Replayed => Ending::replayed(),
     })
 }
 
@@ -235,6 +264,18 @@ fn reply(
     Ending {
         body,
         format: Some(format),
+        ..Ending::success()
+    }
+}
+
+/// What was answered is another person's: nobody sees it.
+fn misaddressed(account: &Account) -> Ending {
+    tracing::error!(
+        account.app_id = %account.app_id,
+        "an answer was kept back: it is addressed to another person than the one who wrote"
+    );
+    Ending {
+        code: "misaddressed",
         ..Ending::success()
     }
 }

@@ -10,6 +10,6 @@ mod nonces;
 mod run;
 mod table;
 
-pub use nonces::{Nonces, body_hash};
+pub use nonces::{Nonces, UsedNonce, body_hash};
 pub use run::{Answer, Run, Settled};
 pub use table::{Admission, Table};

@@ -1,8 +1,13 @@
 //! The nonces that came with deliveries, and a hash of the body that each came with.
 //!
 //! In plain mode the signature covers timestamp and nonce, not the body: whoever has seen one
-//! delivery could post any body under its signature. So a nonce is good for one body.
+//! delivery could post any body under its signature. So a nonce is good for one body, for as long as
+//! its account's window lets the timestamp pass.
+//!
+//! Accounts share the room, and none makes the host forget another's: each nonce expires by its own
+//! account's window, and in a flood an account that has more than its share gives up its own oldest.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -10,10 +15,23 @@ use parking_lot::Mutex;
 
 use super::keyed::KeyedMap;
 
-/// Nonces remembered, in each of two generations. A nonce takes about 20 bytes.
+/// Nonces remembered. A nonce takes about 60 bytes.
 const MAX_NONCES: usize = 1 << 21;
 /// Locks that the nonces are spread over.
 const SHARDS: usize = 64;
+/// How often a full shard looks through all accounts for what has expired.
+const SWEEP_SECONDS: u32 = 1;
+
+/// A nonce as it came with a delivery.
+#[derive(Debug, Clone, Copy, Hash)]
+pub struct UsedNonce<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// `timestamp` of the query.
+    pub timestamp: &'a str,
+    /// `nonce` of the query.
+    pub nonce: &'a str,
+}
 
 /// The nonces that came to this host.
 #[derive(Debug)]
@@ -21,14 +39,30 @@ pub struct Nonces {
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     most_per_shard: usize,
+    started: Instant,
 }
 
-/// Two generations: the older one is dropped whole when the younger one is full or old enough.
 #[derive(Debug, Default)]
 struct Shard {
-    young: KeyedMap<u64, u64>,
-    old: KeyedMap<u64, u64>,
-    young_since: Option<Instant>,
+    /// By hashes of nonces: of which body, and until when.
+    known: KeyedMap<u64, Known>,
+    /// By hashes of accounts: their nonces, oldest first.
+    accounts: KeyedMap<u64, VecDeque<Due>>,
+    swept_at: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    body_hash: u64,
+    /// Seconds after the start.
+    until: u32,
+}
+
+/// When a nonce expires.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    key: u64,
+    until: u32,
 }
 
 impl Nonces {
@@ -42,28 +76,32 @@ impl Nonces {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             most_per_shard: (nonces / SHARDS).max(1),
+            started: Instant::now(),
         }
     }
 
-    /// Remembers a nonce with its body for `kept` at least (less in a flood); false if it came
-    /// before with another body.
-    pub fn admit(
-        &self,
-        app_id: &str,
-        timestamp: &str,
-        nonce: &str,
-        body_hash: u64,
-        kept: Duration,
-        now: Instant,
-    ) -> bool {
-        let key = self.hasher.hash_one((app_id, timestamp, nonce));
+    /// Remembers a nonce with its body for `kept` at least (less in a flood of the same account);
+    /// false if it came before with another body.
+    pub fn admit(&self, used: UsedNonce<'_>, body_hash: u64, kept: Duration, now: Instant) -> bool {
+        let key = self.hasher.hash_one(used);
+        let account = self.hasher.hash_one(used.app_id);
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let now = seconds(now.saturating_duration_since(self.started));
+        // A second more, for the part of one that is cut off.
+        let until = now.saturating_add(seconds(kept)).saturating_add(1);
         // Bits that the shard's map does not look at, else all its keys would begin at the same places.
         let mut shard = self.shards[(key >> 48) as usize % SHARDS].lock();
-        shard.turn(kept, now, self.most_per_shard);
-        match shard.old.get(&key) {
-            Some(&body) => body == body_hash,
-            None => *shard.young.entry(key).or_insert(body_hash) == body_hash,
+        if let Some(known) = shard.known.get(&key)
+            && known.until > now
+        {
+            return known.body_hash == body_hash;
         }
+        shard.forget_expired_of(account, now);
+        shard.make_room(account, now, self.most_per_shard);
+        shard.known.insert(key, Known { body_hash, until });
+        let own = shard.accounts.entry(account).or_default();
+        own.push_back(Due { key, until });
+        true
     }
 }
 
@@ -74,17 +112,68 @@ impl Default for Nonces {
 }
 
 impl Shard {
-    fn turn(&mut self, kept: Duration, now: Instant, most: usize) {
-        let since = *self.young_since.get_or_insert(now);
-        if now.duration_since(since) >= 2 * kept {
-            self.old.clear();
-            self.young.clear();
-            self.young_since = Some(now);
-        } else if now.duration_since(since) >= kept || self.young.len() >= most {
-            std::mem::swap(&mut self.old, &mut self.young);
-            self.young.clear();
-            self.young_since = Some(now);
+    fn forget_expired_of(&mut self, account: u64, now: u32) {
+        let Some(own) = self.accounts.get_mut(&account) else {
+            return;
+        };
+        while let Some(due) = own.front().copied().filter(|due| due.until <= now) {
+            own.pop_front();
+            forget(&mut self.known, due);
         }
+    }
+
+    /// Makes room for one more nonce of an account.
+    fn make_room(&mut self, account: u64, now: u32, most: usize) {
+        if self.known.len() < most {
+            return;
+        }
+        if now >= self.swept_at.saturating_add(SWEEP_SECONDS) {
+            self.swept_at = now;
+            self.sweep(now);
+            if self.known.len() < most {
+                return;
+            }
+        }
+        let share = (most / self.accounts.len().max(1)).max(1);
+        let own = self.accounts.get(&account).map_or(0, VecDeque::len);
+        if own >= share {
+            return self.give_up(account, 1);
+        }
+        // Somebody else has more than a share. All that is above it goes at once, so that this is rare.
+        let largest = self.accounts.iter().max_by_key(|(_, nonces)| nonces.len());
+        if let Some((&largest, nonces)) = largest {
+            self.give_up(largest, nonces.len().saturating_sub(share).max(1));
+        }
+    }
+
+    fn give_up(&mut self, account: u64, count: usize) {
+        let Some(nonces) = self.accounts.get_mut(&account) else {
+            return;
+        };
+        for due in nonces.drain(..count.min(nonces.len())) {
+            forget(&mut self.known, due);
+        }
+    }
+
+    fn sweep(&mut self, now: u32) {
+        let known = &mut self.known;
+        self.accounts.retain(|_, nonces| {
+            while let Some(due) = nonces.front().copied().filter(|due| due.until <= now) {
+                nonces.pop_front();
+                forget(known, due);
+            }
+            !nonces.is_empty()
+        });
+    }
+}
+
+/// Forgets a nonce, unless it has come again since.
+fn forget(known: &mut KeyedMap<u64, Known>, due: Due) {
+    if known
+        .get(&due.key)
+        .is_some_and(|known| known.until == due.until)
+    {
+        known.remove(&due.key);
     }
 }
 
@@ -101,15 +190,22 @@ mod tests {
 
     const KEPT: Duration = Duration::from_secs(600);
 
-    fn admit(nonces: &Nonces, nonce: &str, body: &str, now: Instant) -> bool {
-        nonces.admit(
-            "wx1",
-            "1411525903",
+    fn admit_for(nonces: &Nonces, app_id: &str, nonce: &str, body: &str, now: Instant) -> bool {
+        let used = UsedNonce {
+            app_id,
+            timestamp: "1411525903",
             nonce,
-            body_hash(body.as_bytes()),
-            KEPT,
-            now,
-        )
+        };
+        nonces.admit(used, body_hash(body.as_bytes()), KEPT, now)
+    }
+
+    fn admit(nonces: &Nonces, nonce: &str, body: &str, now: Instant) -> bool {
+        admit_for(nonces, "wx1", nonce, body, now)
+    }
+
+    fn held(nonces: &Nonces) -> usize {
+        let shards = nonces.shards.iter();
+        shards.map(|shard| shard.lock().known.len()).sum()
     }
 
     #[test]
@@ -133,6 +229,62 @@ mod tests {
             admit(&nonces, "1", "b", now + 3 * KEPT),
             "the window is over"
         );
+        assert!(!admit(&nonces, "1", "a", now + 3 * KEPT));
+    }
+
+    #[test]
+    fn an_account_of_a_short_window_forgets_no_other_accounts_nonces() {
+        let nonces = Nonces::new();
+        let now = Instant::now();
+        assert!(admit(&nonces, "1", "a", now));
+        let short = Duration::from_secs(20);
+        let mut at = now;
+        // Every shard sees many of its windows pass.
+        for nonce in 0..10_000_u32 {
+            at += Duration::from_millis(50);
+            let nonce = nonce.to_string();
+            let used = UsedNonce {
+                app_id: "wx2",
+                timestamp: "1411525903",
+                nonce: &nonce,
+            };
+            assert!(nonces.admit(used, 1, short, at));
+        }
+        assert!(at < now + KEPT, "the window of the first is not over");
+        assert!(!admit(&nonces, "1", "b", at));
+        // The other account's own are gone in time.
+        assert!(held(&nonces) < 1_000, "{} nonces are held", held(&nonces));
+    }
+
+    #[test]
+    fn a_flood_of_one_account_forgets_its_own_and_no_others() {
+        let nonces = Nonces::with_capacity(SHARDS * 64);
+        let now = Instant::now();
+        for nonce in 0..256 {
+            assert!(admit_for(&nonces, "wx2", &nonce.to_string(), "a", now));
+        }
+        for nonce in 0..50_000 {
+            admit(&nonces, &nonce.to_string(), "a", now);
+        }
+        for nonce in 0..256 {
+            assert!(!admit_for(&nonces, "wx2", &nonce.to_string(), "b", now));
+        }
+        assert!(!admit(&nonces, "49999", "b", now), "the newest is kept");
+    }
+
+    #[test]
+    fn an_account_that_filled_the_room_makes_way_for_others() {
+        let nonces = Nonces::with_capacity(SHARDS * 64);
+        let now = Instant::now();
+        for nonce in 0..50_000 {
+            admit(&nonces, &nonce.to_string(), "a", now);
+        }
+        for nonce in 0..256 {
+            assert!(admit_for(&nonces, "wx2", &nonce.to_string(), "a", now));
+        }
+        for nonce in 0..256 {
+            assert!(!admit_for(&nonces, "wx2", &nonce.to_string(), "b", now));
+        }
     }
 
     #[test]
@@ -142,14 +294,20 @@ mod tests {
         for nonce in 0..10_000 {
             admit(&nonces, &nonce.to_string(), "a", now);
         }
-        let held: usize = nonces
+        let held = held(&nonces);
+        assert!(held <= SHARDS * 16, "{held} nonces are held");
+        let listed: usize = nonces
             .shards
             .iter()
-            .map(|shard| {
+            .flat_map(|shard| {
                 let shard = shard.lock();
-                shard.young.len() + shard.old.len()
+                shard
+                    .accounts
+                    .values()
+                    .map(VecDeque::len)
+                    .collect::<Vec<_>>()
             })
             .sum();
-        assert!(held <= SHARDS * 16, "{held} nonces are held");
+        assert_eq!(listed, held);
     }
 }

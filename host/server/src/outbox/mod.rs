@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wxhost_wechat::api::{self, Call, InvalidCall, Method, template};
+use wxhost_wechat::errcode::{self, NotSent};
 use wxhost_wechat::id::OpenId;
 
 pub(crate) use self::verdict::until_morning;
@@ -267,6 +268,11 @@ impl Delivery {
         request.idempotent = matches!(outgoing.kind, Kind::Template | Kind::Tags | Kind::Remark);
         let deadline = Instant::now() + SEND_TIMEOUT;
         let answer = self.client.send(account, &request, deadline).await?;
+        // A page of a proxy's says nothing about the message; an errcode of 0 does.
+        errcode::sent(&answer).map_err(|said| match said {
+            NotSent::Refused(refusal) => CallError::Refused(refusal),
+            NotSent::Unsaid => CallError::Answer(said.to_string()),
+        })?;
         Ok(match outgoing.kind {
             // An answer without an id is a success all the same.
             Kind::Template | Kind::Subscription => template::Send::answer(&answer)

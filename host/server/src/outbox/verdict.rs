@@ -97,28 +97,31 @@ pub(super) fn judge(
 
 fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verdict {
     let code = refusal.errcode;
+    let told = code.on(&row.outgoing.path);
     let first_wait = Duration::from_secs(code.first_wait_seconds());
-    let (fate, lesson) = match (code.0, code.advice(), code.class()) {
-        (45015 | 45047, ..) => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
-        (43004 | 50005, ..) => (Fate::End(Final::Failed), Some(Lesson::NotFollowing)),
-        (45011, ..) => (
+    let (fate, lesson) = match (told.advice(), told.class()) {
+        _ if code.exhausts_person() => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
+        _ if code.is_not_following() => (Fate::End(Final::Failed), Some(Lesson::NotFollowing)),
+        _ if code.is_minute_limit() => (
             Fate::Uncounted(MINUTE_REST),
             Some(Lesson::RestApi(MINUTE_REST)),
         ),
-        (_, Advice::Backoff | Advice::RefreshToken, _) => (again(attempts, first_wait), None),
-        (_, Advice::NextDay, _) => {
+        (Advice::Backoff | Advice::RefreshToken, _) => (again(attempts, first_wait), None),
+        (Advice::NextDay, _) => {
             let rest = until_morning(now_ms);
             (Fate::Uncounted(rest), Some(Lesson::RestApi(rest)))
         }
-        (_, Advice::Alert, Class::Rights) => (
+        (Advice::Alert, Class::Rights) => (
             Fate::Uncounted(RIGHTS_REST),
             Some(Lesson::RestApi(RIGHTS_REST)),
         ),
-        (_, Advice::Alert, _) => (
+        (Advice::Alert, _) => (
             Fate::Uncounted(BLOCKED_REST),
             Some(Lesson::RestAccount(BLOCKED_REST)),
         ),
-        (_, Advice::Never | Advice::Fallback, _) => (Fate::End(Final::Failed), unused(row)),
+        (Advice::Never | Advice::Fallback | Advice::Await, _) => {
+            (Fate::End(Final::Failed), unused(row))
+        }
     };
     Verdict {
         fate,
@@ -181,7 +184,7 @@ mod tests {
             outgoing: Outgoing {
                 kind,
                 open_id: "oA".into(),
-                path: "/send".into(),
+                path: path_of(kind).into(),
                 payload: "{}".into(),
             },
             attempts: 0,
@@ -189,6 +192,25 @@ mod tests {
             is_reserved: false,
             created_at: NOW,
         }
+    }
+
+    fn path_of(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Template => "/cgi-bin/message/template/send",
+            Kind::Subscription => "/cgi-bin/message/subscribe/bizsend",
+            Kind::LateAnswer | Kind::CustomerMessage => "/cgi-bin/message/custom/send",
+            Kind::Tags => "/cgi-bin/tags/members/batchtagging",
+            Kind::Remark => "/cgi-bin/user/info/updateremark",
+        }
+    }
+
+    #[test]
+    fn a_mini_programs_wrong_app_id_is_the_messages_fault_and_not_the_accounts() {
+        let failed = Fate::End(Final::Failed);
+        assert_eq!(after(Kind::Template, 40013, 1), (failed, None));
+        assert_eq!(after(Kind::Subscription, 40013, 1), (failed, None));
+        let custom = after(Kind::CustomerMessage, 40013, 1);
+        assert_eq!(custom, (failed, Some(Lesson::Unused)));
     }
 
     fn after(kind: Kind, code: i64, attempts: i64) -> (Fate, Option<Lesson>) {

@@ -131,6 +131,10 @@ impl Runner {
         tally.log = log_text(&report.log, backtrace);
         let failed = report.result.is_err();
         let decided = decision::decide(task, report.result);
+        if let Some(warning) = &decided.warning {
+            let log = tally.log.get_or_insert_default();
+            log.push_str(&format!("WARN  {warning}\n"));
+        }
         if failed {
             let context = task.context();
             tracing::info!(
@@ -234,8 +238,16 @@ impl Runner {
                     tally.is_sighted = true;
                     self.services.outbox.ring();
                 }
-                if way == AnswerWay::Outbox {
-                    tally.outcome = "late".into();
+                match way {
+                    AnswerWay::Passive => {}
+                    AnswerWay::Outbox => tally.outcome = "late".into(),
+                    // WeChat would refuse it later, and nobody would see why.
+                    AnswerWay::Nowhere => {
+                        if let Some(reason) = task.unsendable(&answer) {
+                            tally.outcome = "late-unsendable".into();
+                            tally.error = Some(reason);
+                        }
+                    }
                 }
                 Step::Ended(match way {
                     AnswerWay::Passive => Ended::Answered(answer),

@@ -18,6 +18,8 @@ pub struct Decision<A> {
     pub outcome: Cow<'static, str>,
     /// What went wrong, for the tenant.
     pub error: Option<String>,
+    /// What was changed of the outcome, for the tenant: a line of the record's log.
+    pub warning: Option<String>,
 }
 
 /// An outcome that breaks the contract: a stable code, and a sentence for the tenant.
@@ -52,5 +54,6 @@ pub(super) fn failed<T: Task>(
         effects: Sorted::default(),
         outcome,
         error: Some(error),
+        warning: None,
     }
 }

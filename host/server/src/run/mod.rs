@@ -90,6 +90,9 @@ pub trait Task: Sync {
     /// The row as the commit is to leave it.
     fn row(&self, answer: &Self::Answer) -> Self::Row;
 
+    /// Why an answer that is too late can't be sent at all, if that is so: said at once in the record.
+    fn unsendable(&self, answer: &Self::Answer) -> Option<String>;
+
     /// What the event tells of the person who caused it.
     fn sender(&self) -> Option<Observation>;
 }

@@ -36,9 +36,11 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The lease is a field of its own, measured by Redis: the count of deliveries outlives it. A claim
 /// without one is of a host of the version before, and lasts as long as its key.
 const CLAIM: &str = r"
-local body = redis.call('GET', KEYS[2])
-if body and body ~= ARGV[2] then return {'replayed', '', 0} end
-if not body then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4]) end
+if ARGV[2] ~= '' then
+  local body = redis.call('GET', KEYS[2])
+  if body and body ~= ARGV[2] then return {'replayed', '', 0} end
+  if not body then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4]) end
+end
 local event = redis.call('HMGET', KEYS[1], 'state', 'answer', 'leased_until')
 local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', ARGV[5])
 if event[1] == 'answered' then return {'answered', event[2], deliveries} end
@@ -114,8 +116,8 @@ pub struct ClaimRequest<'a> {
     pub timestamp: &'a str,
     /// `nonce` of the delivery.
     pub nonce: &'a str,
-    /// Hash of the body.
-    pub body_hash: u64,
+    /// Hash of the body, where the nonce is good for one body only.
+    pub body_hash: Option<u64>,
     /// How long a nonce is remembered.
     pub nonce_kept: Duration,
     /// Whether this is a delivery that was not counted yet.
@@ -202,7 +204,11 @@ impl Redis {
                 request.nonce,
             ))
             .arg(request.owner)
-            .arg(request.body_hash)
+            .arg(
+                request
+                    .body_hash
+                    .map_or_else(String::new, |hash| hash.to_string()),
+            )
             .arg(millis(LEASE))
             .arg(millis(request.nonce_kept))
             .arg(u8::from(request.counts))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::time::Instant;
-use wxhost_wechat::api::token::{ClassicToken, Fresh, StableToken, Ticket, needs_owner};
+use wxhost_wechat::api::token::{self, ClassicToken, Fresh, StableToken, Ticket, needs_owner};
 use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::ApiError;
 
@@ -212,7 +212,7 @@ impl Tokens {
             match Ticket::answer(&answer) {
                 Ok(fresh) => return Ok(fresh),
                 Err(AnswerError::Refused(refusal))
-                    if refusal.errcode.names_bad_token()
+                    if refusal.errcode.on(token::TICKET_PATH).names_bad_token()
                         && tries == 1
                         && self.expire(&wanted.account, &token).await => {}
                 Err(error) => return Err(missed(error)),
@@ -241,7 +241,11 @@ impl Tokens {
         let app_id = wanted.app_id();
         let attention = Attention {
             errcode: refusal.errcode.0,
-            message: format!("{}. {}", refusal.errmsg.trim(), refusal.errcode.remedy()),
+            message: format!(
+                "{}. {}",
+                refusal.errmsg.trim(),
+                token::refused(&refusal).remedy()
+            ),
             since_ms: self.parts.clock.now_ms(),
         };
         tracing::error!(
@@ -314,7 +318,7 @@ fn fetched(fresh: Fresh, asked_at_ms: i64, supersedes: bool) -> Fetched {
 
 fn missed(error: AnswerError) -> Miss {
     match error {
-        AnswerError::Refused(refusal) if refusal.errcode.0 == -1 => Miss::Again(Some(refusal)),
+        AnswerError::Refused(refusal) if refusal.errcode.is_busy() => Miss::Again(Some(refusal)),
         AnswerError::Refused(refusal) => Miss::Final(TokenError::Refused(refusal)),
         AnswerError::Malformed { .. } => Miss::Again(None),
     }
@@ -330,10 +334,10 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
         )
     };
     match error {
-        TokenError::Refused(refusal) => match refusal.errcode.0 {
-            45011 => MINUTE_REST + jittered(MINUTE_REST) / 4,
-            45009 => until_midnight(now_ms).min(DAY_REST),
-            -1 => doubled(FIRST_REST, LONGEST_REST),
+        TokenError::Refused(refusal) => match refusal.errcode {
+            code if code.is_minute_limit() => MINUTE_REST + jittered(MINUTE_REST) / 4,
+            code if code.is_daily_limit() => until_midnight(now_ms).min(DAY_REST),
+            code if code.is_busy() => doubled(FIRST_REST, LONGEST_REST),
             _ => doubled(FIRST_REST, REFUSED_REST),
         },
         TokenError::Unreachable | TokenError::Deadline => doubled(FIRST_REST, LONGEST_REST),

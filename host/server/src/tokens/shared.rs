@@ -441,7 +441,9 @@ fn failed_hash_of(slot: &Slot) -> Option<String> {
 /// What concerns all hosts alike: WeChat counts by account, not by host.
 fn shared_pause(error: &TokenError, now_ms: i64) -> Option<(i64, Duration)> {
     match error {
-        TokenError::Refused(refusal) if matches!(refusal.errcode.0, 45009 | 45011) => {
+        TokenError::Refused(refusal)
+            if refusal.errcode.is_daily_limit() || refusal.errcode.is_minute_limit() =>
+        {
             Some((refusal.errcode.0, rest(error, 1, now_ms)))
         }
         _ => None,

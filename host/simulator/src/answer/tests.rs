@@ -112,6 +112,8 @@ fn every_kind_of_reply_is_understood() {
     );
     let video = "<Video><MediaId>known</MediaId><Title>t</Title></Video>";
     assert!(matches!(of("video", video), Reply::Video(video) if video.title == "t"));
+    let bare = "<Music><MusicUrl>u</MusicUrl></Music>";
+    assert!(matches!(of("music", bare), Reply::Music(music) if music.thumb_media_id.is_empty()));
     let music = "<Music><MusicUrl>u</MusicUrl><ThumbMediaId>known</ThumbMediaId></Music>";
     assert!(matches!(of("music", music), Reply::Music(music) if music.music_url == "u"));
     assert_eq!(
@@ -166,7 +168,7 @@ fn what_a_reply_needs_must_be_there() {
     );
     check(
         "music",
-        "<Music></Music>",
+        "<Music><ThumbMediaId></ThumbMediaId></Music>",
         Flaw::Missing("Music.ThumbMediaId"),
     );
     check("news", "", Flaw::Missing("Articles"));

@@ -8,6 +8,12 @@ use wxhost_wechat::message::Message;
 use wxhost_wechat::xml;
 
 fuzz_target!(|body: &[u8]| {
+    // As an authentic body, which is read leniently.
+    if let Ok(message) = Message::read(body) {
+        let id = message.event_id();
+        assert!(id.len() <= 200 && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(message.extra.len() <= MAX_ELEMENTS);
+    }
     for format in [Format::Xml, Format::Json] {
         let Ok(tree) = format.parse(body) else {
             continue;

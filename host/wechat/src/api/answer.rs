@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::errcode::{self, ApiError};
+use crate::lenient;
 
 /// Why an answer gives nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -36,18 +38,38 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, AnswerError> {
 
 /// What the answer holds, whatever its errcode.
 pub(super) fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, AnswerError> {
-    match serde_json::from_slice(body) {
-        Ok(answer) => Ok(answer),
-        // Control characters that people typed come as they are, which JSON forbids.
-        Err(first) => serde_json::from_str(&mended(body)).map_err(|_| AnswerError::Malformed {
-            line: first.line(),
-            column: first.column(),
-        }),
-    }
+    let first = match serde_json::from_slice(body) {
+        Ok(answer) => return Ok(answer),
+        Err(first) => first,
+    };
+    leniently(body).ok_or(AnswerError::Malformed {
+        line: first.line(),
+        column: first.column(),
+    })
 }
 
-fn mended(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).replace(|found: char| found.is_ascii_control(), " ")
+/// Control characters that people typed come as they are, which JSON forbids; and where there is
+/// nothing to say of a field, some answers say `null`, though it is a text, a number or a list.
+fn leniently<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let mended = lenient::mended_json(body);
+    serde_json::from_str(&mended).ok().or_else(|| {
+        let mut document = serde_json::from_str(&mended).ok()?;
+        drop_nulls(&mut document);
+        // Read from a text, as some answers are kept in WeChat's own spelling.
+        serde_json::from_str(&document.to_string()).ok()
+    })
+}
+
+/// Takes members that are null out, as deep as serde reads.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// An id of up to 64 bits, exact: JSON numbers above 2^53 lose digits in many programs, so WeChat and
@@ -170,6 +192,33 @@ mod tests {
         );
         assert!(read::<Sent>(b"<html>502 Bad Gateway</html>").is_err());
         assert!(read::<Sent>(b"").is_err());
+    }
+
+    #[test]
+    fn nulls_are_absent() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Told {
+            #[serde(default)]
+            remark: String,
+            #[serde(default)]
+            tags: Vec<u32>,
+            #[serde(default, deserialize_with = "number")]
+            scene: u64,
+            msgid: LongId,
+        }
+        let body = r#"{"remark":null,"tags":null,"scene":null,"msgid":9007199254740993}"#;
+        let told: Told = read(body.as_bytes()).unwrap();
+        assert_eq!(
+            told,
+            Told {
+                remark: String::new(),
+                tags: Vec::new(),
+                scene: 0,
+                msgid: LongId(9_007_199_254_740_993)
+            }
+        );
+        // What must be there still must.
+        assert!(read::<Sent>(br#"{"msgid":null}"#).is_err());
     }
 
     #[test]

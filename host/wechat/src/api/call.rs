@@ -164,7 +164,8 @@ impl Request {
     }
 }
 
-/// A call that has no type here. `body` is a JSON document, or empty for none.
+/// A call that has no type here. `body` is a JSON document, or empty for none. Its characters are sent as
+/// themselves, also those that it escapes: WeChat shows an escape as it was typed, or refuses it.
 ///
 /// The path is taken as it is and must be in its shortest form, so that a grant for a prefix of it
 /// can't be walked around.
@@ -189,7 +190,7 @@ pub fn generic(
         let is_json = serde_json::from_str::<IgnoredAny>(&body).is_ok();
         limit::demand(is_json, "body", "is not JSON")?;
         limit::demand(method == Method::Post, "body", "does not belong to a GET")?;
-        Body::Json(body)
+        Body::Json(json::plain(body))
     };
     Ok(Request {
         method,

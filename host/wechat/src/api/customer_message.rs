@@ -46,7 +46,7 @@ pub enum TypingCommand {
 
 /// What a message holds, by its msgtype.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Content {
     /// Text, [`MAX_TEXT_BYTES`] at most; `<a>` with `href` or `data-miniprogram-appid` and
     /// `data-miniprogram-path` makes a link.
@@ -96,6 +96,7 @@ pub enum Content {
 
 /// A video.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Video {
     /// Media id of the video.
     pub media_id: String,
@@ -109,6 +110,7 @@ pub struct Video {
 
 /// Music.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Music {
     /// May be empty.
     pub title: String,
@@ -126,6 +128,7 @@ pub struct Music {
 
 /// A link with a picture.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Article {
     /// The headline.
     pub title: String,
@@ -140,6 +143,7 @@ pub struct Article {
 
 /// A menu of choices.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Menu {
     /// Shown above.
     #[serde(rename = "head_content")]
@@ -154,6 +158,7 @@ pub struct Menu {
 
 /// A choice of a menu.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Choice {
     /// Comes back as `bizmsgmenuid` when it is tapped.
     pub id: String,
@@ -163,6 +168,7 @@ pub struct Choice {
 
 /// A card of a mini program.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct MiniProgramPage {
     /// Shown on the card.
     pub title: String,
@@ -176,17 +182,38 @@ pub struct MiniProgramPage {
     pub thumb_media_id: String,
 }
 
-/// The body of a [`Send`] that says what `reply` says; None for the handing over to human service,
-/// which has no such form.
+/// Why a reply can't be sent as a customer-service message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotSendable {
+    /// The handing over to human service has no such form.
+    #[error("handing over to customer service is no message that can be sent")]
+    Transfer,
+    /// WeChat demands a cover here, which a passive reply may do without.
+    #[error("a message of {kind} is sent with a cover only, and the reply has no thumb_media_id")]
+    NoCover {
+        /// `video` or `music`.
+        kind: &'static str,
+    },
+    /// It has no article.
+    #[error("the reply has no article")]
+    Empty,
+}
+
+/// The body of a [`Send`] that says what `reply` says.
 ///
 /// WeChat takes one article in such a message; more are left out.
-pub fn from_reply(to: &OpenId, reply: &Reply) -> Option<String> {
+///
+/// # Errors
+///
+/// It has no such form.
+pub fn from_reply(to: &OpenId, reply: &Reply) -> Result<String, NotSendable> {
     let send = Send {
         open_id: to.clone(),
         content: Content::from_reply(reply)?,
         kf_account: None,
     };
-    send.request().ok()?.json().map(str::to_owned)
+    let request = send.request().map_err(|_| NotSendable::Empty)?;
+    Ok(request.json().unwrap_or_default().to_owned())
 }
 
 impl Content {
@@ -207,28 +234,35 @@ impl Content {
         }
     }
 
-    /// What `reply` says; None for the handing over to human service.
-    pub fn from_reply(reply: &Reply) -> Option<Self> {
-        Some(match reply.clone() {
+    /// What `reply` says.
+    ///
+    /// # Errors
+    ///
+    /// It has no such form.
+    pub fn from_reply(reply: &Reply) -> Result<Self, NotSendable> {
+        let cover = |kind, thumb_media_id: &str| match thumb_media_id {
+            "" => Err(NotSendable::NoCover { kind }),
+            given => Ok(given.to_owned()),
+        };
+        Ok(match reply.clone() {
             Reply::Text(content) => Content::Text { content },
             Reply::Image(media_id) => Content::Image { media_id },
             Reply::Voice(media_id) => Content::Voice { media_id },
             Reply::Video(video) => Content::Video(Video {
-                // WeChat wants a cover here, which a passive reply does not have.
-                thumb_media_id: video.media_id.clone(),
+                thumb_media_id: cover("video", &video.thumb_media_id)?,
                 media_id: video.media_id,
                 title: video.title,
                 description: video.description,
             }),
             Reply::Music(music) => Content::Music(Music {
+                thumb_media_id: cover("music", &music.thumb_media_id)?,
                 title: music.title,
                 description: music.description,
                 music_url: music.music_url,
                 hq_music_url: music.hq_music_url,
-                thumb_media_id: music.thumb_media_id,
             }),
             Reply::News(articles) => {
-                let article = articles.into_iter().next()?;
+                let article = articles.into_iter().next().ok_or(NotSendable::Empty)?;
                 let articles = [Article {
                     title: article.title,
                     description: article.description,
@@ -237,7 +271,7 @@ impl Content {
                 }];
                 Content::News { articles }
             }
-            Reply::TransferCustomerService(_) => return None,
+            Reply::TransferCustomerService(_) => return Err(NotSendable::Transfer),
         })
     }
 
@@ -509,20 +543,21 @@ mod tests {
     #[test]
     fn replies_become_customer_messages() {
         let to = OpenId::parse("oA").unwrap();
-        let check = |reply: Reply, expected: Option<&str>| {
-            assert_eq!(from_reply(&to, &reply).as_deref(), expected);
+        let check = |reply: Reply, expected: Result<&str, NotSendable>| {
+            assert_eq!(from_reply(&to, &reply).as_deref(), expected.as_deref());
         };
         check(
             Reply::Text("你好".into()),
-            Some(r#"{"touser":"oA","msgtype":"text","text":{"content":"你好"}}"#),
+            Ok(r#"{"touser":"oA","msgtype":"text","text":{"content":"你好"}}"#),
         );
         check(
             Reply::Video(reply::Video {
                 media_id: "m1".into(),
+                thumb_media_id: "t1".into(),
                 ..reply::Video::default()
             }),
-            Some(
-                r#"{"touser":"oA","msgtype":"video","video":{"media_id":"m1","thumb_media_id":"m1","title":"","description":""}}"#,
+            Ok(
+                r#"{"touser":"oA","msgtype":"video","video":{"media_id":"m1","thumb_media_id":"t1","title":"","description":""}}"#,
             ),
         );
         let article = |title: &str| reply::Article {
@@ -531,10 +566,27 @@ mod tests {
         };
         check(
             Reply::News(vec![article("one"), article("two")]),
-            Some(
+            Ok(
                 r#"{"touser":"oA","msgtype":"news","news":{"articles":[{"title":"one","description":"","url":"","picurl":""}]}}"#,
             ),
         );
-        check(Reply::TransferCustomerService(None), None);
+        check(
+            Reply::TransferCustomerService(None),
+            Err(NotSendable::Transfer),
+        );
+        // WeChat would refuse them, and nobody would know until then.
+        let video = reply::Video {
+            media_id: "m1".into(),
+            ..reply::Video::default()
+        };
+        check(
+            Reply::Video(video),
+            Err(NotSendable::NoCover { kind: "video" }),
+        );
+        let music = reply::Music::default();
+        check(
+            Reply::Music(music),
+            Err(NotSendable::NoCover { kind: "music" }),
+        );
     }
 }

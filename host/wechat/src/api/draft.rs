@@ -73,6 +73,7 @@ pub enum Article {
 
 /// Text with a cover.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct News {
     /// The headline.
     pub title: String,
@@ -100,6 +101,7 @@ pub struct News {
 
 /// Pictures with a text.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pictures {
     /// The headline.
     pub title: String,
@@ -111,6 +113,7 @@ pub struct Pictures {
 
 /// A list of pictures.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImageInfo {
     /// The pictures; the first is the cover.
     pub image_list: Vec<Image>,
@@ -118,6 +121,7 @@ pub struct ImageInfo {
 
 /// A picture of an article.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Image {
     /// Its permanent media id.
     pub image_media_id: String,

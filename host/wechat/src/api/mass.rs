@@ -90,7 +90,7 @@ pub struct Draft {
 
 /// What a message holds, by its kind.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Content {
     /// Articles.
     MpNews {
@@ -123,6 +123,7 @@ pub enum Content {
 
 /// Images.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Images {
     /// Their media ids.
     pub media_ids: Vec<String>,
@@ -240,10 +241,13 @@ impl Draft {
     }
 }
 
+/// Codes mean the same on all calls of this family.
+const SEND_ALL: &str = "/cgi-bin/message/mass/sendall";
+
 /// An answer that names the message that was sent before is one, not an error.
 fn sent(body: &[u8]) -> Result<Sent, AnswerError> {
     match errcode::read(body) {
-        Err(refusal) if refusal.errcode.is_repeat() => Ok(Sent {
+        Err(refusal) if refusal.errcode.on(SEND_ALL).is_repeat() => Ok(Sent {
             repeated: true,
             ..answer::data(body)?
         }),
@@ -260,7 +264,7 @@ impl Call for SendToAll {
             is_to_all: self.tag_id.is_none(),
             tag_id: self.tag_id,
         };
-        self.draft.send("/cgi-bin/message/mass/sendall", to)
+        self.draft.send(SEND_ALL, to)
     }
 
     fn answer(body: &[u8]) -> Result<Sent, AnswerError> {

@@ -3,7 +3,9 @@
 //! A menu has up to three buttons, each of them an action or a list of up to five more. Clients show a
 //! change after some minutes.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use super::limit::{self, InvalidCall};
 use super::{Call, Done, LongId, Request};
@@ -27,6 +29,7 @@ pub const MAX_URL_BYTES: usize = 1024;
 
 /// `POST /cgi-bin/menu/create`: replaces the menu. 1,000 a day.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Create {
     /// The buttons, [`MAX_BUTTONS`] at most.
     #[serde(rename = "button")]
@@ -36,6 +39,7 @@ pub struct Create {
 /// `POST /cgi-bin/menu/addconditional`: a menu for those whom a rule fits. Of several that fit, the
 /// newest is shown. There must be a menu for everyone (65303).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct AddConditional {
     /// The buttons, [`MAX_BUTTONS`] at most.
     #[serde(rename = "button")]
@@ -73,7 +77,7 @@ pub struct InForce;
 
 /// A button of a menu.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum Button {
     /// One that opens a list.
     List {
@@ -87,7 +91,7 @@ pub enum Button {
 }
 
 /// A button that does something.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Entry {
     /// What is shown: [`MAX_NAME_BYTES`] at most in the menu, [`MAX_SUB_NAME_BYTES`] in a list.
     pub name: String,
@@ -98,7 +102,7 @@ pub struct Entry {
 
 /// What a button does, by its type. A key comes back in the callback.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[expect(
     missing_docs,
     reason = "the fields are WeChat's and each says what it is"
@@ -136,8 +140,10 @@ pub enum Action {
     },
 }
 
-/// For whom a menu is: everything that is named must fit, and something must be named.
+/// For whom a menu is: everything that is named must fit, and something must be named. A rule that
+/// WeChat has withdrawn (sex, country, language) is refused: dropped, it would show the menu to others.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct MatchRule {
     /// Those with this tag; its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,6 +200,23 @@ impl Button {
                 })
             }
         }
+    }
+}
+
+// Serde can't refuse unknown fields of what it flattens, so the name is taken out first.
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut members = Map::<String, Value>::deserialize(deserializer)?;
+        let name = match members.remove("name") {
+            Some(Value::String(name)) => name,
+            _ => return Err(D::Error::missing_field("name")),
+        };
+        // Menus as WeChat shows them have an empty list in each button.
+        if members.get("sub_button") == Some(&Value::Array(Vec::new())) {
+            members.remove("sub_button");
+        }
+        let action = Action::deserialize(Value::Object(members)).map_err(D::Error::custom)?;
+        Ok(Self { name, action })
     }
 }
 
@@ -362,6 +385,40 @@ mod tests {
             line(&conditional),
             r#"POST /cgi-bin/menu/addconditional {"button":[{"name":"今日歌曲","type":"click","key":"V1001"}],"matchrule":{"tag_id":"2","client_platform_type":"2"}}"#
         );
+    }
+
+    #[test]
+    fn unknown_field_is_refused_and_not_dropped() {
+        let button = r#"{"name":"a","type":"click","key":"k"}"#;
+        let rule = |rule: &str| format!(r#"{{"button":[{button}],"matchrule":{rule}}}"#);
+        let read = |body: &str| serde_json::from_str::<AddConditional>(body).is_ok();
+        assert!(read(&rule(r#"{"tag_id":"2"}"#)));
+        // Dropped, either would show the menu to everybody with the tag.
+        assert!(!read(&rule(r#"{"tag_id":"2","sex":"1"}"#)));
+        assert!(!read(&rule(r#"{"tag_id":"2","country":"中国"}"#)));
+        for button in [
+            r#"{"name":"a","type":"click","key":"k","url":"http://a"}"#,
+            r#"{"name":"a","type":"click","key":"k","colour":"red"}"#,
+            r#"{"name":"a","sub_button":[],"type":"click","key":"k","x":1}"#,
+            r#"{"name":"a","sub_button":[{"name":"b","type":"view","url":"u","x":1}]}"#,
+            r#"{"name":"a","type":"click"}"#,
+            r#"{"type":"click","key":"k"}"#,
+        ] {
+            let menu = format!(r#"{{"button":[{button}]}}"#);
+            assert!(serde_json::from_str::<Create>(&menu).is_err(), "{button}");
+        }
+        let shown = r#"{"button":[{"name":"a","type":"click","key":"k","sub_button":[]}]}"#;
+        assert_eq!(
+            serde_json::from_str::<Create>(shown).unwrap(),
+            one_named("a")
+        );
+    }
+
+    fn one_named(name: &str) -> Create {
+        let action = Action::Click { key: "k".into() };
+        Create {
+            buttons: vec![Button::Entry(entry(name, action))],
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer;
 use super::{Call, InvalidCall, Request};
-use crate::errcode::ApiError;
+use crate::errcode::{ApiError, OnCall};
 use crate::id::AppId;
 use crate::secret::AppSecret;
 
@@ -73,10 +73,15 @@ impl fmt::Debug for Fresh {
     }
 }
 
-/// Whether a refused token or ticket call waits for the account's owner. A token call answers a wrong
-/// AppSecret with 40001, which elsewhere means a token that has ended.
+/// What a refused token call says: it answers a wrong AppSecret with 40001, which elsewhere means a
+/// token that has ended.
+pub fn refused(refusal: &ApiError) -> OnCall {
+    refusal.errcode.on(STABLE_PATH)
+}
+
+/// Whether a refused token call waits for the account's owner.
 pub fn needs_owner(refusal: &ApiError) -> bool {
-    refusal.errcode.0 == 40001 || refusal.errcode.needs_owner()
+    refused(refusal).needs_owner()
 }
 
 #[derive(Serialize)]
@@ -129,11 +134,13 @@ impl Call for Ticket {
             Ticket::Jsapi => "jsapi",
             Ticket::Card => "wx_card",
         };
-        Ok(Request::get("/cgi-bin/ticket/getticket").with("type", kind))
+        Ok(Request::get(TICKET_PATH).with("type", kind))
     }
 }
 
 const GRANT_TYPE: &str = "client_credential";
+/// Where tickets come from.
+pub const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
 const STABLE_PATH: &str = "/cgi-bin/stable_token";
 
 #[derive(Deserialize)]

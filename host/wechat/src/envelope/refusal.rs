@@ -44,11 +44,17 @@ pub enum OpenError {
     /// The body itself.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The body is authentic and can't be read all the same. It is answered `success`, for WeChat would
+    /// only send the same again, and tell the user that the service is broken.
+    #[error("the callback is authentic, but {0}")]
+    Unreadable(BodyError),
 }
 
 /// How a refusal is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
+    /// 200, `success`: it is WeChat's, and no repetition would help.
+    Acknowledged,
     /// 403: the sender has not shown that it may call.
     Forbidden,
     /// 400: the call makes no sense.
@@ -61,6 +67,7 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
+            Refusal::Acknowledged => 200,
             Refusal::Forbidden => 403,
             Refusal::Malformed => 400,
             Refusal::TooLarge => 413,
@@ -81,7 +88,7 @@ impl OpenError {
             OpenError::BadBase64 => "bad-base64",
             OpenError::BadEnvelope | OpenError::ForeignAppId => "bad-envelope",
             OpenError::WrongReceiver => "wrong-receiver",
-            OpenError::Body(error) => error.code(),
+            OpenError::Body(error) | OpenError::Unreadable(error) => error.code(),
         }
     }
 
@@ -93,6 +100,7 @@ impl OpenError {
             | OpenError::StaleTimestamp
             | OpenError::PlaintextRefused => Refusal::Forbidden,
             OpenError::Body(BodyError::TooLarge { .. }) => Refusal::TooLarge,
+            OpenError::Unreadable(_) => Refusal::Acknowledged,
             OpenError::MissingParameter(_)
             | OpenError::NoAesKey
             | OpenError::UnknownEncryptType

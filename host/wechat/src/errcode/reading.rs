@@ -1,7 +1,12 @@
 //! Searching an answer for a return code.
 //!
 //! WeChat answers 200 to everything and names its content at will, so only the content tells: an object
-//! with an `errcode` other than 0 is an error, everything else is what was asked for.
+//! with an `errcode` other than 0 is an error, everything else is what was asked for ([`read`]). A call
+//! that sends gives nothing back but its `errcode`, so there only an `errcode` of 0 is a success
+//! ([`sent`]): a proxy's page of HTML says nothing about the message.
+//!
+//! Texts of people and of broken programs stand beside the code, so what JSON forbids inside a string
+//! is mended before an answer counts as one without a code.
 
 use std::fmt;
 
@@ -10,6 +15,8 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::Errcode;
+use crate::body::BYTE_ORDER_MARK;
+use crate::lenient;
 
 /// Most bytes kept of an error's text.
 pub const MAX_ERRMSG_BYTES: usize = 1024;
@@ -26,30 +33,79 @@ pub struct ApiError {
     pub rid: Option<String>,
 }
 
-/// Whether an answer of any API is an error. What is not JSON, or has no code, is none.
+/// Why nothing says that a message was sent.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotSent {
+    /// WeChat refused it.
+    #[error(transparent)]
+    Refused(ApiError),
+    /// The answer has no code: it is not WeChat's, or not the whole of it. Whether the message was
+    /// sent is unknown.
+    #[error("the answer has no errcode, so it does not say whether the message was sent")]
+    Unsaid,
+}
+
+/// Whether an answer of any API is an error. What is not JSON, or has no code, is none: so this is for
+/// calls whose answer is data, which then is judged by itself.
 ///
 /// # Errors
 ///
 /// The error that it is.
 pub fn read(body: &[u8]) -> Result<(), ApiError> {
-    let mut seen = Seen::default();
-    if begins_an_object(body) {
-        // Where the document is broken further on, what was seen before counts.
-        let _ = serde_json::Deserializer::from_slice(body).deserialize_map(&mut seen);
+    match Seen::look(body).said() {
+        Some(Err(refusal)) => Err(refusal),
+        Some(Ok(())) | None => Ok(()),
     }
-    match seen.errcode {
-        None | Some(0) => Ok(()),
-        Some(code) => Err(ApiError {
-            errcode: Errcode(code),
-            rid: seen.rid.or_else(|| rid_in(&seen.errmsg)),
-            errmsg: tidied(&seen.errmsg),
-        }),
+}
+
+/// Whether the answer of a call that sends something says that it was sent: `errcode` 0, and nothing
+/// else.
+///
+/// # Errors
+///
+/// What it says instead.
+pub fn sent(body: &[u8]) -> Result<(), NotSent> {
+    match Seen::look(body).said() {
+        Some(said) => said.map_err(NotSent::Refused),
+        None => Err(NotSent::Unsaid),
     }
 }
 
 /// Spares files the work.
 fn begins_an_object(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'{')
+}
+
+impl Seen {
+    fn look(body: &[u8]) -> Self {
+        let mut seen = Self::default();
+        let body = body
+            .strip_prefix(BYTE_ORDER_MARK.as_bytes())
+            .unwrap_or(body);
+        if !begins_an_object(body) {
+            return seen;
+        }
+        // Where the document is broken further on, what was seen before counts.
+        let read = serde_json::Deserializer::from_slice(body).deserialize_map(&mut seen);
+        if read.is_err() && seen.errcode.is_none() {
+            seen = Self::default();
+            let mended = lenient::mended_json(body);
+            let _ = serde_json::Deserializer::from_str(&mended).deserialize_map(&mut seen);
+        }
+        seen
+    }
+
+    /// What the code says, where there is one.
+    fn said(self) -> Option<Result<(), ApiError>> {
+        Some(match self.errcode? {
+            0 => Ok(()),
+            code => Err(ApiError {
+                errcode: Errcode(code),
+                rid: self.rid.or_else(|| rid_in(&self.errmsg)),
+                errmsg: tidied(&self.errmsg),
+            }),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -200,6 +256,45 @@ mod tests {
             &format!(r#"{{"errcode":1,"deep":{}"#, "[".repeat(9999)),
             "1||",
         );
+    }
+
+    #[test]
+    fn broken_string_before_the_code_does_not_hide_it() {
+        check(
+            "{\"errmsg\":\"response out of time limit \u{1}\",\"errcode\":45015}",
+            "45015|response out of time limit  |",
+        );
+        check("{\"errmsg\":\"a\nb\",\"errcode\":1}", "1|a b|");
+        check(r#"{"errmsg":"\ud83d!","errcode":2}"#, "2|\u{fffd}!|");
+        check("\u{feff}{\"errcode\":3}", "3||");
+        let error = read(b"{\"errmsg\":\"\xe4\xbd\",\"errcode\":4}").unwrap_err();
+        assert_eq!(error.errcode, Errcode(4));
+    }
+
+    #[test]
+    fn message_was_sent_only_where_a_code_of_zero_says_so() {
+        for body in [
+            r#"{"errcode":0,"errmsg":"ok"}"#,
+            r#"{"errcode":"0","msgid":7}"#,
+            "{\"errmsg\":\"ok\u{2}\",\"errcode\":0}",
+        ] {
+            assert_eq!(sent(body.as_bytes()), Ok(()), "{body}");
+        }
+        for body in [
+            "",
+            "<html>200 OK</html>",
+            "{}",
+            r#"{"errmsg":"ok"}"#,
+            r#"{"msgid":7}"#,
+            r#"{"errcode":null}"#,
+            r#"{"errcode":"none"}"#,
+            r#"[{"errcode":0}]"#,
+            r#"{"data":{"errcode":0}}"#,
+        ] {
+            assert_eq!(sent(body.as_bytes()), Err(NotSent::Unsaid), "{body}");
+        }
+        let refused = sent(br#"{"errcode":45015,"errmsg":"no"}"#).unwrap_err();
+        assert!(matches!(refused, NotSent::Refused(error) if error.errcode == Errcode(45015)));
     }
 
     #[test]

@@ -1,22 +1,34 @@
 //! What to do about a code, in one sentence for an operator or an account's owner.
 
-use super::{Advice, Class, Errcode};
+use super::{Advice, Class, OnCall};
 
-/// The sentence of `code`: its own where it has one, otherwise that of its class and advice.
-pub(super) fn of(code: Errcode) -> &'static str {
-    own(code.0).unwrap_or_else(|| shared(code))
+/// The sentence of a code: its own on this call, its own on any, otherwise that of its class and
+/// advice.
+pub(super) fn of(told: OnCall) -> &'static str {
+    let code = told.code().0;
+    let on_call = match (code, told.class()) {
+        (40001, Class::Owner) => Some("Correct the AppSecret."),
+        (40013, Class::Owner) => Some("Correct the AppId."),
+        (40013 | 40166, Class::Content) => Some(
+            "Correct the mini program's AppId in the message: it must be linked with the account.",
+        ),
+        (89504 | 89505, Class::Held) => Some(
+            "Let the account's administrator confirm the message in WeChat, within 30 minutes.",
+        ),
+        _ => None,
+    };
+    on_call
+        .or_else(|| own(code))
+        .unwrap_or_else(|| shared(told))
 }
 
 fn own(code: i64) -> Option<&'static str> {
     Some(match code {
-        40001 => {
-            "Renew the access token; if the token call itself answers this, correct the AppSecret."
-        }
         40003 | 49003 => {
             "Use an open id of this very account: each account knows a person by another one."
         }
         40007 => "Upload the media again: temporary media live for three days.",
-        40013 => "Correct the AppId.",
+        40013 | 40166 => "Correct the AppId in the call.",
         40033 => "Send the text as UTF-8, without \\u escapes and control characters.",
         40037 => "Use the id of a template that this account has.",
         40125 => {
@@ -27,10 +39,13 @@ fn own(code: i64) -> Option<&'static str> {
             "Add this host's public addresses to the account's IP allow-list in WeChat's console."
         }
         40243 => "Unfreeze the AppSecret in WeChat's console.",
+        40249 => "Stop this template: WeChat takes its messages for marketing, or unlawful.",
+        40252 => "Wait: WeChat reviews the message and delivers it by itself, or blocks it.",
         42007 => "Let the user authorise again.",
         43004 | 50005 => "The person does not follow the account: send nothing until they do.",
         43019 => "Take the person off the account's blacklist, or send nothing to them.",
         43101 => "Drop the subscription: the person refused it, or its one message is used up.",
+        43116 => "Stop this template: WeChat limits it because it was misused.",
         45009 => "Wait for midnight in Beijing, or clear the quota (ten times a month).",
         45015 => "Send a template or subscription message, or wait until the person acts again.",
         45028 => "Wait for the next day or month: no mass message is left.",
@@ -53,7 +68,7 @@ fn own(code: i64) -> Option<&'static str> {
         61024 => "Use the third-party platform's token: the account is run by a platform.",
         65303 => "Create the default menu first.",
         76003 => "Give the path from `/` on, without a host.",
-        89501 | 89503 | 89505 => {
+        89501 | 89503..=89505 => {
             "Let the account's administrator confirm this host's address in WeChat."
         }
         89506 | 89507 => {
@@ -63,9 +78,11 @@ fn own(code: i64) -> Option<&'static str> {
     })
 }
 
-fn shared(code: Errcode) -> &'static str {
-    match (code.class(), code.advice()) {
-        (Class::Success, _) => "Nothing.",
+fn shared(told: OnCall) -> &'static str {
+    match (told.class(), told.advice()) {
+        (Class::Success | Class::Repeated, _) => "Nothing.",
+        (Class::Held, _) | (_, Advice::Await) => "Wait: WeChat decides by itself.",
+        (Class::Address, _) => "Add this host's address to the account's IP allow-list.",
         (Class::Owner, _) => "Ask the account's owner to look at it in WeChat's console.",
         (Class::Rights, _) => "Ask the account's owner for the right to this API.",
         (Class::Unreachable, _) => "Send nothing to this person in this way; take another.",

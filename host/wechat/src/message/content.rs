@@ -335,6 +335,33 @@ pub struct TemplateSent {
     pub status: String,
 }
 
+/// What a template message's event says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TemplateVerdict {
+    /// It was delivered.
+    Delivered,
+    /// The person takes none from the account (`failed:user block`).
+    Blocked,
+    /// It was not delivered for another reason (`failed: system failed` …).
+    Failed,
+    /// WeChat says something else.
+    Unknown,
+}
+
+impl TemplateSent {
+    /// What the status says. WeChat's documents differ in spaces and case.
+    pub fn verdict(&self) -> TemplateVerdict {
+        let mut status = self.status.to_ascii_lowercase();
+        status.retain(|character| !character.is_ascii_whitespace());
+        match status.strip_prefix("failed") {
+            Some(why) if why.contains("userblock") => TemplateVerdict::Blocked,
+            Some(_) => TemplateVerdict::Failed,
+            None if status == "success" => TemplateVerdict::Delivered,
+            None => TemplateVerdict::Unknown,
+        }
+    }
+}
+
 /// What became of a mass message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MassSent {
@@ -357,8 +384,8 @@ pub struct MassSent {
 pub struct Published {
     /// The publish_id that the submit call answered.
     pub publish_id: String,
-    /// 0 published, 1 under way, 2 to 6 failed or withdrawn.
-    pub status: u32,
+    /// 0 published, 1 under way, 2 to 6 failed or withdrawn; absent where WeChat says none.
+    pub status: Option<u32>,
     /// The article, when published.
     pub article_id: String,
 }
@@ -381,8 +408,8 @@ pub struct SubscriptionSent {
     pub template_id: String,
     /// The msgid of the send.
     pub msg_id: String,
-    /// 0 when delivered.
-    pub error_code: i32,
+    /// 0 when delivered; absent where WeChat says none.
+    pub error_code: Option<i32>,
     /// `success` or why not.
     pub error_status: String,
 }

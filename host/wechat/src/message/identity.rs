@@ -1,8 +1,10 @@
 //! What tells a repeated delivery from a new callback (接收普通消息: 关于重试的消息排重).
 //!
-//! WeChat's rule is MsgId for messages and FromUserName + CreateTime for events. Two events of one user
-//! can share a second, so an event's own key joins in: EventKey, the id of a finished job, or else a
-//! digest of the whole body, which is the same in every delivery.
+//! WeChat's rule is MsgId for messages and FromUserName + CreateTime for events. But several people get
+//! messages of one MsgId, and WeChat's debugging tool repeats one, so FromUserName and CreateTime join
+//! in; a repeated delivery repeats all three. Two events of one user can share a second, so an event's
+//! own key joins in: EventKey, the id of a finished job, or else a digest of the whole body, which is the
+//! same in every delivery.
 
 use sha1::{Digest as _, Sha1};
 
@@ -16,11 +18,12 @@ const DIGEST_BYTES: usize = 16;
 /// The identity of a callback. It is asked before fields are taken out.
 pub(super) fn of(tree: &Tree<'_>) -> String {
     let text = |name| tree.text(name).unwrap_or_default();
-    let is_event = text("MsgType").eq_ignore_ascii_case("event");
     let mut identity = String::with_capacity(128);
-    if !is_event && !text("MsgId").is_empty() {
+    if let Some(msg_id) = msg_id(tree) {
         identity.push('m');
-        push(&mut identity, text("MsgId"));
+        push(&mut identity, text("FromUserName"));
+        push(&mut identity, text("CreateTime"));
+        push(&mut identity, msg_id);
         return identity;
     }
     identity.push('e');
@@ -34,6 +37,26 @@ pub(super) fn of(tree: &Tree<'_>) -> String {
         None => push(&mut identity, &body_digest(tree)),
     }
     identity
+}
+
+/// The identity that earlier versions gave: of a message, its MsgId alone. Events have the same still.
+pub(super) fn earlier(identity: &str, msg_id: &str) -> Option<String> {
+    if !identity.starts_with("m:") {
+        return None;
+    }
+    let mut earlier = "m".to_owned();
+    push(&mut earlier, msg_id);
+    Some(earlier)
+}
+
+/// The id of a message; events have none.
+fn msg_id<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
+    let is_event = tree
+        .text("MsgType")
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
+    // What a person writes comes before it and may look like one.
+    let msg_id = tree.last_text("MsgId");
+    msg_id.filter(|id| !is_event && !id.is_empty())
 }
 
 /// Adds a part so that no two lists of parts read the same.

@@ -222,7 +222,7 @@ fn published(fields: &mut Map<'_>) -> Published {
     let info = fields.inside("PublishEventInfo");
     Published {
         publish_id: text(info, "publish_id"),
-        status: number(info, "publish_status"),
+        status: number_if_any(info, "publish_status"),
         article_id: text(info, "article_id"),
     }
 }
@@ -242,7 +242,7 @@ fn subscriptions_sent(fields: &mut Map<'_>) -> Vec<SubscriptionSent> {
     list.map(|item| SubscriptionSent {
         template_id: text(item, "TemplateId"),
         msg_id: text(item, "MsgID"),
-        error_code: number(item, "ErrorCode"),
+        error_code: number_if_any(item, "ErrorCode"),
         error_status: text(item, "ErrorStatus"),
     })
     .collect()
@@ -309,11 +309,14 @@ fn optional(fields: &mut Map<'_>, name: &str) -> Option<String> {
     fields.take_as(name, |text| (!text.is_empty()).then(|| text.to_owned()))
 }
 
-/// A whole number; 0 when it is missing or none of this type.
+/// A whole number; 0 when it is missing or none of this type. For numbers of which 0 says nothing.
 fn number<T: FromStr + Default>(fields: &mut Map<'_>, name: &str) -> T {
-    fields
-        .take_as(name, |text| text.parse().ok())
-        .unwrap_or_default()
+    number_if_any(fields, name).unwrap_or_default()
+}
+
+/// A whole number that is there and of this type.
+fn number_if_any<T: FromStr>(fields: &mut Map<'_>, name: &str) -> Option<T> {
+    fields.take_as(name, |text| text.trim().parse().ok())
 }
 
 /// A decimal number; 0 when it is missing or not finite.

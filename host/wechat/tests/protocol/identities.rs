@@ -9,10 +9,14 @@ use crate::kinds::{event, message};
 #[test]
 fn event_ids_tell_callbacks_apart() {
     let id = |message: Message| message.event_id();
+    let text = message("text", "<MsgId>24306089600000000</MsgId>");
     assert_eq!(
-        id(message("text", "<MsgId>24306089600000000</MsgId>")),
-        "m:24306089600000000"
+        text.earlier_event_id().as_deref(),
+        Some("m:24306089600000000")
     );
+    let click = event("CLICK", "<EventKey>K</EventKey><MsgId>1</MsgId>");
+    assert_eq!(click.earlier_event_id(), None);
+    assert_eq!(id(text), "m:oUser:1700000000:24306089600000000");
     assert_eq!(
         id(event("CLICK", "<EventKey>K</EventKey>")),
         "e:oUser:1700000000:event:click:K"

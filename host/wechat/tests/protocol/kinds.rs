@@ -375,7 +375,7 @@ fn results_of_sending() {
             ),
             Content::Published(Published {
                 publish_id: "22".into(),
-                status: 2,
+                status: Some(2),
                 article_id: "a".into(),
             }),
             &[
@@ -431,7 +431,7 @@ fn subscriptions() {
         Content::SubscriptionSent(vec![SubscriptionSent {
             template_id: "T".into(),
             msg_id: "1700827132819554304".into(),
-            error_code: -3,
+            error_code: Some(-3),
             error_status: "no".into(),
         }]),
         &[],

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod calls;
+mod cases;
 mod contract;
 mod data;
 mod identities;
@@ -13,3 +14,4 @@ mod properties;
 mod replies;
 mod samples;
 mod vectors;
+mod worst;

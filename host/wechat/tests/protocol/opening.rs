@@ -34,7 +34,7 @@ fn plain_callback_opens_in_plain_and_compatible_mode() {
             assert_eq!(opened.format, Format::Xml);
             assert_eq!(opened.sealing, None);
             assert_eq!(opened.clear, TEXT.as_bytes());
-            assert_eq!(opened.message.event_id(), "m:1");
+            assert_eq!(opened.message.event_id(), "m:oUser:1700000000:1");
         }
     }
 }
@@ -69,7 +69,10 @@ fn json_callback_opens_and_its_reply_is_json() {
     let opened = open(Mode::Plain, &data::plain_query(), clear).unwrap();
     assert!(says_hello(&opened));
     assert_eq!(opened.format, Format::Json);
-    assert_eq!(opened.message.event_id(), "m:24306089600000001");
+    assert_eq!(
+        opened.message.event_id(),
+        "m:oUser:1700000000:24306089600000001"
+    );
 
     let encrypt = data::cipher(data::AES_KEY).encrypt([0; 16], clear.as_bytes(), data::APP_ID);
     let body = format!(r#"{{"ToUserName":"gh_0a1b2c3d4e5f","Encrypt":"{encrypt}"}}"#);
@@ -365,14 +368,12 @@ fn signed_nonsense_is_malformed() {
         data::cipher(data::AES_KEY).encrypt([0; 16], TEXT.as_bytes(), "wx0000000000000000");
     let other_key =
         data::cipher(data::OTHER_AES_KEY).encrypt([0; 16], TEXT.as_bytes(), data::APP_ID);
-    let no_xml = data::cipher(data::AES_KEY).encrypt([0; 16], b"hello", data::APP_ID);
     for (encrypt, code) in [
         ("not base64 at all", "bad-base64"),
         ("", "bad-envelope"),
         ("eHh4", "bad-envelope"),
         (&foreign, "bad-envelope"),
         (&other_key, "bad-envelope"),
-        (&no_xml, "malformed-xml"),
     ] {
         let (query, body) = (data::sealed_query(encrypt), data::sealed_body(encrypt));
         assert_eq!(
@@ -414,14 +415,34 @@ fn message_to_another_account_is_malformed() {
 }
 
 #[test]
-fn plain_body_that_is_no_callback_is_malformed() {
+fn attack_on_xml_in_clear_is_refused() {
+    let (query, sealed) = data::sealed(TEXT);
+    for (head, code) in [
+        ("<!DOCTYPE xml>", "doctype-refused"),
+        ("<?xml version='1.0'?>\n<!DOCTYPE xml>", "doctype-refused"),
+        ("<?php ?>", "instruction-refused"),
+    ] {
+        let body = format!("{head}<xml/>");
+        let opened = open(Mode::Plain, &data::plain_query(), &body);
+        assert_eq!(refused(opened), (code, 400), "{body}");
+        let body = format!("{head}{sealed}");
+        for mode in [Mode::Compatible, Mode::Safe] {
+            assert_eq!(refused(open(mode, &query, &body)), (code, 400), "{body}");
+        }
+    }
+    let opened = open(Mode::Plain, &data::plain_query(), "<xml><?php ?></xml>");
+    assert_eq!(refused(opened), ("instruction-refused", 400));
+}
+
+/// WeChat would send the same again, and tell the person that the service is broken.
+#[test]
+fn authentic_body_that_cannot_be_read_is_acknowledged() {
     for (body, code) in [
         ("", "malformed-xml"),
         ("hello", "malformed-xml"),
-        ("<xml><ToUserName>a</xml>", "malformed-xml"),
-        ("<!DOCTYPE xml><xml/>", "doctype-refused"),
+        ("<xml><ToUserName>a</ToUserName>", "malformed-xml"),
+        ("<xml><ToUserName>a</xml>", "malformed-message"),
         ("<xml><a>&bomb;</a></xml>", "entity-refused"),
-        ("<xml><?php ?></xml>", "instruction-refused"),
         ("{\"ToUserName\":", "malformed-json"),
         ("{\"a\":1,\"a\":2}", "malformed-json"),
         ("<xml/>", "malformed-message"),
@@ -435,8 +456,16 @@ fn plain_body_that_is_no_callback_is_malformed() {
         ),
     ] {
         let opened = open(Mode::Plain, &data::plain_query(), body);
-        assert_eq!(refused(opened), (code, 400), "{body}");
+        assert_eq!(refused(opened), (code, 200), "{body}");
+        let (query, sealed) = data::sealed(body);
+        for mode in [Mode::Compatible, Mode::Safe] {
+            assert_eq!(refused(open(mode, &query, &sealed)), (code, 200), "{body}");
+        }
     }
+    // Sealed, it is WeChat's, whatever it is.
+    let (query, sealed) = data::sealed("<!DOCTYPE xml><xml/>");
+    let opened = open(Mode::Safe, &query, &sealed);
+    assert_eq!(refused(opened), ("doctype-refused", 200));
 }
 
 #[test]

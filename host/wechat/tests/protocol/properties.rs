@@ -80,6 +80,28 @@ fn markup() -> impl Strategy<Value = String> {
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }
 
+/// What people type to get out of a field.
+fn typed() -> impl Strategy<Value = String> {
+    let token = prop_oneof![
+        Just("]]>".to_owned()),
+        Just("</Content>".to_owned()),
+        Just("]]></Content>".to_owned()),
+        Just("<Content>".to_owned()),
+        Just("<Content><![CDATA[".to_owned()),
+        Just("<MsgId>1</MsgId>".to_owned()),
+        Just("<FromUserName><![CDATA[oOther]]></FromUserName>".to_owned()),
+        Just("</xml>".to_owned()),
+        Just("<!DOCTYPE a>".to_owned()),
+        Just("<?php ?>".to_owned()),
+        Just("<!--".to_owned()),
+        Just("&bomb;".to_owned()),
+        Just("<a>".to_owned()),
+        Just("\0".to_owned()),
+        " ?[a-z你]{0,3}",
+    ];
+    prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
+}
+
 proptest! {
     #[test]
     fn cipher_opens_what_it_sealed(
@@ -191,6 +213,52 @@ proptest! {
                 let _ = Message::from_tree(tree);
             }
         }
+    }
+
+    /// Whatever a person types is what the plugin sees, and WeChat's own fields are WeChat's.
+    #[test]
+    fn text_that_a_person_typed_is_read_as_it_was_typed(typed in prop_oneof![markup(), typed()]) {
+        // NUL has no place in a text.
+        let expected = typed.replace('\0', "");
+        let body = format!(
+            "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\n<FromUserName><![CDATA[oUser]]></FromUserName>\n\
+             <CreateTime>1700000000</CreateTime>\n<MsgType><![CDATA[text]]></MsgType>\n\
+             <Content><![CDATA[{typed}]]></Content>\n<MsgId>7</MsgId>\n</xml>"
+        );
+        let message = Message::read(body.as_bytes()).unwrap();
+        prop_assert_eq!(message.from_user.as_str(), "oUser");
+        prop_assert_eq!(message.event_id(), "m:oUser:1700000000:7");
+        prop_assert_eq!(message.extra, [("MsgId".to_owned(), "7".to_owned())]);
+        match message.content {
+            Content::Text(text) => prop_assert_eq!(text.content, expected),
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    /// Reading leniently changes nothing of what can be read strictly and leaves no doubt.
+    #[test]
+    fn well_formed_body_is_read_as_it_is_written(
+        format in formats(),
+        content in texts().prop_filter("it leaves doubt", |text| !text.contains("]]>")),
+    ) {
+        let body = body(format, &content);
+        let strict = Message::from_tree(format.parse(body.as_bytes()).unwrap()).unwrap();
+        prop_assert_eq!(&Message::read(body.as_bytes()).unwrap(), &strict);
+        // A stray text makes the strict reader refuse it; the message is the same.
+        if format == Format::Xml {
+            let stray = body.replacen("<MsgType>", "stray<MsgType>", 1);
+            prop_assert!(format.parse(stray.as_bytes()).is_err());
+            prop_assert_eq!(&Message::read(stray.as_bytes()).unwrap(), &strict);
+        }
+    }
+
+    #[test]
+    fn nothing_makes_lenient_reading_panic(bytes: Vec<u8>, markup in markup(), cut in 0..200_usize) {
+        let _ = Message::read(&bytes);
+        let _ = Message::read(markup.as_bytes());
+        let body = format!("<xml><ToUserName>gh_1</ToUserName>{markup}</xml>");
+        let _ = Message::read(body.as_bytes());
+        let _ = Message::read(&body.as_bytes()[..cut.min(body.len())]);
     }
 
     #[test]

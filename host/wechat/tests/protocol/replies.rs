@@ -67,6 +67,7 @@ fn every_kind_reads_back_as_its_sample() {
         media_id: "media_id".into(),
         title: "title".into(),
         description: "ddfff".into(),
+        thumb_media_id: "not in a passive reply".into(),
     };
     check("reply-video.xml", &Reply::Video(video));
     let music = Music {
@@ -153,11 +154,8 @@ fn every_limit_names_the_field_and_the_value() {
         None,
         Err("MediaId of the reply is empty"),
     );
-    check(
-        Reply::Music(Music::default()),
-        None,
-        Err("ThumbMediaId of the reply is empty"),
-    );
+    // In practice music plays without a cover.
+    check(Reply::Music(Music::default()), None, Ok(()));
     check(
         Reply::TransferCustomerService(Some(String::new())),
         None,
@@ -186,6 +184,60 @@ fn every_limit_names_the_field_and_the_value() {
         None,
         Err("Url of the reply has 4097 bytes, at most 4096 are allowed"),
     );
+}
+
+#[test]
+fn articles_that_would_not_be_shown_are_cut_and_told() {
+    let message = Content::Text(Text::default());
+    let event = Content::Click("KEY".into());
+    for (articles, trigger, shown, told) in [
+        (1, &message, 1, None),
+        (
+            3,
+            &message,
+            1,
+            Some("the reply has 3 articles, WeChat shows 1 here: the rest was cut"),
+        ),
+        (8, &event, 8, None),
+        (
+            9,
+            &event,
+            8,
+            Some("the reply has 9 articles, WeChat shows 8 here: the rest was cut"),
+        ),
+    ] {
+        let mut reply = Reply::News(vec![article(); articles]);
+        let cut = reply.cut_articles(Some(trigger)).map(|cut| cut.to_string());
+        assert_eq!(cut.as_deref(), told);
+        assert_eq!(reply, Reply::News(vec![article(); shown]));
+        assert_eq!(reply.check(Some(trigger)), Ok(()));
+    }
+    assert_eq!(Reply::Text("a".into()).cut_articles(Some(&message)), None);
+}
+
+#[test]
+fn reply_is_for_one_person_only() {
+    let id = |text: &str| OpenId::parse(text).unwrap();
+    let (from, to) = (OriginalId::parse("gh_1").unwrap(), id("oA]]>"));
+    let addressing = Addressing {
+        to: &to,
+        from: &from,
+        create_time: 7,
+    };
+    let text = "<ToUserName><![CDATA[oB]]></ToUserName>";
+    let reply = Reply::Text(text.into());
+    for written in [
+        reply.to_xml(&addressing, None).unwrap(),
+        reply.to_json(&addressing, None).unwrap(),
+    ] {
+        assert!(wxhost_wechat::reply::is_for(&written, &to), "{written}");
+        for other in ["oB", "oA", "oA]]>x"] {
+            assert!(!wxhost_wechat::reply::is_for(&written, &id(other)));
+        }
+    }
+    for strange in ["", "success", "<xml>", "{}", "<xml><Content/></xml>"] {
+        assert!(!wxhost_wechat::reply::is_for(strange, &to), "{strange}");
+    }
 }
 
 #[test]
