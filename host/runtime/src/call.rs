@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
+use crate::bounds::HANDLES;
 use crate::failure::{Failure, FailureCode};
-use crate::limits::{CallLimits, HANDLES};
+use crate::limits::CallLimits;
 use crate::log::PluginLog;
 use crate::outcome::judge;
-use crate::permits::{Gate, Overloaded, TenantPermits};
+use crate::permits::TenantPermits;
+use crate::places::{Overloaded, Places};
 use crate::plugin::{Export, HandlerFunction, Plugin};
 use crate::state::CallState;
 use crate::{Capabilities, Outcome, callback};
@@ -56,7 +58,7 @@ impl CallReport {
 
 /// Lets a plugin handle a callback when it is this call's turn.
 pub(crate) async fn call_callback(
-    host: &Gate,
+    host: &Places,
     queue_wait: Duration,
     plugin: &Plugin,
     call: Call,
@@ -73,7 +75,7 @@ pub(crate) async fn call_callback(
         Ok(permit) => permit,
         Err(Overloaded) => return overloaded("the tenant runs as many calls as it may", arrived),
     };
-    let _host = match host.enter(until).await {
+    let _host = match host.enter(tenant.share(), until).await {
         Ok(permit) => permit,
         Err(Overloaded) => return overloaded("the host runs as many calls as it can", arrived),
     };
@@ -108,7 +110,9 @@ async fn run<F: HandlerFunction>(
     params: F::Params<'_>,
 ) -> Run<F::Return> {
     let limits = call.limits.clamp();
-    let state = CallState::new(call.capabilities, limits, call.deadline);
+    let mut state = CallState::new(call.capabilities, limits, call.deadline);
+    let began = state.memory.start(export.instance_bytes());
+    let cpu = Arc::clone(&state.cpu);
     let mut store = Store::new(export.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
@@ -117,8 +121,13 @@ async fn run<F: HandlerFunction>(
     store.set_max_component_handles(HANDLES);
 
     // The ticks stop a guest that computes, the timeout one that waits for the host.
-    let result = match timeout_at(call.deadline, export.call(&mut store, params)).await {
-        Ok(Ok(value)) => Ok(value),
+    let running = async {
+        began?;
+        cpu.charge(export.call(&mut store, params)).await
+    };
+    let result = match timeout_at(call.deadline, running).await {
+        // What was made and read without a tick counts too.
+        Ok(Ok(value)) => cpu.check().map(|()| value).map_err(Failure::stopped),
         Ok(Err(error)) => Err(Failure::of(&error)),
         Err(_elapsed) => Err(Failure::deadline()),
     };

@@ -1,224 +1,112 @@
 //! The deploy check: what may become a plugin. Everything here works on bytes; nothing is compiled or run
-//! before it has passed.
+//! before it has passed. It reads what a stranger wrote, so it runs where time and memory are limited
+//! (`job`).
 
 use std::collections::BTreeSet;
 
-use wasmparser::{ComponentExternalKind, Parser, Payload, Validator};
+use serde::{Deserialize, Serialize};
+use wasmparser::{ComponentExternalKind, Parser, Payload, Validator, WasmFeatures};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use crate::compile::CompileError;
-use crate::engine::{MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT};
-use crate::limits::MAX_MEMORY_BYTES;
-use crate::{Digest, Handler, Manifest, imports, wasi};
+use crate::bounds::MAX_UPLOAD_BYTES;
+use crate::contract::{Handler, InterfaceName, MANIFEST_SECTION, PACKAGE, SCHEMA_SECTION};
+use crate::demands::Demands;
+use crate::manifest::Manifest;
+use crate::refusal::{DeployError, MAX_SCHEMA_BYTES};
+use crate::{imports, wasi};
 
-/// The largest upload. A JavaScript plugin with its engine has 12 MiB, a Python one 18 MiB; a Rust one
-/// has 0.02.
-pub const MAX_UPLOAD_BYTES: usize = 32 << 20;
-/// The largest configuration schema.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
-/// The custom section that carries a plugin's configuration schema.
-const SCHEMA_SECTION: &str = "wxhost:config-schema";
-/// The custom section that carries a plugin's manifest.
-const MANIFEST_SECTION: &str = "wxhost:plugin";
-
-/// The package of the contract.
-const PACKAGE: &str = "wxhost:plugin";
-/// The version of the contract that this host offers.
-const CONTRACT_VERSION: &str = "0.1.0";
 /// The version line of WASI that this host offers a part of.
 const WASI_LINE: (u64, u64) = (0, 2);
 
-/// A component that passed the check.
-#[derive(Debug, Clone)]
-pub struct CheckedPlugin {
-    /// The digest of `component`.
-    pub digest: Digest,
-    /// What is to be stored: the upload itself, or the component made of an uploaded core module.
-    pub component: Vec<u8>,
+/// Imports of a component. All that this host offers are 42; several versions of one are several.
+const MAX_IMPORTS: usize = 256;
+
+/// What there is to know of an upload that passed the check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Inspected {
     /// What it handles; never empty.
-    pub handlers: Vec<Handler>,
+    pub(crate) handlers: Vec<Handler>,
     /// What it imports, such as `wxhost:plugin/kv@0.1.0`.
-    pub imports: Vec<String>,
+    pub(crate) imports: Vec<String>,
     /// What it says of itself and asks for, if it says anything.
-    pub manifest: Option<Manifest>,
+    pub(crate) manifest: Option<Manifest>,
     /// The JSON Schema of its configuration, if it carries one: valid JSON, not yet a valid schema.
-    pub config_schema: Option<String>,
+    pub(crate) config_schema: Option<String>,
+    /// The component, if the upload was a core module that was made into one.
+    #[serde(skip)]
+    pub(crate) encoded: Option<Vec<u8>>,
 }
 
-/// Why an upload is refused. The text says what to change.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeployError {
-    /// Too many bytes.
-    #[error("the upload has {bytes} bytes; {limit} are allowed")]
-    TooLarge {
-        /// What it has.
-        bytes: usize,
-        /// What is allowed.
-        limit: usize,
-    },
-    /// Native code. Running it would mean to trust it.
-    #[error("the upload is precompiled native code; upload the WebAssembly component itself")]
-    Precompiled,
-    /// Not WebAssembly at all.
-    #[error("the upload is not a WebAssembly component")]
-    NotWasm,
-    /// A core module that cannot be made into a component.
-    #[error(
-        "the upload is a core module and cannot be made into a component: {0}; build it for \
-         wasm32-wasip2, or with bindings of wxhost's WIT for wasm32-unknown-unknown"
-    )]
-    NotAComponent(String),
-    /// Malformed, or uses proposals that are switched off.
-    #[error("the upload is not valid WebAssembly: {0}")]
-    Invalid(String),
-    /// Wants what is not offered.
-    #[error("the plugin imports what this host does not offer: {}", .0.join(", "))]
-    ImportNotOffered(Vec<String>),
-    /// Made for another version of the contract.
-    #[error(
-        "the plugin was built for {interface}; this host offers {PACKAGE} {CONTRACT_VERSION}: rebuild it \
-         with that version of the SDK"
-    )]
-    ContractVersion {
-        /// The interface, with the version that it asks for.
-        interface: String,
-    },
-    /// Handles nothing.
-    #[error(
-        "the plugin handles nothing: it must export at least one of {}",
-        handler_names()
-    )]
-    NoHandler,
-    /// Imports or exports have the right name and another type.
-    #[error("the plugin does not fit the contract {PACKAGE} {CONTRACT_VERSION}: {0}")]
-    TypeMismatch(String),
-    /// Needs more than a slot of the pool has.
-    #[error("the plugin needs more than the host gives to one: {0}")]
-    TooDemanding(String),
-    /// Its configuration schema cannot be read.
-    #[error(
-        "the section {SCHEMA_SECTION} is not a JSON document of at most {MAX_SCHEMA_BYTES} bytes"
-    )]
-    BadConfigSchema,
-    /// Its manifest cannot be read, or says what is not so.
-    #[error("the plugin's manifest (plugin.toml, section {MANIFEST_SECTION}) is not valid: {0}")]
-    BadManifest(String),
-    /// It could not be compiled.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-}
-
-fn handler_names() -> String {
-    let names = Handler::ALL.map(|h| format!("{PACKAGE}/{}@{CONTRACT_VERSION}", h.interface()));
-    names.join(", ")
-}
-
-impl DeployError {
-    /// A stable code, such as `import-not-offered`.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "plugin-too-large",
-            Self::Precompiled => "plugin-precompiled",
-            Self::NotWasm => "plugin-not-wasm",
-            Self::NotAComponent(_) => "plugin-not-a-component",
-            Self::Invalid(_) => "plugin-invalid",
-            Self::ImportNotOffered(_) => "import-not-offered",
-            Self::ContractVersion { .. } => "contract-version",
-            Self::NoHandler => "no-handler",
-            Self::TypeMismatch(_) => "contract-mismatch",
-            Self::TooDemanding(_) => "plugin-too-demanding",
-            Self::BadConfigSchema => "bad-config-schema",
-            Self::BadManifest(_) => "bad-manifest",
-            Self::Compile(error) => error.code(),
-        }
-    }
-
-    /// Whether the host is at fault rather than the upload.
-    pub fn is_internal(&self) -> bool {
-        matches!(self, Self::Compile(CompileError::Failed(_)))
-    }
-}
-
-/// Checks an upload's bytes; turns a core module into a component.
-pub(crate) fn inspect(engine: &Engine, upload: Vec<u8>) -> Result<CheckedPlugin, DeployError> {
+/// The part of the check that costs nothing.
+pub(crate) fn glance(upload: &[u8]) -> Result<(), DeployError> {
     if upload.len() > MAX_UPLOAD_BYTES {
         return Err(DeployError::TooLarge {
             bytes: upload.len(),
             limit: MAX_UPLOAD_BYTES,
         });
     }
-    if Engine::detect_precompiled(&upload).is_some() {
+    if Engine::detect_precompiled(upload).is_some() {
         return Err(DeployError::Precompiled);
     }
-    let features = engine.get_wasm_features();
-    let component = into_component(upload)?;
-    Validator::new_with_features(features)
-        .validate_all(&component)
-        .map_err(|error| DeployError::Invalid(error.to_string()))?;
-    let found = scan(&component).map_err(|error| DeployError::Invalid(error.to_string()))?;
-    check_imports(&found.imports)?;
-    let handlers = find_handlers(&found.exports)?;
-    if let Some(schema) = &found.schema {
-        check_schema(schema)?;
-    }
-    let manifest = found.manifest.as_deref().map(Manifest::parse).transpose();
-    let manifest = manifest.map_err(DeployError::BadManifest)?;
-    if let Some(manifest) = &manifest {
-        check_manifest(manifest, &handlers, found.schema.is_some())?;
-    }
-    Ok(CheckedPlugin {
-        digest: Digest::of(&component),
-        component,
-        handlers,
-        imports: found.imports,
-        manifest,
-        config_schema: found.schema,
-    })
-}
-
-/// Checks what only compiled code tells: that it fits into a slot of the pool.
-pub(crate) fn check_demands(component: &Component) -> Result<(), DeployError> {
-    let demanding = |what: String| Err(DeployError::TooDemanding(what));
-    let Some(needs) = component.resources_required() else {
-        return Err(DeployError::ImportNotOffered(vec!["a core module".into()]));
-    };
-    if needs.num_memories > MEMORIES_PER_COMPONENT {
-        let has = needs.num_memories;
-        return demanding(format!("{has} memories; {MEMORIES_PER_COMPONENT} at most"));
-    }
-    if needs.num_tables > TABLES_PER_COMPONENT {
-        let has = needs.num_tables;
-        return demanding(format!("{has} tables; {TABLES_PER_COMPONENT} at most"));
-    }
-    // Wasmtime documents pages; multiply late, so that neither reading can wrap.
-    let memory_bytes = u128::from(needs.max_initial_memory_size.unwrap_or(0)) * (64 << 10);
-    if memory_bytes > MAX_MEMORY_BYTES as u128 {
-        return demanding(format!(
-            "{memory_bytes} bytes of memory to begin with; {MAX_MEMORY_BYTES} at most"
-        ));
-    }
-    let elements = needs.max_initial_table_size.unwrap_or(0);
-    if elements > TABLE_ELEMENTS as u64 {
-        return demanding(format!(
-            "{elements} table elements; {TABLE_ELEMENTS} at most"
-        ));
+    if !Parser::is_component(upload) && !Parser::is_core_wasm(upload) {
+        return Err(DeployError::NotWasm);
     }
     Ok(())
 }
 
-fn into_component(upload: Vec<u8>) -> Result<Vec<u8>, DeployError> {
-    if Parser::is_component(&upload) {
-        return Ok(upload);
+/// Checks an upload's bytes; turns a core module into a component.
+pub(crate) fn inspect(features: WasmFeatures, upload: &[u8]) -> Result<Inspected, DeployError> {
+    glance(upload)?;
+    let encoded = if Parser::is_component(upload) {
+        None
+    } else {
+        Some(encode(upload)?)
+    };
+    let component = encoded.as_deref().unwrap_or(upload);
+    Validator::new_with_features(features)
+        .validate_all(component)
+        .map_err(|error| DeployError::Invalid(error.to_string()))?;
+    let found = scan(component).map_err(|error| DeployError::Invalid(error.to_string()))?;
+    check_imports(&found.imports)?;
+    let handlers = find_handlers(&found.exports)?;
+    Demands::of(component)?.check()?;
+    let schema = found.schema.map(utf8_schema).transpose()?;
+    let manifest = found.manifest.map(read_manifest).transpose()?;
+    if let Some(manifest) = &manifest {
+        check_manifest(manifest, &handlers, schema.is_some())?;
     }
-    if !Parser::is_core_wasm(&upload) {
-        return Err(DeployError::NotWasm);
+    Ok(Inspected {
+        handlers,
+        imports: found.imports,
+        manifest,
+        config_schema: schema,
+        encoded,
+    })
+}
+
+fn encode(module: &[u8]) -> Result<Vec<u8>, DeployError> {
+    if let Some(preview1) = imports_preview1(module) {
+        return Err(DeployError::NeedsAdapter(preview1));
     }
     wit_component::ComponentEncoder::default()
-        .module(&upload)
+        .module(module)
         .and_then(|encoder| encoder.validate(true).encode())
         .map_err(|error| DeployError::NotAComponent(format!("{error:#}")))
+}
+
+/// The module name under which a core module imports WASI of before components, if it does.
+fn imports_preview1(module: &[u8]) -> Option<String> {
+    let payloads = Parser::new(0).parse_all(module);
+    let mut sections = payloads
+        .map_while(Result::ok)
+        .filter_map(|payload| match payload {
+            Payload::ImportSection(section) => Some(section),
+            _ => None,
+        });
+    let imports = sections.next()?.into_imports();
+    let mut names = imports.map_while(Result::ok).map(|import| import.module);
+    let is_preview1 = |name: &&str| matches!(*name, "wasi_snapshot_preview1" | "wasi_unstable");
+    names.find(is_preview1).map(str::to_owned)
 }
 
 /// What the sections of a component say.
@@ -226,8 +114,8 @@ fn into_component(upload: Vec<u8>) -> Result<Vec<u8>, DeployError> {
 struct Found {
     imports: Vec<String>,
     exports: Vec<String>,
-    manifest: Option<String>,
-    schema: Option<String>,
+    manifest: Option<Vec<u8>>,
+    schema: Option<Vec<u8>>,
 }
 
 /// Reads names and custom sections. The component has been validated.
@@ -260,8 +148,8 @@ fn scan(component: &[u8]) -> Result<Found, wasmparser::Error> {
             _ => {}
         }
     }
-    found.manifest = manifest.text();
-    found.schema = schema.text();
+    found.manifest = manifest.bytes();
+    found.schema = schema.bytes();
     Ok(found)
 }
 
@@ -276,18 +164,25 @@ impl<'a> Outermost<'a> {
         }
     }
 
-    fn text(self) -> Option<String> {
-        let (_, bytes) = self.0?;
-        Some(String::from_utf8_lossy(bytes).into_owned())
+    fn bytes(self) -> Option<Vec<u8>> {
+        self.0.map(|(_, bytes)| bytes.to_vec())
     }
 }
 
-fn check_schema(schema: &str) -> Result<(), DeployError> {
-    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(schema).is_ok();
+/// A schema's text. Settings are text of a stranger's too: none of it is guessed at.
+fn utf8_schema(bytes: Vec<u8>) -> Result<String, DeployError> {
+    let schema = String::from_utf8(bytes).map_err(|_| DeployError::BadConfigSchema)?;
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&schema).is_ok();
     if schema.len() > MAX_SCHEMA_BYTES || !is_json {
         return Err(DeployError::BadConfigSchema);
     }
-    Ok(())
+    Ok(schema)
+}
+
+fn read_manifest(bytes: Vec<u8>) -> Result<Manifest, DeployError> {
+    let text =
+        String::from_utf8(bytes).map_err(|_| DeployError::BadManifest("it is not UTF-8".into()))?;
+    Manifest::parse(&text).map_err(DeployError::BadManifest)
 }
 
 /// Checks what a manifest says against what the component is.
@@ -316,43 +211,13 @@ fn check_manifest(
     }
 }
 
-/// A name such as `wxhost:plugin/kv@0.1.0`, taken apart.
-struct InterfaceName<'a> {
-    package: &'a str,
-    interface: &'a str,
-    version: Option<&'a str>,
-}
-
-impl<'a> InterfaceName<'a> {
-    fn parse(name: &'a str) -> Option<Self> {
-        let (package, rest) = name.split_once('/')?;
-        let (interface, version) = match rest.split_once('@') {
-            Some((interface, version)) => (interface, Some(version)),
-            None => (rest, None),
-        };
-        Some(Self {
-            package,
-            interface,
-            version,
-        })
-    }
-
-    /// Whether the version is of the line `major.minor`, and not a pre-release: those match nothing.
-    fn is_of(&self, (major, minor): (u64, u64)) -> bool {
-        let Some(version) = self.version else {
-            return false;
-        };
-        let mut numbers = version.split('.').map(str::parse::<u64>);
-        let line = (numbers.next(), numbers.next());
-        let patch = numbers.next();
-        line == (Some(Ok(major)), Some(Ok(minor))) && matches!(patch, Some(Ok(_)))
-    }
-}
-
-/// The line of the contract's version.
-const CONTRACT_LINE: (u64, u64) = (0, 1);
-
 fn check_imports(imports: &[String]) -> Result<(), DeployError> {
+    if imports.len() > MAX_IMPORTS {
+        let has = imports.len();
+        return Err(DeployError::TooDemanding(format!(
+            "{has} imports; {MAX_IMPORTS} at most"
+        )));
+    }
     let mut refused = Vec::new();
     for import in imports {
         let Some(name) = InterfaceName::parse(import) else {
@@ -386,7 +251,7 @@ fn is_offered(name: &InterfaceName<'_>) -> bool {
 }
 
 fn check_version(name: &InterfaceName<'_>, full: &str) -> Result<(), DeployError> {
-    if name.is_of(CONTRACT_LINE) {
+    if name.is_of_this_contract() {
         return Ok(());
     }
     Err(DeployError::ContractVersion {
@@ -427,6 +292,8 @@ mod tests {
             "wasi:cli/stdout@0.2.0",
             "wasi:clocks/monotonic-clock@0.2.6",
             "wasi:filesystem/types@0.2.3",
+            "wasi:sockets/tcp@0.2.0",
+            "wasi:sockets/ip-name-lookup@0.2.3",
         ] {
             assert_eq!(offered(import), Ok(()), "{import}");
         }
@@ -436,7 +303,7 @@ mod tests {
             ("wxhost:plugin/kv@0.1.0-rc.1", "contract-version"),
             ("wxhost:plugin/kv", "contract-version"),
             ("wxhost:plugin/shell@0.1.0", "import-not-offered"),
-            ("wasi:sockets/tcp@0.2.0", "import-not-offered"),
+            ("wasi:sockets/tls@0.2.0", "import-not-offered"),
             ("wasi:http/outgoing-handler@0.2.0", "import-not-offered"),
             ("wasi:cli/stdout@0.3.0", "import-not-offered"),
             ("wasi:cli/stdout", "import-not-offered"),
@@ -449,12 +316,12 @@ mod tests {
 
     #[test]
     fn all_refused_imports_are_named_at_once() {
-        let imports = ["wasi:sockets/tcp@0.2.0", "wasi:http/types@0.2.0"].map(String::from);
+        let imports = ["wasi:nn/graph@0.2.0", "wasi:keyvalue/store@0.2.0"].map(String::from);
         let error = check_imports(&imports).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the plugin imports what this host does not offer: wasi:sockets/tcp@0.2.0, \
-             wasi:http/types@0.2.0"
+            "the plugin imports what this host does not offer: wasi:nn/graph@0.2.0, \
+             wasi:keyvalue/store@0.2.0"
         );
     }
 

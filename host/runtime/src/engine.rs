@@ -3,28 +3,17 @@
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
-use crate::limits::MAX_MEMORY_BYTES;
-use crate::runtime::RuntimeSettings;
+use crate::bounds::{
+    CORE_INSTANCES_PER_COMPONENT, MAX_MEMORY_BYTES, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS,
+    TABLES_PER_COMPONENT, TICK,
+};
 
-/// How often a running guest is looked at. It gives way to other work as often, and its CPU time is
-/// counted in this unit.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
-
-/// The memories of a component; two leave room for a composed one.
-pub(crate) const MEMORIES_PER_COMPONENT: u32 = 2;
-/// The tables of a component: its own functions, the lowered imports, and as many again.
-pub(crate) const TABLES_PER_COMPONENT: u32 = 4;
-/// The core modules of a component: `wit-component` makes three of one, linking tools make dozens.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
-/// The elements of a table: the biggest that was met (a JavaScript engine) has about 20,000.
-pub(crate) const TABLE_ELEMENTS: usize = 64 * 1024;
 /// What a component's instance may take beside memories and tables.
 const INSTANCE_BYTES: usize = 4 << 20;
 
@@ -46,10 +35,10 @@ const BACKTRACE_FRAMES: usize = 20;
 
 /// The engine's settings: what code is made of, and a pool as large as the calls that may run at once.
 /// Public so that a benchmark can measure the floor: the same engine without anything of ours.
-pub fn engine_config(settings: &RuntimeSettings) -> Config {
+pub fn engine_config(max_concurrent_calls: u32) -> Config {
     let mut config = code_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
-        settings.max_concurrent_calls,
+        max_concurrent_calls,
     )));
     config
 }
@@ -62,7 +51,8 @@ pub(crate) fn code_config() -> Config {
         .wasm_component_model(true)
         // No guest of ours needs these, and each is more to attack.
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // A composed component's parts have a memory each, and the adapters between them see both.
+        .wasm_multi_memory(true)
         // Without async functions in the contract this is only cost: 0.3 against 0.8 µs a call.
         .concurrency_support(false)
         .cranelift_opt_level(OptLevel::Speed)

@@ -7,14 +7,14 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::{HANDLES, Stop};
+use crate::backtrace::frames;
+use crate::bounds::HANDLES;
+use crate::limits::Stop;
 use crate::log::cut;
 use crate::{Fault, PluginError};
 
 /// The longest message of a failure, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
-/// The longest backtrace, in bytes: demangled names of generic functions can be monsters.
-const MAX_BACKTRACE_BYTES: usize = 8 << 10;
 
 /// A call that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,18 +159,4 @@ impl Failure {
             limit: HANDLES,
         })
     }
-}
-
-/// The frames as text, without wasmtime's headline.
-fn frames(backtrace: &WasmBacktrace) -> Option<String> {
-    if backtrace.frames().is_empty() {
-        return None;
-    }
-    let text = backtrace.to_string();
-    let mut frames = match text.split_once('\n') {
-        Some((_headline, frames)) => frames.to_owned(),
-        None => text,
-    };
-    cut(&mut frames, MAX_BACKTRACE_BYTES);
-    Some(frames)
 }

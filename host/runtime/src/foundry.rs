@@ -6,17 +6,42 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
 use tracing::warn;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::check::{CheckedPlugin, DeployError, check_demands, inspect};
-use crate::compile::{CompileError, CompileLimits, Compiler};
+use crate::artifact::Artifact;
+use crate::bounds::{
+    MAX_MEMORY_BYTES, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS, TABLES_PER_COMPONENT,
+};
+use crate::check::{Inspected, glance};
+use crate::compile::{CompileLimits, Compiler};
+use crate::contract::Handler;
+use crate::manifest::Manifest;
 use crate::native::{NativeError, NativeStore};
-use crate::plugin::{LinkError, Plugin};
+use crate::plugin::{LinkError, Plugin, Sizes};
+use crate::refusal::{CompileError, DeployError};
+use crate::schema::ConfigError;
 use crate::state::CallState;
+use crate::turns::{Errand, Turn, Turns};
 use crate::{Digest, imports, wasi};
+
+/// A component that passed the check.
+#[derive(Debug, Clone)]
+pub struct CheckedPlugin {
+    /// The digest of `component`.
+    pub digest: Digest,
+    /// What is to be stored: the upload itself, or the component made of an uploaded core module.
+    pub component: Vec<u8>,
+    /// What it handles; never empty.
+    pub handlers: Vec<Handler>,
+    /// What it imports, such as `wxhost:plugin/kv@0.1.0`.
+    pub imports: Vec<String>,
+    /// What it says of itself and asks for, if it says anything.
+    pub manifest: Option<Manifest>,
+    /// The JSON Schema of its configuration, if it carries one: valid JSON, not yet a valid schema.
+    pub config_schema: Option<String>,
+}
 
 /// Why a plugin cannot be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,12 +63,6 @@ pub enum LoadError {
     Refused(#[from] DeployError),
 }
 
-impl From<CompileError> for LoadError {
-    fn from(error: CompileError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
 /// Engine, linker, disk and compiler.
 pub(crate) struct Foundry {
     engine: Engine,
@@ -51,7 +70,7 @@ pub(crate) struct Foundry {
     native: NativeStore,
     compiler: Compiler,
     limits: CompileLimits,
-    compilations: Semaphore,
+    turns: Arc<Turns>,
 }
 
 impl Foundry {
@@ -70,7 +89,7 @@ impl Foundry {
             native,
             compiler,
             limits,
-            compilations: Semaphore::new(limits.concurrent.max(1) as usize),
+            turns: Turns::new(limits.concurrent),
         })
     }
 
@@ -78,11 +97,49 @@ impl Foundry {
     pub(crate) async fn check(
         self: &Arc<Self>,
         upload: Vec<u8>,
+        tenant: &str,
     ) -> Result<(CheckedPlugin, Plugin), DeployError> {
-        let this = Arc::clone(self);
-        let checked = blocking(move || inspect(&this.engine, upload)).await??;
-        let plugin = self.make(checked.digest, checked.component.clone()).await?;
+        glance(&upload)?;
+        let turn = self.turns.wait(tenant, Errand::Deploy).await?;
+        let upload = Arc::new(upload);
+        let Inspected {
+            handlers,
+            imports,
+            manifest,
+            config_schema,
+            encoded,
+        } = self
+            .compiler
+            .inspect(Arc::clone(&upload), &self.limits)
+            .await?;
+        let component = encoded.map_or(upload, Arc::new);
+        let hashed = Arc::clone(&component);
+        let digest = blocking(move || Digest::of(&hashed)).await?;
+        let work = Arc::clone(self).forge(digest, Arc::clone(&component), turn);
+        let plugin = finish(work).await?;
+        let checked = CheckedPlugin {
+            digest,
+            component: Arc::unwrap_or_clone(component),
+            handlers,
+            imports,
+            manifest,
+            config_schema,
+        };
         Ok((checked, plugin))
+    }
+
+    /// Checks settings against a plugin's schema.
+    pub(crate) async fn check_config(
+        &self,
+        schema: String,
+        config: String,
+        tenant: &str,
+    ) -> Result<(), ConfigError> {
+        let turn = self.turns.wait(tenant, Errand::Deploy).await;
+        let _turn = turn.map_err(|_| ConfigError::Busy)?;
+        self.compiler
+            .check_config(schema, config, &self.limits)
+            .await
     }
 
     /// The plugin of native code on disk, if that is there and can be used.
@@ -103,40 +160,36 @@ impl Foundry {
             .map_err(io::Error::other)?
     }
 
-    /// Compiles a component, keeps the native code, and links it. Runs to its end even if the caller
-    /// leaves: the next one finds the native code on disk.
+    /// Compiles a component that an event waits for, keeps the native code, and links it.
     pub(crate) async fn make(
         self: &Arc<Self>,
         digest: Digest,
         component: Vec<u8>,
+        tenant: &str,
     ) -> Result<Plugin, DeployError> {
-        let this = Arc::clone(self);
-        tokio::spawn(async move { this.make_here(digest, component).await })
-            .await
-            .map_err(|error| CompileError::Failed(error.to_string()))?
+        let (this, tenant) = (Arc::clone(self), tenant.to_owned());
+        finish(async move {
+            let turn = this.turns.wait(&tenant, Errand::ColdStart).await?;
+            this.forge(digest, Arc::new(component), turn).await
+        })
+        .await
     }
 
-    async fn make_here(
+    async fn forge(
         self: Arc<Self>,
         digest: Digest,
-        component: Vec<u8>,
+        component: Arc<Vec<u8>>,
+        _turn: Turn,
     ) -> Result<Plugin, DeployError> {
-        if let Some(plugin) = self.recall(digest).await {
-            return Ok(plugin);
-        }
-        let _turn = self.compilations.acquire().await;
         // It may have been compiled for another caller while this one waited.
         if let Some(plugin) = self.recall(digest).await {
             return Ok(plugin);
         }
-        let native = self
-            .compiler
-            .compile(&self.engine, component, &self.limits)
-            .await?;
+        let artifact = self.compiler.compile(component, &self.limits).await?;
         let this = Arc::clone(&self);
         blocking(move || {
-            let plugin = this.link(digest, &native)?;
-            if let Err(error) = this.native.write(&digest, &native) {
+            let plugin = this.link(digest, &artifact)?;
+            if let Err(error) = this.native.write(&digest, artifact.as_bytes()) {
                 warn!(plugin.digest = %digest, %error, "native code cannot be kept; it will be compiled again");
             }
             Ok(plugin)
@@ -149,37 +202,81 @@ impl Foundry {
             warn!(plugin.digest = %digest, %error, "native code cannot be used; compiling again");
             self.native.remove(digest);
         };
-        let native = match self.native.read(digest) {
-            Ok(native) => native,
+        let bytes = match self.native.read(digest) {
+            Ok(bytes) => bytes,
             Err(NativeError::Absent) => return None,
             Err(error) => {
                 unusable(&error);
                 return None;
             }
         };
-        self.link(*digest, &native)
+        let artifact = Artifact::from_bytes(bytes)?;
+        self.link(*digest, &artifact)
             .inspect_err(|error| unusable(error))
             .ok()
     }
 
     /// Loads native code that came from our compiler: straight, or from disk and authenticated.
-    fn link(&self, digest: Digest, native: &[u8]) -> Result<Plugin, DeployError> {
+    fn link(&self, digest: Digest, artifact: &Artifact) -> Result<Plugin, DeployError> {
         #[expect(
             unsafe_code,
             reason = "wasmtime cannot tell whose native code it is; we can"
         )]
-        // SAFETY: `native` was made by `Engine::precompile_component` in this process, in our child
+        // SAFETY: the code was made by `Engine::precompile_component` in this process, in our child
         // process, or in either of them earlier, as the HMAC proves that `NativeStore::read` has checked
         // over these very bytes. Wasmtime itself refuses code of another version or other settings.
-        let component = unsafe { Component::deserialize(&self.engine, native) }
+        let component = unsafe { Component::deserialize(&self.engine, artifact.native()) }
             .map_err(|error| DeployError::TooDemanding(format!("{error:#}")))?;
-        check_demands(&component)?;
-        Plugin::link(digest, &component, &self.linker).map_err(|error| match error {
+        check_fit(&component)?;
+        let sizes = Sizes {
+            loaded_bytes: artifact.loaded_bytes(),
+            instance_bytes: artifact.instance_bytes(),
+        };
+        Plugin::link(digest, &component, sizes, &self.linker).map_err(|error| match error {
             LinkError::Import(_) | LinkError::Export(_) => {
-                DeployError::TypeMismatch(error.to_string())
+                DeployError::TypeMismatch(error.to_string()).cut()
             }
         })
     }
+}
+
+/// Checks what only compiled code tells: that it fits into a slot of the pool.
+fn check_fit(component: &Component) -> Result<(), DeployError> {
+    let demanding = |what: String| Err(DeployError::TooDemanding(what));
+    let Some(needs) = component.resources_required() else {
+        return Err(DeployError::ImportNotOffered(vec!["a core module".into()]));
+    };
+    if needs.num_memories > MEMORIES_PER_COMPONENT {
+        let has = needs.num_memories;
+        return demanding(format!("{has} memories; {MEMORIES_PER_COMPONENT} at most"));
+    }
+    if needs.num_tables > TABLES_PER_COMPONENT {
+        let has = needs.num_tables;
+        return demanding(format!("{has} tables; {TABLES_PER_COMPONENT} at most"));
+    }
+    // Wasmtime documents pages; multiply late, so that neither reading can wrap.
+    let memory_bytes = u128::from(needs.max_initial_memory_size.unwrap_or(0)) * (64 << 10);
+    if memory_bytes > MAX_MEMORY_BYTES as u128 {
+        return demanding(format!(
+            "{memory_bytes} bytes of memory to begin with; {MAX_MEMORY_BYTES} at most"
+        ));
+    }
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    if elements > TABLE_ELEMENTS as u64 {
+        return demanding(format!(
+            "{elements} table elements; {TABLE_ELEMENTS} at most"
+        ));
+    }
+    Ok(())
+}
+
+/// Runs to its end even if the caller leaves: the next one finds the native code on disk.
+async fn finish(
+    work: impl Future<Output = Result<Plugin, DeployError>> + Send + 'static,
+) -> Result<Plugin, DeployError> {
+    tokio::spawn(work)
+        .await
+        .map_err(|error| CompileError::Failed(error.to_string()))?
 }
 
 async fn blocking<T: Send + 'static>(

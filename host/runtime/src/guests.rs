@@ -14,8 +14,9 @@ use wit_parser::{PackageId, Resolve, WorldId};
 use crate::account::Mode;
 use crate::callback::{Content, Event, Text};
 use crate::{
-    AccountInfo, CacheError, Call, CallLimits, CallReport, Capabilities, Compiler, KvEntry,
-    KvError, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts, egress, wechat_api,
+    AccountInfo, CONTRACT_VERSION, CacheError, Call, CallLimits, CallReport, Capabilities,
+    Compiler, KvEntry, KvError, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts, egress,
+    wechat_api,
 };
 
 /// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
@@ -38,7 +39,9 @@ pub(crate) fn guest_with(fields: &str, body: &str) -> Vec<u8> {
 pub(crate) fn wasi_guest(body: &str) -> Vec<u8> {
     let (mut resolve, _) = contract();
     resolve.push_str("wasi.wit", WASI).unwrap();
-    let package = resolve.push_str("world.wit", WASI_WORLD).unwrap();
+    let package = resolve
+        .push_str("world.wit", &of_this_contract(WASI_WORLD))
+        .unwrap();
     let world = resolve.select_world(&[package], None).unwrap();
     let fields = r#"(data (i32.const 0) "one\ntwo")"#;
     embed(&mut resolve, world, &module(WASI_IMPORTS, fields, body))
@@ -47,9 +50,18 @@ pub(crate) fn wasi_guest(body: &str) -> Vec<u8> {
 /// The same for a guest with a resource of its own, of which it makes one by `$make`.
 pub(crate) fn resourceful_guest(body: &str) -> Vec<u8> {
     let (mut resolve, _) = contract();
-    let package = resolve.push_str("world.wit", RESOURCE_WORLD).unwrap();
+    let package = resolve
+        .push_str("world.wit", &of_this_contract(RESOURCE_WORLD))
+        .unwrap();
     let world = resolve.select_world(&[package], None).unwrap();
     embed(&mut resolve, world, &module(RESOURCE_IMPORTS, "", body))
+}
+
+/// The version that `wit/` says.
+pub(crate) fn contract_version() -> String {
+    let (resolve, package) = contract();
+    let name = &resolve.packages[package].name;
+    name.version.as_ref().unwrap().to_string()
 }
 
 fn contract() -> (Resolve, PackageId) {
@@ -66,17 +78,17 @@ fn embed(resolve: &mut Resolve, world: WorldId, text: &str) -> Vec<u8> {
 }
 
 fn module(imports: &str, fields: &str, body: &str) -> String {
-    format!(
+    let text = format!(
         r#"(module
-          (import "wxhost:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
-          (import "wxhost:plugin/kv@0.1.0" "get" (func $kv_get (param i32 i32 i32)))
-          (import "wxhost:plugin/cache@0.1.0" "get" (func $cache_get (param i32 i32 i32)))
-          (import "wxhost:plugin/random@0.1.0" "bytes" (func $random (param i32 i32)))
-          (import "wxhost:plugin/contacts@0.1.0" "get" (func $contact (param i32 i32 i32)))
-          (import "wxhost:plugin/wechat-api@0.1.0" "menu-get" (func $menu (param i32)))
-          (import "wxhost:plugin/wechat-api@0.1.0" "call"
+          (import "wxhost:plugin/log@CONTRACT" "write" (func $log (param i32 i32 i32)))
+          (import "wxhost:plugin/kv@CONTRACT" "get" (func $kv_get (param i32 i32 i32)))
+          (import "wxhost:plugin/cache@CONTRACT" "get" (func $cache_get (param i32 i32 i32)))
+          (import "wxhost:plugin/random@CONTRACT" "bytes" (func $random (param i32 i32)))
+          (import "wxhost:plugin/contacts@CONTRACT" "get" (func $contact (param i32 i32 i32)))
+          (import "wxhost:plugin/wechat-api@CONTRACT" "menu-get" (func $menu (param i32)))
+          (import "wxhost:plugin/wechat-api@CONTRACT" "call"
             (func $api (param i32 i32 i32 i32 i32 i32 i32 i32)))
-          (import "wxhost:plugin/egress@0.1.0" "fetch"
+          (import "wxhost:plugin/egress@CONTRACT" "fetch"
             (func $fetch (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
           {imports}
           (memory (export "memory") 32)
@@ -87,10 +99,16 @@ fn module(imports: &str, fields: &str, body: &str) -> String {
             (global.set $next (i32.add (local.get $at) (local.get 3)))
             (local.get $at))
           {fields}
-          (func $handle (export "wxhost:plugin/callback-handler@0.1.0#handle") (param i32) (result i32)
+          (func $handle (export "wxhost:plugin/callback-handler@CONTRACT#handle") (param i32) (result i32)
             (local $i i32)
             {body}))"#
-    )
+    );
+    of_this_contract(&text)
+}
+
+/// A text in which `@CONTRACT` stands for the version.
+pub(crate) fn of_this_contract(text: &str) -> String {
+    text.replace("@CONTRACT", &format!("@{CONTRACT_VERSION}"))
 }
 
 /// The part of WASI that `wasi_guest` uses.
@@ -98,6 +116,7 @@ const WASI: &str = r"
     package wasi:all@0.2.0;
     package wasi:io@0.2.0 {
       interface error { resource error; }
+      interface poll { resource pollable { block: func(); } }
       interface streams {
         use error.{error};
         variant stream-error { last-operation-failed(error), closed }
@@ -114,6 +133,44 @@ const WASI: &str = r"
       interface environment { get-environment: func() -> list<tuple<string, string>>; }
       interface exit { exit: func(status: result); }
     }
+    package wasi:random@0.2.0 {
+      interface random { get-random-bytes: func(length: u64) -> list<u8>; }
+    }
+    package wasi:clocks@0.2.0 {
+      interface monotonic-clock {
+        use wasi:io/poll@0.2.0.{pollable};
+        subscribe-duration: func(nanoseconds: u64) -> pollable;
+      }
+    }
+    package wasi:sockets@0.2.0 {
+      interface network {
+        resource network;
+        enum error-code {
+          unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout,
+          concurrency-conflict, not-in-progress, would-block, invalid-state, new-socket-limit,
+          address-not-bindable, address-in-use, remote-unreachable, connection-refused,
+          connection-reset, connection-aborted, datagram-too-large, name-unresolvable,
+          temporary-resolver-failure, permanent-resolver-failure,
+        }
+        enum ip-address-family { ipv4, ipv6 }
+      }
+      interface instance-network {
+        use network.{network};
+        instance-network: func() -> network;
+      }
+      interface ip-name-lookup {
+        use network.{network, error-code};
+        resource resolve-address-stream;
+        resolve-addresses: func(network: borrow<network>, name: string)
+          -> result<resolve-address-stream, error-code>;
+      }
+      interface tcp { resource tcp-socket; }
+      interface tcp-create-socket {
+        use network.{error-code, ip-address-family};
+        use tcp.{tcp-socket};
+        create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
+      }
+    }
     package wasi:filesystem@0.2.0 {
       interface types { resource descriptor; }
       interface preopens {
@@ -125,11 +182,16 @@ const WASI: &str = r"
 const WASI_WORLD: &str = "
     package test:wasi;
     world wasi-plugin {
-      include wxhost:plugin/callback-plugin@0.1.0;
+      include wxhost:plugin/callback-plugin@CONTRACT;
       import wasi:cli/stdout@0.2.0;
       import wasi:cli/environment@0.2.0;
       import wasi:cli/exit@0.2.0;
       import wasi:filesystem/preopens@0.2.0;
+      import wasi:random/random@0.2.0;
+      import wasi:clocks/monotonic-clock@0.2.0;
+      import wasi:sockets/instance-network@0.2.0;
+      import wasi:sockets/ip-name-lookup@0.2.0;
+      import wasi:sockets/tcp-create-socket@0.2.0;
     }";
 
 const WASI_IMPORTS: &str = r#"
@@ -138,13 +200,22 @@ const WASI_IMPORTS: &str = r#"
       (func $print (param i32 i32 i32 i32)))
     (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
     (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
-    (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $directories (param i32)))"#;
+    (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $directories (param i32)))
+    (import "wasi:random/random@0.2.0" "get-random-bytes" (func $wasi_random (param i64 i32)))
+    (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
+      (func $timer (param i64) (result i32)))
+    (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
+    (import "wasi:sockets/instance-network@0.2.0" "instance-network" (func $network (result i32)))
+    (import "wasi:sockets/ip-name-lookup@0.2.0" "resolve-addresses"
+      (func $resolve (param i32 i32 i32 i32)))
+    (import "wasi:sockets/tcp-create-socket@0.2.0" "create-tcp-socket"
+      (func $tcp (param i32 i32)))"#;
 
 const RESOURCE_WORLD: &str = "
     package test:things;
     interface things { resource thing; }
     world resourceful-plugin {
-      include wxhost:plugin/callback-plugin@0.1.0;
+      include wxhost:plugin/callback-plugin@CONTRACT;
       export things;
     }";
 
@@ -161,6 +232,9 @@ pub(crate) fn repeat(times: u32, action: &str) -> String {
          (i32.const 1024)"
     )
 }
+
+/// Whose uploads those of tests are.
+pub(crate) const TENANT: &str = "tenant";
 
 /// A runtime for tests, with a directory of its own.
 pub(crate) struct Bench {
@@ -189,7 +263,7 @@ impl Bench {
     }
 
     pub(crate) async fn run_with(&self, guest: Vec<u8>, call: Call) -> CallReport {
-        let digest = self.runtime.check(guest).await.unwrap().digest;
+        let digest = self.runtime.check(guest, TENANT).await.unwrap().digest;
         let plugin = self.runtime.loaded(&digest).unwrap();
         self.runtime
             .call_callback(&plugin, call, &text("hello"))
@@ -232,8 +306,12 @@ pub(crate) struct World {
     pub(crate) delay: Duration,
     /// The size of what WeChat's API and other systems answer.
     pub(crate) answer_bytes: usize,
+    /// How much processor time KV takes to answer.
+    pub(crate) toil: Duration,
     /// The most random bytes that were asked for at once.
     pub(crate) random_bytes: Arc<AtomicU32>,
+    /// How often random bytes were asked for.
+    pub(crate) random_draws: Arc<AtomicU32>,
 }
 
 #[async_trait]
@@ -262,6 +340,8 @@ impl Capabilities for World {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }
+        let begun = Instant::now();
+        while begun.elapsed() < self.toil {}
         Ok(Some(KvEntry {
             value: vec![0; self.value_bytes],
             version: 1,
@@ -338,6 +418,7 @@ impl Capabilities for World {
     fn random(&self, bytes: &mut [u8]) {
         self.random_bytes
             .fetch_max(bytes.len() as u32, Ordering::Relaxed);
+        self.random_draws.fetch_add(1, Ordering::Relaxed);
         bytes.fill(4);
     }
 }

@@ -1,23 +1,18 @@
 //! What a plugin may call: each function checks the limit, checks the argument, asks the capabilities.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
-use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::CallbackPlugin;
 use crate::bindings::wxhost::plugin::log::Level;
 use crate::bindings::wxhost::plugin::{
-    account, cache, callback, config, contacts, effects, egress, kv, log, messages, random, reply,
-    time, wechat_api,
+    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages,
+    random, reply, time, wechat_api,
 };
-use crate::limits::{CpuMeter, MAX_VALUE_BYTES, is_key, is_open_id, is_prefix};
+use crate::limits::{MAX_VALUE_BYTES, is_key, is_open_id, is_prefix};
 use crate::state::CallState;
 
 /// The interfaces of the contract that a plugin may import.
-pub(crate) const OFFERED: [&str; 14] = [
+pub(crate) const OFFERED: [&str; 15] = [
     "account",
     "config",
     "kv",
@@ -32,6 +27,7 @@ pub(crate) const OFFERED: [&str; 14] = [
     "reply",
     "effects",
     "messages",
+    "failure",
 ];
 
 /// The most keys of one page.
@@ -44,20 +40,6 @@ const MAX_RANDOM_BYTES: u32 = 4096;
 /// Offers the contract's imports.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     CallbackPlugin::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
-}
-
-/// Waits for an answer from outside of the sandbox. The time is not the guest's to pay for.
-async fn waiting<T>(cpu: &mut CpuMeter, answer: impl Future<Output = T>) -> T {
-    let mut answer = pin!(answer);
-    // Most answers are at hand, and the clock is not read for them.
-    let at_once = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
-    if let Poll::Ready(answer) = at_once {
-        return answer;
-    }
-    let begun = Instant::now();
-    let answer = answer.await;
-    cpu.waited(begun.elapsed());
-    answer
 }
 
 impl account::Host for CallState {
@@ -83,7 +65,7 @@ impl kv::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(kv::Error::InvalidKey));
         }
-        let entry = waiting(&mut self.cpu, self.capabilities.kv_get(&key)).await;
+        let entry = self.capabilities.kv_get(&key).await;
         if let Ok(Some(entry)) = &entry {
             self.reads.bytes(entry.value.len(), &self.limits)?;
         }
@@ -102,7 +84,7 @@ impl kv::Host for CallState {
         }
         let limit = limit.clamp(1, MAX_PAGE_KEYS);
         let page = self.capabilities.kv_list(&prefix, cursor.as_deref(), limit);
-        let page = waiting(&mut self.cpu, page).await;
+        let page = page.await;
         if let Ok(page) = &page {
             let sizes = page.items.iter().map(|i| i.key.len() + i.entry.value.len());
             self.reads.bytes(sizes.sum(), &self.limits)?;
@@ -120,7 +102,7 @@ impl cache::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(cache::Error::InvalidKey));
         }
-        let value = waiting(&mut self.cpu, self.capabilities.cache_get(&key)).await;
+        let value = self.capabilities.cache_get(&key).await;
         if let Ok(Some(value)) = &value {
             self.reads.bytes(value.len(), &self.limits)?;
         }
@@ -142,7 +124,7 @@ impl cache::Host for CallState {
         }
         let ttl_seconds = ttl_seconds.clamp(1, MAX_TTL_SECONDS);
         let kept = self.capabilities.cache_set(&key, value, ttl_seconds);
-        Ok(waiting(&mut self.cpu, kept).await)
+        Ok(kept.await)
     }
 
     async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), cache::Error>> {
@@ -150,7 +132,7 @@ impl cache::Host for CallState {
         if !is_key(&key) {
             return Ok(Err(cache::Error::InvalidKey));
         }
-        Ok(waiting(&mut self.cpu, self.capabilities.cache_delete(&key)).await)
+        Ok(self.capabilities.cache_delete(&key).await)
     }
 }
 
@@ -163,7 +145,7 @@ impl contacts::Host for CallState {
         if !is_open_id(&open_id) {
             return Ok(Err(contacts::Error::InvalidOpenId));
         }
-        let contact = waiting(&mut self.cpu, self.capabilities.contact(&open_id)).await;
+        let contact = self.capabilities.contact(&open_id).await;
         if let Ok(Some(contact)) = &contact {
             let texts = contact.open_id.len() + contact.remark.len() + contact.attributes.len();
             self.reads.bytes(texts, &self.limits)?;
@@ -182,7 +164,7 @@ impl wechat_api::Host for CallState {
             let reason = "open-id: 1 to 128 printable ASCII characters without spaces";
             return Ok(Err(wechat_api::Error::InvalidArgument(reason.into())));
         }
-        let user = waiting(&mut self.cpu, self.capabilities.user_info(&open_id)).await;
+        let user = self.capabilities.user_info(&open_id).await;
         if let Ok(user) = &user {
             let texts = user.open_id.len() + user.remark.len() + user.qr_scene.len();
             self.reads.bytes(texts, &self.limits)?;
@@ -192,7 +174,7 @@ impl wechat_api::Host for CallState {
 
     async fn menu_get(&mut self) -> wasmtime::Result<Result<String, wechat_api::Error>> {
         self.reads.api_call(&self.limits)?;
-        let menu = waiting(&mut self.cpu, self.capabilities.menu()).await;
+        let menu = self.capabilities.menu().await;
         if let Ok(menu) = &menu {
             self.reads.bytes(menu.len(), &self.limits)?;
         }
@@ -204,7 +186,7 @@ impl wechat_api::Host for CallState {
         cgi_path: String,
     ) -> wasmtime::Result<Result<wechat_api::Quota, wechat_api::Error>> {
         self.reads.api_call(&self.limits)?;
-        Ok(waiting(&mut self.cpu, self.capabilities.quota(&cgi_path)).await)
+        Ok(self.capabilities.quota(&cgi_path).await)
     }
 
     async fn call(
@@ -212,7 +194,7 @@ impl wechat_api::Host for CallState {
         request: wechat_api::Request,
     ) -> wasmtime::Result<Result<String, wechat_api::Error>> {
         self.reads.api_call(&self.limits)?;
-        let answer = waiting(&mut self.cpu, self.capabilities.api_call(request)).await;
+        let answer = self.capabilities.api_call(request).await;
         if let Ok(answer) = &answer {
             self.reads.bytes(answer.len(), &self.limits)?;
         }
@@ -226,7 +208,7 @@ impl egress::Host for CallState {
         request: egress::Request,
     ) -> wasmtime::Result<Result<egress::Response, egress::Error>> {
         self.reads.fetch(&self.limits)?;
-        let response = waiting(&mut self.cpu, self.capabilities.fetch(request)).await;
+        let response = self.capabilities.fetch(request).await;
         if let Ok(response) = &response {
             let headers = response.headers.iter();
             let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
@@ -268,4 +250,5 @@ impl random::Host for CallState {
 impl callback::Host for CallState {}
 impl reply::Host for CallState {}
 impl effects::Host for CallState {}
+impl failure::Host for CallState {}
 impl messages::Host for CallState {}

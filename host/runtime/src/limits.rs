@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use wasmtime::ResourceLimiter;
 
-use crate::engine::{TABLES_PER_COMPONENT, TICK};
+use crate::bounds::{MAX_MEMORY_BYTES, TABLES_PER_COMPONENT, TICK};
 
-/// The most memory that any plugin may have, whatever its limits say: the size of a pool's slot.
-pub(crate) const MAX_MEMORY_BYTES: usize = 256 << 20;
 /// One page, the least that a memory can be.
 const MIN_MEMORY_BYTES: usize = 64 << 10;
 /// The most CPU time: WeChat's three tries take 14 seconds, no answer is awaited longer.
@@ -32,8 +30,8 @@ const MAX_EFFECT_BYTES: usize = 4 << 20;
 /// What a plugin may hand over in one host call beside effects: a cache value, a line of log, a reply, a
 /// request with its body.
 const HOST_CALL_BYTES: usize = 512 << 10;
-/// Handles to resources that a call may hold (WASI's streams and pollables).
-pub(crate) const HANDLES: usize = 1000;
+/// How long a call may sleep in all. Whoever sleeps keeps a place that others wait for.
+pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(5);
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 256;
@@ -48,7 +46,7 @@ pub(crate) const MAX_VALUE_BYTES: usize = 64 << 10;
 pub struct CallLimits {
     /// Memories and tables together, in bytes.
     pub memory_bytes: usize,
-    /// CPU time in milliseconds, counted in ticks of 10 ms.
+    /// CPU time in milliseconds: the guest's, and the host's on its behalf.
     pub cpu_ms: u32,
     /// Reads of KV and contacts; and, counted apart, uses of the cache.
     pub reads: u32,
@@ -152,16 +150,21 @@ impl MemoryMeter {
         self.used
     }
 
-    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+    /// Counts what an instance takes of the host's memory without asking.
+    pub(crate) fn start(&mut self, bytes: usize) -> Result<(), Stop> {
         self.used = match self.used.checked_add(bytes) {
             Some(sum) if sum <= self.limit => sum,
             _ => {
                 return Err(Stop::MemoryLimit {
                     limit_bytes: self.limit,
-                }
-                .into());
+                });
             }
         };
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        self.start(bytes)?;
         self.pending = bytes;
         Ok(true)
     }
@@ -206,48 +209,34 @@ impl ResourceLimiter for MemoryMeter {
     }
 }
 
-/// Counts CPU time in ticks and watches the deadline.
+/// Counts how long a call sleeps.
 #[derive(Debug)]
-pub(crate) struct CpuMeter {
-    ticks_left: u32,
-    limit_ms: u32,
-    /// Time spent waiting for the host, of which the next ticks may come.
-    waited: Duration,
-    deadline: Instant,
+pub(crate) struct SleepMeter {
+    left: Duration,
 }
 
-impl CpuMeter {
-    pub(crate) fn new(limit_ms: u32, deadline: Instant) -> Self {
-        Self {
-            ticks_left: limit_ms / TICK.as_millis() as u32,
-            limit_ms,
-            waited: Duration::ZERO,
-            deadline,
-        }
+impl Default for SleepMeter {
+    fn default() -> Self {
+        Self { left: MAX_SLEEP }
     }
+}
 
-    /// The guest waited for the host. However many ticks pass meanwhile, only one is noticed afterwards, so
-    /// one is the most that a wait is worth: who waits long cannot save up time to compute.
-    pub(crate) fn waited(&mut self, time: Duration) {
-        self.waited = self.waited.saturating_add(time.min(TICK));
-    }
-
-    /// A tick was noticed: charge it, unless it was spent waiting.
-    pub(crate) fn tick(&mut self) -> Result<(), Stop> {
-        if Instant::now() >= self.deadline {
-            return Err(Stop::DeadlinePassed);
-        }
-        if let Some(waited) = self.waited.checked_sub(TICK) {
-            self.waited = waited;
-            return Ok(());
-        }
-        let Some(left) = self.ticks_left.checked_sub(1) else {
-            return Err(Stop::CpuSpent {
-                limit_ms: self.limit_ms,
-            });
+impl SleepMeter {
+    /// Waits for what a guest sleeps on, while it may.
+    pub(crate) async fn during<T>(
+        &mut self,
+        sleep: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        let begun = Instant::now();
+        let Ok(woken) = timeout(self.left, sleep).await else {
+            return Err(Stop::HostLimit {
+                which: "sleep-ms",
+                limit: MAX_SLEEP.as_millis() as usize,
+            }
+            .into());
         };
-        self.ticks_left = left;
-        Ok(())
+        self.left = self.left.saturating_sub(begun.elapsed());
+        woken
     }
 }
 
@@ -364,30 +353,28 @@ mod tests {
         );
     }
 
-    /// How many ticks of a meter with `cpu_ms` pass before it says stop, with a wait before each.
-    fn ticks_with_waits(cpu_ms: u32, wait_ms: u64) -> u32 {
-        let mut meter = CpuMeter::new(cpu_ms, Instant::now() + Duration::from_secs(60));
-        let ticks = (0..1_000).take_while(|_| {
-            meter.waited(Duration::from_millis(wait_ms));
-            meter.tick().is_ok()
-        });
-        ticks.count() as u32
-    }
-
-    #[test]
-    fn ticks_spent_waiting_are_not_charged() {
-        assert_eq!(ticks_with_waits(50, 0), 5);
-        // Half of the time goes by waiting: twice as many ticks.
-        assert_eq!(ticks_with_waits(50, 5), 10);
-        assert_eq!(ticks_with_waits(50, 10), 1_000);
-    }
-
-    #[test]
-    fn a_long_wait_buys_no_time_to_compute() {
-        let mut meter = CpuMeter::new(50, Instant::now() + Duration::from_secs(60));
-        meter.waited(Duration::from_secs(10));
-        let ticks = (0..1_000).take_while(|_| meter.tick().is_ok());
-        assert_eq!(ticks.count(), 6);
+    #[tokio::test]
+    async fn sleeping_is_counted_and_ends() {
+        let left = Duration::from_millis(50);
+        let mut meter = SleepMeter { left };
+        let nap = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        };
+        assert!(meter.during(nap).await.is_ok());
+        assert!(meter.left <= Duration::from_millis(30));
+        let error = meter
+            .during(std::future::pending::<wasmtime::Result<()>>())
+            .await
+            .unwrap_err();
+        let stop = error.downcast_ref::<Stop>();
+        assert!(matches!(
+            stop,
+            Some(Stop::HostLimit {
+                which: "sleep-ms",
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use wasmtime::Engine;
 use crate::Digest;
 
 /// Separates this use of the key from all others.
-const DOMAIN: &[u8] = b"wxhost native code 1\0";
+const DOMAIN: &[u8] = b"wxhost native code 2\0";
 /// The length of an HMAC-SHA256.
 const TAG_BYTES: usize = 32;
 /// The suffix of the files.

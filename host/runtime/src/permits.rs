@@ -1,30 +1,40 @@
-//! Who may run now: a gate for the whole host and one for each tenant, both with a bounded queue.
+//! How many calls of one tenant run at once: a gate with a bounded queue.
 //!
-//! Each gate lets waiting calls in in the order in which they came. A call passes its tenant's gate first,
-//! so a tenant never has more calls in the host's queue than it may run at once, and a flood waits at its
-//! own gate.
+//! A gate lets waiting calls in in the order in which they came. A call passes its tenant's gate before it
+//! asks for one of the host's places, so a tenant never has more calls in the host's queue than it may run
+//! at once, and a flood waits at its own gate.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-/// No place in the queue, or none became free in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Overloaded;
+use crate::places::{Overloaded, Share};
 
 /// How many calls of a tenant run at once, over all of its accounts, and how many may wait.
 #[derive(Debug)]
-pub struct TenantPermits(Gate);
+pub struct TenantPermits {
+    gate: Gate,
+    share: Arc<Share>,
+}
 
 impl TenantPermits {
-    /// Lets `concurrent` calls run and `queue` more wait.
+    /// Lets `concurrent` calls run and `queue` more wait. Of the host's places it gets its part by
+    /// `concurrent` too.
     pub fn new(concurrent: u32, queue: u32) -> Self {
-        Self(Gate::new(concurrent, queue))
+        Self {
+            gate: Gate::new(concurrent, queue),
+            share: Share::new(concurrent),
+        }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
-        &self.0
+        &self.gate
+    }
+
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower,
@@ -10,36 +9,9 @@ use wasmtime::component::{
 };
 use wasmtime::{Engine, Store};
 
+use crate::contract::Handler;
 use crate::state::CallState;
 use crate::{Digest, Outcome, PluginError, callback};
-
-/// A kind of event that a plugin can handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Handler {
-    /// Messages of users and events of WeChat.
-    Callback,
-}
-
-impl Handler {
-    /// All kinds.
-    pub const ALL: [Self; 1] = [Self::Callback];
-
-    /// The interface that a plugin exports to handle it, without package and version.
-    pub fn interface(self) -> &'static str {
-        match self {
-            Self::Callback => "callback-handler",
-        }
-    }
-
-    /// Its name, such as `callback`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Callback => "callback",
-        }
-    }
-}
 
 /// A component that is ready to run. Shared by all tenants that deployed the same bytes; what is theirs
 /// comes with each call.
@@ -49,11 +21,20 @@ pub struct Plugin {
     callback: Option<Export<CallbackExport>>,
 }
 
+/// What was counted of a component before it was compiled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// What it takes of the host's memory beside its native code.
+    pub(crate) loaded_bytes: usize,
+    /// What an instance takes before any meter of memory is asked.
+    pub(crate) instance_bytes: usize,
+}
+
 /// A handler's export has another type than the contract says.
 #[derive(Debug, thiserror::Error)]
 #[error("the export {interface} does not have the contract's type: {reason}")]
 pub(crate) struct ExportMismatch {
-    interface: &'static str,
+    interface: String,
     reason: String,
 }
 
@@ -62,6 +43,7 @@ impl Plugin {
     pub(crate) fn link(
         digest: Digest,
         component: &Component,
+        sizes: Sizes,
         linker: &Linker<CallState>,
     ) -> Result<Self, LinkError> {
         let pre = linker
@@ -70,8 +52,8 @@ impl Plugin {
         let image = component.image_range();
         Ok(Self {
             digest,
-            bytes: image.end as usize - image.start as usize,
-            callback: Export::find(&pre)?,
+            bytes: (image.end as usize - image.start as usize).saturating_add(sizes.loaded_bytes),
+            callback: Export::find(&pre, sizes.instance_bytes)?,
         })
     }
 
@@ -80,7 +62,7 @@ impl Plugin {
         &self.digest
     }
 
-    /// What its code takes of the host's memory, in bytes.
+    /// About what it takes of the host's memory while it is loaded, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -116,8 +98,8 @@ pub(crate) enum LinkError {
 
 /// A handler function of the contract: where a component exports it, and its type.
 pub(crate) trait HandlerFunction {
-    /// The interface, of the version that this host was built with.
-    const INTERFACE: &'static str;
+    /// Whose interface it is in.
+    const HANDLER: Handler;
     /// The function in it.
     const FUNCTION: &'static str;
     type Params<'a>: ComponentNamedList + Lower + Send + Sync;
@@ -128,7 +110,7 @@ pub(crate) trait HandlerFunction {
 pub(crate) struct CallbackExport;
 
 impl HandlerFunction for CallbackExport {
-    const INTERFACE: &'static str = "wxhost:plugin/callback-handler@0.1.0";
+    const HANDLER: Handler = Handler::Callback;
     const FUNCTION: &'static str = "handle";
     type Params<'a> = (&'a callback::Event,);
     type Return = (Result<Outcome, PluginError>,);
@@ -138,18 +120,23 @@ impl HandlerFunction for CallbackExport {
 pub(crate) struct Export<F> {
     pre: InstancePre<CallState>,
     function: ComponentExportIndex,
+    instance_bytes: usize,
     _type: PhantomData<fn() -> F>,
 }
 
 impl<F: HandlerFunction> Export<F> {
     /// Looks for the export; `None` when the component does not have it.
-    fn find(pre: &InstancePre<CallState>) -> Result<Option<Self>, ExportMismatch> {
+    fn find(
+        pre: &InstancePre<CallState>,
+        instance_bytes: usize,
+    ) -> Result<Option<Self>, ExportMismatch> {
         let component = pre.component();
-        let Some(interface) = component.get_export_index(None, F::INTERFACE) else {
+        let name = F::HANDLER.export_name();
+        let Some(interface) = component.get_export_index(None, &name) else {
             return Ok(None);
         };
         let mismatch = |reason: String| ExportMismatch {
-            interface: F::INTERFACE,
+            interface: name.clone(),
             reason,
         };
         let Some((ComponentItem::ComponentFunc(found), function)) =
@@ -163,8 +150,14 @@ impl<F: HandlerFunction> Export<F> {
         Ok(Some(Self {
             pre: pre.clone(),
             function,
+            instance_bytes,
             _type: PhantomData,
         }))
+    }
+
+    /// What an instance takes of the host's memory before any meter of memory is asked.
+    pub(crate) fn instance_bytes(&self) -> usize {
+        self.instance_bytes
     }
 
     /// Makes a fresh instance in `store` and calls the function.

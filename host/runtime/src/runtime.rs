@@ -11,20 +11,21 @@ use parking_lot::Mutex;
 use wasmtime::Engine;
 
 use crate::call::{Call, CallReport, call_callback};
-use crate::check::{CheckedPlugin, DeployError};
 use crate::compile::{CompileLimits, Compiler};
 use crate::engine::{Ticker, engine_config};
-use crate::foundry::{Foundry, LoadError};
+use crate::foundry::{CheckedPlugin, Foundry, LoadError};
 use crate::loaded::Loaded;
 use crate::native::NativeStore;
-use crate::permits::Gate;
+use crate::places::Places;
 use crate::plugin::Plugin;
+use crate::refusal::DeployError;
+use crate::schema::ConfigError;
 use crate::{Digest, callback};
 
 /// Settings of a [`Runtime`].
 #[derive(Clone)]
 pub struct RuntimeSettings {
-    /// How many calls run at once; the pool is made for as many. Each costs about 8 GiB of address space
+    /// How many calls run at once; the pool is made for as many. Each costs about 16 GiB of address space
     /// (of 128 TiB that a process has), and memory only as it is used.
     pub max_concurrent_calls: u32,
     /// How many more may wait for their turn.
@@ -107,7 +108,7 @@ pub enum RuntimeError {
 pub struct Runtime {
     foundry: Arc<Foundry>,
     loaded: Loaded<Plugin, LoadError>,
-    gate: Gate,
+    places: Places,
     queue_wait: Duration,
     engine: Engine,
     ticker: Mutex<Option<Ticker>>,
@@ -121,7 +122,7 @@ impl Runtime {
             calls,
             reason: format!("{error:#}"),
         };
-        let engine = Engine::new(&engine_config(&settings)).map_err(engine_error)?;
+        let engine = Engine::new(&engine_config(calls)).map_err(engine_error)?;
         let native = NativeStore::open(
             &settings.native_dir,
             settings.native_bytes,
@@ -143,7 +144,7 @@ impl Runtime {
         Ok(Arc::new(Self {
             foundry: Arc::new(foundry),
             loaded: Loaded::new(settings.loaded_bytes),
-            gate: Gate::new(calls, settings.queue_length),
+            places: Places::new(calls, settings.queue_length),
             queue_wait: settings.queue_wait,
             engine,
             ticker: Mutex::new(Some(ticker)),
@@ -151,12 +152,23 @@ impl Runtime {
     }
 
     /// Decides whether an upload may become a plugin: checks it, compiles it, links it, and keeps its
-    /// native code on disk and in memory. Nothing of it is run.
-    pub async fn check(&self, upload: Vec<u8>) -> Result<CheckedPlugin, DeployError> {
-        let (checked, plugin) = self.foundry.check(upload).await?;
+    /// native code on disk and in memory. Nothing of it is run. Uploads of one `tenant` wait for each
+    /// other.
+    pub async fn check(&self, upload: Vec<u8>, tenant: &str) -> Result<CheckedPlugin, DeployError> {
+        let (checked, plugin) = self.foundry.check(upload, tenant).await?;
         let bytes = plugin.bytes();
         self.loaded.insert(checked.digest, Arc::new(plugin), bytes);
         Ok(checked)
+    }
+
+    /// Checks settings against the schema that a plugin carries.
+    pub async fn check_config(
+        &self,
+        schema: String,
+        config: String,
+        tenant: &str,
+    ) -> Result<(), ConfigError> {
+        self.foundry.check_config(schema, config, tenant).await
     }
 
     /// A plugin that is loaded. The way of nearly every call: no waiting, no input or output.
@@ -170,10 +182,11 @@ impl Runtime {
     }
 
     /// A plugin, from memory, from disk, or compiled from the component that `source` fetches. Of several
-    /// callers at once one does the work.
+    /// callers at once one does the work, as the `tenant` of the first.
     pub async fn load<F, Fut, E>(
         &self,
         digest: &Digest,
+        tenant: &str,
         source: F,
     ) -> Result<Arc<Plugin>, LoadError>
     where
@@ -194,7 +207,7 @@ impl Runtime {
                 if found != wanted {
                     return Err(LoadError::WrongComponent { wanted, found });
                 }
-                Ok(self.foundry.make(wanted, component).await?)
+                Ok(self.foundry.make(wanted, component, tenant).await?)
             })
             .await
     }
@@ -217,7 +230,7 @@ impl Runtime {
         call: Call,
         event: &callback::Event,
     ) -> CallReport {
-        call_callback(&self.gate, self.queue_wait, plugin, call, event).await
+        call_callback(&self.places, self.queue_wait, plugin, call, event).await
     }
 
     /// The engine, for its metrics.

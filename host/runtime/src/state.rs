@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use crate::Capabilities;
-use crate::limits::{CallLimits, CpuMeter, MemoryMeter, ReadMeter};
+use crate::cpu::CpuMeter;
+use crate::limits::{CallLimits, MemoryMeter, ReadMeter, SleepMeter};
 use crate::log::{LogLevel, PluginLog};
-use crate::wasi::Wasi;
+use crate::wasi::{Draw, Guest, Polling, Wasi};
 
 /// The data of a store: the capabilities of one call, its meters and its log.
 pub(crate) struct CallState {
     pub(crate) capabilities: Arc<dyn Capabilities>,
     pub(crate) limits: CallLimits,
     pub(crate) memory: MemoryMeter,
-    pub(crate) cpu: CpuMeter,
+    /// Shared with whoever polls the call.
+    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) sleep: SleepMeter,
     pub(crate) reads: ReadMeter,
     pub(crate) log: PluginLog,
     /// Made when a guest first uses WASI; a lean guest never pays for it.
@@ -31,7 +35,8 @@ impl CallState {
             capabilities,
             limits,
             memory: MemoryMeter::new(limits.memory_bytes),
-            cpu: CpuMeter::new(limits.cpu_ms, deadline),
+            cpu: Arc::new(CpuMeter::new(limits.cpu_ms, deadline)),
+            sleep: SleepMeter::default(),
             reads: ReadMeter::default(),
             log: PluginLog::default(),
             wasi: None,
@@ -56,6 +61,33 @@ impl CallState {
     fn settle_output(&mut self) {
         if let Some(wasi) = &self.wasi {
             wasi.move_output(&mut self.log, &self.limits);
+        }
+    }
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let capabilities = &self.capabilities;
+        let wasi = self
+            .wasi
+            .get_or_insert_with(|| Box::new(Wasi::new(capabilities)));
+        wasi.view()
+    }
+}
+
+impl Guest for CallState {
+    fn draw(&mut self) -> Draw<'_> {
+        Draw(&*self.capabilities)
+    }
+
+    fn polling(&mut self) -> Polling<'_> {
+        let capabilities = &self.capabilities;
+        let wasi = self
+            .wasi
+            .get_or_insert_with(|| Box::new(Wasi::new(capabilities)));
+        Polling {
+            table: wasi.table(),
+            sleep: &mut self.sleep,
         }
     }
 }

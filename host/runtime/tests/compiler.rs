@@ -2,9 +2,12 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+use wxhost_runtime::{Compiler, Handler, Runtime, RuntimeSettings};
 
 const VERB: &str = "compile-plugin";
 
@@ -37,7 +40,7 @@ async fn compile(
     let runtime = Runtime::new(settings).expect("a runtime");
     let digest = wxhost_runtime::Digest::of(component);
     let source = async || Ok::<_, String>(component.to_vec());
-    match runtime.load(&digest, source).await {
+    match runtime.load(&digest, "tenant", source).await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
@@ -95,10 +98,92 @@ async fn checks() {
     );
 }
 
+/// A runtime whose uploads are read, compiled and checked by children.
+fn runtime(change: impl FnOnce(&mut RuntimeSettings)) -> (tempfile::TempDir, Arc<Runtime>) {
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let mut settings = settings(&directory);
+    change(&mut settings);
+    let runtime = Runtime::new(settings).expect("a runtime");
+    (directory, runtime)
+}
+
+/// A module with a chain of subtypes, and a jump with 65,000 ways of 900 values each: each value's type is
+/// looked for along the chain. It has 70 KB.
+fn subtypes_without_end() -> Vec<u8> {
+    let chain: String = (1..62)
+        .map(|n| format!("(type $t{n} (sub $t{} (struct)))", n - 1))
+        .collect();
+    let results = "(ref null $t0) ".repeat(900);
+    let values = "(ref.null $t61) ".repeat(900);
+    let ways = "0 ".repeat(65_000);
+    let drops = "drop ".repeat(900);
+    let text = format!(
+        r#"(module
+          (type $t0 (sub (struct))) {chain}
+          (func (block (result {results}) {values} (br_table {ways} (i32.const 0))) {drops})
+          (memory (export "memory") 1)
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+          (func (export "{}#handle") (param i32) (result i32) (i32.const 1024)))"#,
+        Handler::Callback.export_name(),
+    );
+    let mut module = wat::parse_str(text).expect("the text is a module");
+    let mut resolve = Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+    let (package, _) = resolve.push_path(wit).expect("the contract");
+    let world = resolve.select_world(&[package], Some("callback-plugin"));
+    let world = world.expect("its world");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("room for metadata");
+    module
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn hostile_uploads() {
+    let (_directory, limited) = runtime(|s| s.compile_limits.cpu = Duration::from_secs(1));
+    let refused = limited.check(subtypes_without_end(), "a").await;
+    let refused = refused.expect_err("nobody has so much time");
+    assert_eq!(refused.code(), "plugin-too-demanding", "{refused}");
+
+    let (_directory, runtime) = runtime(|_| {});
+    let schema = format!(
+        r#"{{"items":{{"anyOf":[{}false]}}}}"#,
+        "false,".repeat(4_899)
+    );
+    let zeros = format!("[{}0]", "0,".repeat(31_999));
+    let told = runtime.check_config(schema, zeros, "a").await;
+    let told = told.expect_err("no zero fits").to_string();
+    assert!(
+        told.contains("within the host's limits") || told.contains("does not fit"),
+        "a schema of which nobody can list the faults: {told}"
+    );
+
+    let patterns: String = (0..64)
+        .map(|n| format!(r#","\\p{{L}}{{{}}}":true"#, n + 6))
+        .collect();
+    let schema = format!(r#"{{"patternProperties":{{"a":true{patterns}}}}}"#);
+    let told = runtime.check_config(schema, "{}".into(), "a").await;
+    assert!(told.is_err(), "more patterns than are allowed");
+
+    let recursive = r##"{"properties":{"below":{"items":{"$ref":"#"}}}}"##;
+    let deep = format!("{}{}", r#"{"below":["#.repeat(40), "]}".repeat(40));
+    let told = runtime.check_config(recursive.into(), deep, "a").await;
+    assert_eq!(told, Ok(()), "a schema that refers to itself");
+
+    let status = std::fs::read_to_string("/proc/self/status").expect("this process has a status");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .expect("it tells its peak");
+    assert!(peak < 512 << 10, "{peak} KiB in the host's own memory");
+}
+
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == VERB) {
         return wxhost_runtime::compile::child_main();
     }
     checks();
+    hostile_uploads();
     ExitCode::SUCCESS
 }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
-use wxhost_server::{grants::check_wanted, plugins::check_config};
+use wxhost_server::grants::check_wanted;
 
 use crate::{
     client::{Connection, json_or_file, value_or_file},
@@ -156,9 +156,7 @@ async fn check(file: &Path, config: Option<&str>, connection: &Connection) -> Re
     let mut settings = RuntimeSettings::new(directory.path().to_owned(), key, compiler);
     settings.max_concurrent_calls = 1;
     let runtime = Runtime::new(settings)?;
-    let checked = runtime.check(upload).await;
-    runtime.shutdown();
-    let checked = checked?;
+    let checked = runtime.check(upload, "").await?;
     if let Some(manifest) = &checked.manifest {
         check_wanted(&manifest.grants).map_err(|reason| anyhow!("plugin.toml: {reason}"))?;
     }
@@ -166,13 +164,14 @@ async fn check(file: &Path, config: Option<&str>, connection: &Connection) -> Re
         Some(given) => serde_json::from_str(json_or_file(given)?.get())?,
         None => json!({}),
     };
-    match &checked.config_schema {
-        Some(schema) => check_config(schema, &config)?,
+    match checked.config_schema.clone() {
+        Some(schema) => runtime.check_config(schema, config.to_string(), "").await?,
         None if config != json!({}) => {
             bail!("the plugin carries no schema to check a config against")
         }
         None => {}
     }
+    runtime.shutdown();
     let handlers: Vec<&str> = checked.handlers.iter().map(|h| h.as_str()).collect();
     let found = json!({
         "digest": checked.digest.to_string(),

@@ -1,12 +1,12 @@
 //! What a handler returns when it fails.
 
-use crate::bindings::exports::wxhost::plugin::callback_handler::PluginError;
+use crate::bindings::wxhost::plugin::failure::PluginError;
 use crate::outcome::Outcome;
 use crate::{cache, config, contacts, egress, kv, wechat_api};
 use std::any::{Any, TypeId};
 use std::fmt;
 
-pub use crate::bindings::exports::wxhost::plugin::callback_handler::Fault;
+pub use crate::bindings::wxhost::plugin::failure::Fault;
 
 /// The result of a handler; with a type of its own, of any function that may fail.
 pub type Result<T = Outcome, E = Error> = std::result::Result<T, E>;

@@ -88,7 +88,7 @@ macro_rules! embed_section {
 }
 
 #[doc(hidden)]
-pub use crate::bindings::exports::wxhost::plugin::callback_handler::PluginError;
+pub use crate::bindings::wxhost::plugin::failure::PluginError;
 
 /// What the exported function does.
 #[cfg(target_arch = "wasm32")]

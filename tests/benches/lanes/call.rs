@@ -47,7 +47,7 @@ async fn measure_all() -> Result<()> {
         [7; 32],
         Compiler::InProcess,
     );
-    let bare_engine = Engine::new(&engine_config(&settings)).map_err(plain)?;
+    let bare_engine = Engine::new(&engine_config(settings.max_concurrent_calls)).map_err(plain)?;
     let runtime = Runtime::new(settings)?;
 
     let mut costs = Table::new(&[
@@ -66,7 +66,7 @@ async fn measure_all() -> Result<()> {
     for (name, sample, text) in CASES {
         let component = sample.component()?;
         let floor = Floor::new(&bare_engine, &component, text).map_err(plain)?;
-        let digest = runtime.check(component).await?.digest;
+        let digest = runtime.check(component, "bench").await?.digest;
         let plugin = runtime
             .loaded(&digest)
             .context("a plugin that was just checked")?;

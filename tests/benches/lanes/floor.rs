@@ -11,11 +11,13 @@ use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store};
 
 use bindings::CallbackPlugin;
-use bindings::exports::wxhost::plugin::callback_handler::{Outcome, PluginError};
+use bindings::exports::wxhost::plugin::callback_handler::Outcome;
 use bindings::wxhost::plugin::{
-    account, cache, callback, config, contacts, effects, egress, kv, log, messages, random, reply,
-    time, wechat_api,
+    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages,
+    random, reply, time, wechat_api,
 };
+use failure::PluginError;
+use wxhost_runtime::Handler;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -51,7 +53,7 @@ impl Floor {
         CallbackPlugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |bare| bare)?;
         let component = Component::new(engine, component)?;
         let interface = component
-            .get_export_index(None, "wxhost:plugin/callback-handler@0.1.0")
+            .get_export_index(None, Handler::Callback.export_name())
             .context("no handler")?;
         let handle = component
             .get_export_index(Some(&interface), "handle")
@@ -139,6 +141,8 @@ struct Bare;
 impl callback::Host for Bare {}
 
 impl effects::Host for Bare {}
+
+impl failure::Host for Bare {}
 
 impl messages::Host for Bare {}
 

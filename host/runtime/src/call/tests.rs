@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::Fault;
 use crate::guests::{
-    Bench, World, bench, call, guest, guest_with, repeat, resourceful_guest, text, wasi_guest,
+    Bench, TENANT, World, bench, call, guest, guest_with, repeat, resourceful_guest, text,
+    wasi_guest,
 };
 
 const NOTHING: &str = "(i32.const 1024)";
@@ -149,6 +150,68 @@ async fn a_panic_is_a_trap_with_the_plugins_frames() {
     let frames: Vec<_> = backtrace.lines().collect();
     assert!(frames[0].ends_with("!boom"), "{backtrace}");
     assert!(frames[1].contains("handle"), "{backtrace}");
+}
+
+#[tokio::test]
+async fn a_name_that_stands_for_gigabytes_is_shown_as_it_is() {
+    // As a C++ name it says pair<pair<…>, pair<…>> over sixteen steps; some more would fill any memory.
+    let steps: String = (0..16)
+        .map(|step| format!("S_IS{step:X}_S{step:X}_E"))
+        .collect();
+    let name = format!("_Z1fSt4pairIiiE{steps}");
+    let fields = format!("(func ${name} unreachable)");
+    let body = format!("(call ${name}) (i32.const 0)");
+    let failure = bench()
+        .run(guest_with(&fields, &body))
+        .await
+        .result
+        .unwrap_err();
+    let backtrace = failure.backtrace.unwrap();
+    assert!(backtrace.contains(&name), "{backtrace}");
+    let long = "x".repeat(1 << 20);
+    let fields = format!("(func ${long} unreachable)");
+    let body = format!("(call ${long}) (i32.const 0)");
+    let failure = bench()
+        .run(guest_with(&fields, &body))
+        .await
+        .result
+        .unwrap_err();
+    let backtrace = failure.backtrace.unwrap();
+    assert!(backtrace.len() < 1024, "{} bytes", backtrace.len());
+    assert!(
+        backtrace.contains("handle"),
+        "the next frame has room: {backtrace}"
+    );
+}
+
+#[tokio::test]
+async fn what_an_instance_takes_without_asking_is_counted() {
+    // A passive segment of 100,000 elements: 1.6 MB in each instance, in no memory and no table.
+    let elements = "$boom ".repeat(100_000);
+    let fields = format!("(func $boom) (elem func {elements})");
+    let module = guest_with(&fields, NOTHING);
+    let bench = bench();
+    let report = bench.run(module.clone()).await;
+    assert_eq!(verdict(&report), "ok");
+    assert!(report.memory_peak > (32 << 16) + 1_600_000);
+    let mut call = call(World::default());
+    call.limits.memory_bytes = 3 << 20;
+    assert_eq!(verdict(&bench.run_with(module, call).await), "memory-limit");
+}
+
+#[tokio::test]
+async fn work_of_the_host_is_the_guests_time() {
+    let world = World {
+        toil: Duration::from_millis(40),
+        ..World::default()
+    };
+    let mut call = call(world);
+    call.limits.cpu_ms = 400;
+    // Each read takes the host 40 ms of processor time, in one go.
+    let action = "(call $kv_get (i32.const 0) (i32.const 1) (i32.const 2048))";
+    let module = guest_with(r#"(data (i32.const 0) "k")"#, &repeat(200, action));
+    let report = bench().run_with(module, call).await;
+    assert_eq!(verdict(&report), "timeout");
 }
 
 #[tokio::test]
@@ -295,7 +358,12 @@ async fn a_tenant_without_a_permit_is_told_so() {
 #[tokio::test]
 async fn more_calls_than_the_pool_has_room_for_wait_their_turn() {
     let bench = bench();
-    let digest = bench.runtime.check(guest(NOTHING)).await.unwrap().digest;
+    let digest = bench
+        .runtime
+        .check(guest(NOTHING), TENANT)
+        .await
+        .unwrap()
+        .digest;
     let plugin = bench.runtime.loaded(&digest).unwrap();
     let event = text("hello");
     let tenant = Arc::new(TenantPermits::new(64, 0));
@@ -342,6 +410,48 @@ async fn a_wasi_guest_that_prints_without_end_loses_lines_not_its_life() {
     assert_eq!(verdict(&report), "host-limit:handles");
     assert!(report.log.lines().len() <= 200);
     assert!(report.log.dropped() > 0);
+}
+
+#[tokio::test]
+async fn random_bytes_of_wasi_are_drawn_in_one_go() {
+    let world = World::default();
+    let (most, draws) = (
+        Arc::clone(&world.random_bytes),
+        Arc::clone(&world.random_draws),
+    );
+    let body = "(call $wasi_random (i64.const 65536) (i32.const 2048)) (i32.const 1024)";
+    let report = bench().run_with(wasi_guest(body), call(world)).await;
+    assert_eq!(verdict(&report), "ok");
+    let loaded =
+        |number: &std::sync::atomic::AtomicU32| number.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((loaded(&most), loaded(&draws)), (65536, 1));
+    let body = "(call $wasi_random (i64.const 65537) (i32.const 2048)) (i32.const 1024)";
+    assert_eq!(
+        verdict(&bench().run(wasi_guest(body)).await),
+        "host-limit:random-bytes"
+    );
+}
+
+#[tokio::test]
+async fn a_guest_that_sleeps_is_woken_by_its_limit() {
+    // An hour.
+    let body = "(call $block (call $timer (i64.const 3600000000000))) (i32.const 1024)";
+    let report = bench().run(wasi_guest(body)).await;
+    assert_eq!(verdict(&report), "host-limit:sleep-ms");
+    let body = "(call $block (call $timer (i64.const 1000000))) (i32.const 1024)";
+    assert_eq!(verdict(&bench().run(wasi_guest(body)).await), "ok");
+}
+
+#[tokio::test]
+async fn a_wasi_guest_gets_no_socket_and_no_address() {
+    // Both answer with an error: access-denied.
+    let body = "(call $tcp (i32.const 0) (i32.const 2048))
+        (if (i32.ne (i32.load8_u (i32.const 2048)) (i32.const 1)) (then unreachable))
+        (if (i32.ne (i32.load8_u (i32.const 2052)) (i32.const 1)) (then unreachable))
+        (call $resolve (call $network) (i32.const 0) (i32.const 3) (i32.const 2048))
+        (if (i32.ne (i32.load8_u (i32.const 2048)) (i32.const 1)) (then unreachable))
+        (i32.const 1024)";
+    assert_eq!(verdict(&bench().run(wasi_guest(body)).await), "ok");
 }
 
 #[tokio::test]

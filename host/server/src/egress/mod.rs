@@ -50,6 +50,12 @@ const MAX_REDIRECTS: usize = 5;
 /// Longest time from a plugin's request to the end of its answer.
 const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Requests of one tenant under way; one slow back end must not use up the host's.
+const MAX_PER_TENANT: usize = 16;
+
+/// Requests under way on this host. Each may hold 1.3 MiB: a request's body and an answer.
+const MAX_ON_HOST: usize = 256;
+
 /// What may be done to a resource. `CONNECT` and `TRACE` are about the way there.
 const METHODS: &[Method] = &[
     Method::GET,
@@ -187,10 +193,7 @@ impl Egress {
         // Another client of this process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(AddressPolicy::new(allowed));
-        let checked = CheckedResolver {
-            resolver,
-            policy: Arc::clone(&policy),
-        };
+        let checked = CheckedResolver::new(resolver, Arc::clone(&policy));
         let http = reqwest::Client::builder()
             .user_agent(concat!("wxhost/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(checked)
@@ -202,7 +205,7 @@ impl Egress {
         Ok(Self {
             http,
             policy,
-            turns: Turns::new(),
+            turns: Turns::new(MAX_PER_TENANT, MAX_ON_HOST),
         })
     }
 
@@ -240,7 +243,7 @@ impl Egress {
         self.check(sender, &outgoing)?;
         let turn = self.turns.wait(sender.tenant).await;
         let _turn = turn.ok_or(EgressError::Unreachable)?;
-        let mut answer = self.send(&outgoing).await?;
+        let mut answer = self.send(sender.tenant, &outgoing).await?;
         for followed in 0.. {
             let location = answer.headers().get(header::LOCATION);
             let Some(next) = outgoing.redirected(answer.status(), location)? else {
@@ -257,7 +260,7 @@ impl Egress {
                 other => other,
             };
             self.check(sender, &outgoing).map_err(refused)?;
-            answer = self.send(&outgoing).await.map_err(refused)?;
+            answer = self.send(sender.tenant, &outgoing).await.map_err(refused)?;
         }
         read(answer, &filler).await
     }
@@ -275,7 +278,11 @@ impl Egress {
         }
     }
 
-    async fn send(&self, outgoing: &Outgoing) -> Result<reqwest::Response, EgressError> {
+    async fn send(
+        &self,
+        tenant: &str,
+        outgoing: &Outgoing,
+    ) -> Result<reqwest::Response, EgressError> {
         let request = self
             .http
             .request(outgoing.method.clone(), outgoing.url.clone())
@@ -285,7 +292,8 @@ impl Egress {
             true => request,
             false => request.body(outgoing.body.clone()),
         };
-        request.send().await.map_err(|error| failure(&error))
+        let sent = resolve::on_behalf_of(tenant, request.send()).await;
+        sent.map_err(|error| failure(&error))
     }
 }
 

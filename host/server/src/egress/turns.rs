@@ -1,4 +1,5 @@
-//! How many requests go out at the same time: bounded for each tenant, and for the host.
+//! How many requests, or look-ups of names, are under way at the same time: bounded for each tenant, and for
+//! the host.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -6,18 +7,13 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Requests of one tenant under way; one slow back end must not use up the host's.
-const MAX_PER_TENANT: usize = 16;
-
-/// Requests under way on this host. Each may hold 1.3 MiB: a request's body and an answer.
-const MAX_ON_HOST: usize = 256;
-
 /// Tenants on the list before those with nothing under way are taken from it.
 const MAX_IDLE_TENANTS: usize = 256;
 
 /// Who may send now.
 #[derive(Debug)]
 pub(super) struct Turns {
+    per_tenant: usize,
     host: Arc<Semaphore>,
     tenants: Mutex<HashMap<Box<str>, Weak<Semaphore>>>,
 }
@@ -30,9 +26,11 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    pub(super) fn new() -> Self {
+    /// Lets so many be under way for each tenant, and in all.
+    pub(super) fn new(per_tenant: usize, on_host: usize) -> Self {
         Self {
-            host: Arc::new(Semaphore::new(MAX_ON_HOST)),
+            per_tenant,
+            host: Arc::new(Semaphore::new(on_host)),
             tenants: Mutex::default(),
         }
     }
@@ -55,7 +53,7 @@ impl Turns {
         if tenants.len() >= MAX_IDLE_TENANTS {
             tenants.retain(|_, turns| turns.strong_count() > 0);
         }
-        let turns = Arc::new(Semaphore::new(MAX_PER_TENANT));
+        let turns = Arc::new(Semaphore::new(self.per_tenant));
         tenants.insert(tenant.into(), Arc::downgrade(&turns));
         turns
     }
@@ -68,6 +66,9 @@ mod tests {
 
     use super::*;
 
+    const MAX_PER_TENANT: usize = 16;
+    const MAX_ON_HOST: usize = 256;
+
     /// A turn, if there is one now.
     fn at_once(turns: &Turns, tenant: &str) -> Option<Turn> {
         // Tokio makes a task that takes many permits in a row wait, too.
@@ -76,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_tenant_cannot_use_up_the_host() {
-        let turns = Turns::new();
+        let turns = Turns::new(MAX_PER_TENANT, MAX_ON_HOST);
         let mut held = Vec::new();
         for _ in 0..MAX_PER_TENANT {
             held.push(at_once(&turns, "greedy").expect("a turn"));
@@ -89,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_host_has_a_bound_of_its_own() {
-        let turns = Turns::new();
+        let turns = Turns::new(MAX_PER_TENANT, MAX_ON_HOST);
         let mut held = Vec::new();
         for number in 0..MAX_ON_HOST {
             let tenant = format!("tenant{number}");
@@ -102,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn tenants_with_nothing_under_way_are_forgotten() {
-        let turns = Turns::new();
+        let turns = Turns::new(MAX_PER_TENANT, MAX_ON_HOST);
         for number in 0..10 * MAX_IDLE_TENANTS {
             let turn = at_once(&turns, &format!("tenant{number}"));
             drop(turn.expect("a turn"));

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use wxhost_runtime::ConfigError;
 
 use crate::{
     accounts::ChangeError, client::CallError, db::DbError, plugins::DeployError, random,
@@ -19,6 +20,9 @@ use crate::{
 };
 
 const REQUEST_ID: &str = "x-request-id";
+
+/// When to deploy again while too many uploads wait.
+const BUSY_SECONDS: u32 = 10;
 
 /// Holds the code of an error of the host's own: where WeChat's answers are passed on, what has it is
 /// not WeChat's.
@@ -180,8 +184,16 @@ impl From<ChangeError> for ApiError {
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+        let busy = |code| {
+            let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string());
+            busy.retry_after(BUSY_SECONDS)
+        };
         match error {
-            DeployError::Component(_) => refused("component-refused"),
+            DeployError::Component(error) if error.is_internal() => Self::internal(error),
+            DeployError::Component(ref refusal) if refusal.is_busy() => busy(refusal.code()),
+            DeployError::Component(ref refusal) => refused(refusal.code()),
+            DeployError::Config(ConfigError::Busy) => busy("compiler-busy"),
+            DeployError::Config(ConfigError::Failed(_)) => Self::internal(error),
             DeployError::Config(_) => refused("config-refused"),
             DeployError::Load(error) => Self::internal(error),
             DeployError::Change(error) => error.into(),

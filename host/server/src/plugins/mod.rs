@@ -3,8 +3,6 @@
 //! A deployment is checked from end to end before anything of it is stored, and becomes active in the
 //! same transaction that stores it; so whatever goes wrong, what ran before keeps running.
 
-mod config_schema;
-
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
@@ -15,11 +13,10 @@ use std::{
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, value::RawValue};
-use wxhost_runtime::{CallLimits, CheckedPlugin, Digest, LoadError, Plugin, Runtime};
+use serde_json::value::RawValue;
+use wxhost_runtime::{CallLimits, CheckedPlugin, ConfigError, Digest, LoadError, Plugin, Runtime};
 use zeroize::Zeroizing;
 
-pub use self::config_schema::{ConfigError, check as check_config};
 use crate::{
     accounts::{ChangeError, Deployment},
     audit::{Action, Author},
@@ -137,10 +134,16 @@ impl Plugins {
         self.runtime.loaded(&deployment.digest)
     }
 
-    /// The plugin of a deployment, loaded or, if need be, compiled from the stored component.
-    pub async fn load(&self, deployment: &Deployment) -> Result<Arc<Plugin>, LoadError> {
+    /// The plugin of a deployment of a tenant's, loaded or, if need be, compiled from the stored component.
+    pub async fn load(
+        &self,
+        deployment: &Deployment,
+        tenant: &str,
+    ) -> Result<Arc<Plugin>, LoadError> {
         let digest = deployment.digest;
-        self.runtime.load(&digest, || self.fetch(digest)).await
+        self.runtime
+            .load(&digest, tenant, || self.fetch(digest))
+            .await
     }
 
     fn fetch(&self, digest: Digest) -> impl Future<Output = Result<Vec<u8>, FetchError>> + use<> {
@@ -160,22 +163,27 @@ impl Plugins {
         by: &Author,
     ) -> Result<DeploymentRow, DeployError> {
         // Compiling takes a while; an unknown account is told at once.
-        if db::accounts::find(&self.db, app_id).await?.is_none() {
-            return Err(ChangeError::no_account(app_id).into());
-        }
+        let account = db::accounts::find(&self.db, app_id).await?;
+        let tenant = account
+            .ok_or_else(|| ChangeError::no_account(app_id))?
+            .tenant_id;
         let config = config_text(upload.config.as_deref())?;
         check_secrets(&upload.secrets)?;
-        let checked = self.runtime.check(upload.component).await?;
+        let checked = self.runtime.check(upload.component, &tenant).await?;
         if let Some(manifest) = &checked.manifest {
             check_wanted(&manifest.grants).map_err(wxhost_runtime::DeployError::BadManifest)?;
         }
         if let Some(schema) = checked.config_schema.clone() {
-            check_config_aside(schema, config.clone()).await?;
+            self.runtime
+                .check_config(schema, config.clone(), &tenant)
+                .await?;
         }
         // Warm before the first event, and the last thing that can go wrong with the component.
         let component = checked.component.clone();
         self.runtime
-            .load(&checked.digest, || async { Ok::<_, FetchError>(component) })
+            .load(&checked.digest, &tenant, || async {
+                Ok::<_, FetchError>(component)
+            })
             .await?;
         let settings = Settings {
             config,
@@ -369,19 +377,6 @@ fn config_text(config: Option<&RawValue>) -> Result<String, ChangeError> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// On a thread of its own: a schema may keep a processor busy for a moment.
-async fn check_config_aside(schema: String, config: String) -> Result<(), DeployError> {
-    let checking = tokio::task::spawn_blocking(move || {
-        let config: Value = serde_json::from_str(&config)
-            .map_err(|error| ConfigError::Violations(vec![error.to_string()]))?;
-        check_config(&schema, &config)
-    });
-    match checking.await {
-        Ok(checked) => Ok(checked?),
-        Err(panic) => Err(ConfigError::Schema(panic.to_string()).into()),
-    }
 }
 
 fn check_secrets(secrets: &BTreeMap<String, SecretString>) -> Result<(), ChangeError> {

@@ -45,7 +45,8 @@ impl Runner {
             tally.outcome = "no-plugin".into();
             return Ended::Answered(task.nothing());
         };
-        let plugin = match self.services.plugins.load(deployment).await {
+        let tenant = &account.tenant.id;
+        let plugin = match self.services.plugins.load(deployment, tenant).await {
             Ok(plugin) => plugin,
             Err(error) => {
                 tracing::error!(

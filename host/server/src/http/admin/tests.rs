@@ -460,7 +460,7 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         let deployment = account.deployment.as_ref().unwrap();
         assert!(deployment.secrets.contains_key("api-key"));
         assert!(!format!("{account:?}").contains("s3cr3t"));
-        assert!(api.state.plugins.load(deployment).await.is_ok());
+        assert!(api.state.plugins.load(deployment, "t1").await.is_ok());
 
         // The same component again: another deployment, the same digest.
         let (_, second) = api
@@ -513,7 +513,7 @@ async fn what_ran_before_keeps_running_when_a_deployment_is_refused() {
     Api::expect(
         &answer,
         422,
-        "component-refused",
+        "plugin-not-wasm",
         "not a WebAssembly component",
     );
     let answer = api.deploy(&good, &json!({"greeting": 7})).await;
@@ -524,7 +524,7 @@ async fn what_ran_before_keeps_running_when_a_deployment_is_refused() {
         "/greeting: value is not of type",
     );
     let answer = api.deploy(&plugin(r##"{"$ref":"#"}"##), &json!({})).await;
-    Api::expect(&answer, 422, "config-refused", "levels deep");
+    Api::expect(&answer, 422, "config-refused", "refers to itself");
     let answer = api.deploy(&good, &json!("x".repeat(64 << 10))).await;
     Api::expect(&answer, 400, "invalid-field", "config: ");
 

@@ -46,7 +46,7 @@ async fn nobody_asks_for_or_grants_what_returns_a_token() {
     Api::expect(
         &answer,
         422,
-        "component-refused",
+        "bad-manifest",
         "/cgi-bin/stable_token can't be granted",
     );
     let grants = json!({"grants": {"api": ["/sns/oauth2/"]}});
@@ -65,7 +65,7 @@ async fn nobody_asks_for_or_grants_what_returns_a_token() {
 async fn a_manifest_that_is_wrong_is_refused_by_name() {
     let api = Api::with_account(sqlite().await).await;
     let answer = api.deploy(&asking("hosts = ['a']"), &json!({})).await;
-    Api::expect(&answer, 422, "component-refused", "unknown field `hosts`");
+    Api::expect(&answer, 422, "bad-manifest", "unknown field `hosts`");
     let answer = api.deploy(&asking("api = ['/a/../b']"), &json!({})).await;
-    Api::expect(&answer, 422, "component-refused", "/a/../b");
+    Api::expect(&answer, 422, "bad-manifest", "/a/../b");
 }

@@ -2,13 +2,14 @@
 //!
 //! The schema is a tenant's text, so it is hostile: it may refer to the network, to itself without
 //! end, or to definitions that double at each step. It is measured before it is compiled, references
-//! stay inside it, and its patterns run on a regular-expression engine without backtracking.
+//! stay inside it, and its patterns run on a regular-expression engine without backtracking. What cannot
+//! be measured beforehand, the work of a schema on given settings, is bounded by where this runs (`job`).
 
 use jsonschema::{PatternOptions, Validator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Bytes of a schema.
-const MAX_SCHEMA_BYTES: usize = 64 << 10;
+use crate::refusal::MAX_SCHEMA_BYTES;
 
 /// Values of a schema with its references written out: what one value of the settings may cost.
 const MAX_NODES: usize = 5_000;
@@ -18,6 +19,9 @@ const MAX_DEPTH: usize = 100;
 
 /// Bytes of a compiled pattern.
 const MAX_PATTERN_BYTES: usize = 256 << 10;
+
+/// Patterns of a schema; each may take as much memory as one compiled takes bytes, several times.
+const MAX_PATTERNS: usize = 64;
 
 /// Violations that are told at once.
 const MAX_TOLD: usize = 5;
@@ -33,6 +37,21 @@ const REFUSED_KEYWORDS: [&str; 4] = [
     "$recursiveAnchor",
 ];
 
+/// Keywords whose schemas are about a part of the value: a reference below them that leads back up ends
+/// where the settings end.
+const DESCENDING_KEYWORDS: [&str; 10] = [
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "unevaluatedItems",
+    "contains",
+];
+
 /// Schema drafts whose keywords are understood.
 const DRAFTS: [&str; 3] = [
     "https://json-schema.org/draft/2020-12/schema",
@@ -41,7 +60,7 @@ const DRAFTS: [&str; 3] = [
 ];
 
 /// Why settings were refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigError {
     /// The plugin's schema cannot be used.
     #[error("the plugin's config schema cannot be used: {0}")]
@@ -49,13 +68,31 @@ pub enum ConfigError {
     /// The settings break the schema.
     #[error("the config does not fit the plugin's schema: {}", .0.join("; "))]
     Violations(Vec<String>),
+    /// Nobody can tell in the time and memory that the host gives to it.
+    #[error(
+        "the config cannot be checked against the plugin's schema within the host's limits: {0}"
+    )]
+    TooDemanding(String),
+    /// Too many other checks wait.
+    #[error("too many checks wait; try again later")]
+    Busy,
+    /// The host is at fault.
+    #[error("the host could not check the config: {0}")]
+    Failed(String),
 }
 
-/// Checks settings against a schema.
-pub fn check(schema: &str, config: &Value) -> Result<(), ConfigError> {
+/// Checks settings against a schema. `unfit` is called as soon as it is known that they do not fit:
+/// listing why may take more time and memory than there is.
+pub(crate) fn check(schema: &str, config: &str, unfit: impl FnOnce()) -> Result<(), ConfigError> {
+    let config: Value = serde_json::from_str(config)
+        .map_err(|error| ConfigError::Violations(vec![error.to_string()]))?;
     let validator = compile(schema).map_err(ConfigError::Schema)?;
-    let told: Vec<String> = validator
-        .iter_errors(config)
+    if validator.is_valid(&config) {
+        return Ok(());
+    }
+    unfit();
+    let told = validator
+        .iter_errors(&config)
         .take(MAX_TOLD)
         .map(|error| {
             let path = error.instance_path().to_string();
@@ -64,11 +101,14 @@ pub fn check(schema: &str, config: &Value) -> Result<(), ConfigError> {
             cut(&format!("{path}: {}", error.masked()))
         })
         .collect();
-    if told.is_empty() {
-        Ok(())
-    } else {
-        Err(ConfigError::Violations(told))
-    }
+    Err(ConfigError::Violations(told))
+}
+
+/// What is told when there was no time to list what is wrong.
+pub(crate) fn unlisted() -> ConfigError {
+    ConfigError::Violations(vec![
+        "/: too much is wrong with it to be listed within the host's limits".into(),
+    ])
 }
 
 fn cut(text: &str) -> String {
@@ -92,10 +132,7 @@ fn compile(schema: &str) -> Result<Validator, String> {
             ));
         }
     }
-    let mut meter = Meter {
-        root: &schema,
-        nodes: 0,
-    };
+    let mut meter = Meter::new(&schema);
     meter.measure(&schema, 0)?;
     jsonschema::options()
         .offline()
@@ -108,9 +145,25 @@ fn compile(schema: &str) -> Result<Validator, String> {
 struct Meter<'a> {
     root: &'a Value,
     nodes: usize,
+    patterns: usize,
+    /// The references that lead to the present place, and how many of them were followed before the last
+    /// step down into the settings.
+    followed: Vec<&'a str>,
+    followed_above: usize,
 }
 
 impl<'a> Meter<'a> {
+    fn new(root: &'a Value) -> Self {
+        Self {
+            root,
+            nodes: 0,
+            patterns: 0,
+            // The root is where the walk begins.
+            followed: vec!["#"],
+            followed_above: 0,
+        }
+    }
+
     fn measure(&mut self, schema: &'a Value, depth: usize) -> Result<(), String> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -139,10 +192,7 @@ impl<'a> Meter<'a> {
     ) -> Result<(), String> {
         for (key, value) in members {
             match (key.as_str(), value) {
-                ("$ref", Value::String(reference)) => {
-                    let target = self.target(reference)?;
-                    self.measure(target, depth + 1)?;
-                }
+                ("$ref", Value::String(reference)) => self.follow(reference, depth)?,
                 // Would change what the references below it mean.
                 ("$id", Value::String(_)) if depth > 0 => {
                     return Err(String::from("it has an $id that is not at its root"));
@@ -154,10 +204,49 @@ impl<'a> Meter<'a> {
                 }
                 // Definitions count where they are referred to.
                 ("$defs" | "definitions", Value::Object(_)) => {}
+                (keyword, _) if DESCENDING_KEYWORDS.contains(&keyword) => {
+                    if let ("patternProperties", Value::Object(patterns)) = (keyword, value) {
+                        self.count_patterns(patterns.len())?;
+                    }
+                    let above = std::mem::replace(&mut self.followed_above, self.followed.len());
+                    self.measure(value, depth + 1)?;
+                    self.followed_above = above;
+                }
+                ("pattern", Value::String(_)) => self.count_patterns(1)?,
                 _ => self.measure(value, depth + 1)?,
             }
         }
         Ok(())
+    }
+
+    fn count_patterns(&mut self, more: usize) -> Result<(), String> {
+        self.patterns += more;
+        if self.patterns > MAX_PATTERNS {
+            return Err(format!(
+                "with its references written out it has more than {MAX_PATTERNS} patterns"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goes where a reference leads. One that leads back to where the walk has been is fine if it is about
+    /// a part of the settings, and without end if it is about the same value.
+    fn follow(&mut self, reference: &'a str, depth: usize) -> Result<(), String> {
+        let target = self.target(reference)?;
+        match self.followed.iter().position(|given| *given == reference) {
+            Some(place) if place >= self.followed_above => Err(format!(
+                "{} refers to itself without going deeper into the settings, so nothing could ever be \
+                 checked against it: put the reference below properties or items",
+                cut(reference)
+            )),
+            Some(_) => Ok(()),
+            None => {
+                self.followed.push(reference);
+                let measured = self.measure(target, depth + 1);
+                self.followed.pop();
+                measured
+            }
+        }
     }
 
     fn target(&self, reference: &str) -> Result<&'a Value, String> {
@@ -181,6 +270,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn check(schema: &str, config: &Value) -> Result<(), ConfigError> {
+        super::check(schema, &config.to_string(), || {})
+    }
 
     #[track_caller]
     fn refused(schema: &Value, config: &Value, expected: &str) {
@@ -246,17 +339,60 @@ mod tests {
 
     #[test]
     fn a_schema_without_end_is_refused() {
-        refused(&json!({"$ref": "#"}), &json!({}), "levels deep");
-        refused(
-            &json!({"allOf": [{"$ref": "#"}]}),
-            &json!({}),
-            "levels deep",
-        );
+        let word = "refers to itself without going deeper";
+        refused(&json!({"$ref": "#"}), &json!({}), word);
+        refused(&json!({"allOf": [{"$ref": "#"}]}), &json!({}), word);
         let there_and_back = json!({
             "$ref": "#/$defs/a",
             "$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"not": {"$ref": "#/$defs/a"}}},
         });
-        refused(&there_and_back, &json!({}), "levels deep");
+        refused(&there_and_back, &json!({}), word);
+        // By another name for the same place the walk has no end either.
+        let renamed = json!({"properties": {"a": {"$ref": "#/properties/a"}}});
+        refused(&renamed, &json!({}), word);
+    }
+
+    #[test]
+    fn a_schema_may_refer_to_itself_for_parts_of_the_settings() {
+        let menu = json!({
+            "type": "object",
+            "properties": {
+                "name": {"type": "string"},
+                "below": {"type": "array", "items": {"$ref": "#"}},
+                "next": {"$ref": "#/$defs/step"},
+            },
+            "$defs": {"step": {
+                "type": "object",
+                "properties": {"then": {"anyOf": [{"$ref": "#/$defs/step"}, {"type": "null"}]}},
+            }},
+        });
+        let fits = json!({"name": "a", "below": [{"name": "b", "below": [{"name": "c"}]}]});
+        assert_eq!(check(&menu.to_string(), &fits), Ok(()));
+        refused(
+            &menu,
+            &json!({"below": [{"below": [{"name": 7}]}]}),
+            "/below/0/below/0/name: value is not of type \"string\"",
+        );
+        let steps = json!({"next": {"then": {"then": null}}});
+        assert_eq!(check(&menu.to_string(), &steps), Ok(()));
+        refused(&menu, &json!({"next": {"then": {"then": 1}}}), "/next/then");
+    }
+
+    #[test]
+    fn many_patterns_are_refused() {
+        let patterns: Map<String, Value> = (0..65)
+            .map(|n| (format!("\\p{{L}}{{{n}}}"), json!(true)))
+            .collect();
+        let schema = json!({ "patternProperties": patterns });
+        refused(&schema, &json!({}), "more than 64 patterns");
+    }
+
+    #[test]
+    fn that_settings_do_not_fit_is_known_before_it_is_told_why() {
+        let mut known = false;
+        let told = super::check(r#"{"type":"object"}"#, "[]", || known = true);
+        assert!(told.is_err() && known);
+        super::check(r#"{"type":"object"}"#, "{}", || panic!("it fits")).unwrap();
     }
 
     #[test]

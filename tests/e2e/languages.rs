@@ -1,0 +1,77 @@
+//! Plugins in other languages, as their own tools make them.
+//!
+//! A plugin in C is kept beside its source: it has 14 KB. A JavaScript one has its engine with it, 12 MB,
+//! and a Python one 18 MB, too much to keep here; `tests/languages/build.sh` builds them, and the Go one,
+//! where the tools are. What it has built is deployed too.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+use wxhost_tests::account::new_user;
+use wxhost_tests::admin::Bundle;
+use wxhost_tests::plugin;
+use wxhost_wechat::envelope::Mode;
+
+use crate::scenario::scenarios;
+use crate::stage::Stage;
+
+scenarios! {
+    BOTH: plugins_of_other_languages_answer;
+}
+
+async fn plugins_of_other_languages_answer(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let built = match std::env::var_os("WXHOST_LANGUAGES") {
+        Some(directory) => PathBuf::from(directory),
+        None => plugin::target_directory()?.join("languages"),
+    };
+    let kept = source().join("c/plugin.wasm");
+    for (language, file) in [
+        ("C", kept),
+        ("C", built.join("c.wasm")),
+        ("Go", built.join("go.wasm")),
+        ("JavaScript", built.join("javascript.wasm")),
+        ("Python", built.join("python.wasm")),
+    ] {
+        let Ok(upload) = std::fs::read(&file) else {
+            ensure!(
+                language != "C" || file.starts_with(&built),
+                "{file:?} is missing"
+            );
+            eprintln!("no plugin in {language}: tests/languages/build.sh builds it");
+            continue;
+        };
+        let component = match wasmparser::Parser::is_component(&upload) {
+            true => upload,
+            false => of_core_module(&upload).with_context(|| format!("the one in {language}"))?,
+        };
+        let bundle = Bundle::of(component);
+        let account = stage.account_with(host, Mode::Safe, bundle).await?;
+        let answer = account.ask(host, &new_user()?, "hello").await?;
+        ensure!(
+            answer == format!("hello from {language}"),
+            "{language}: {answer}"
+        );
+    }
+    Ok(())
+}
+
+/// What `wasm-tools component embed` and `component new --adapt` make.
+fn of_core_module(module: &[u8]) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_path(source().join("../../wit"))?;
+    let world = resolve.select_world(&[package], Some("callback-plugin"))?;
+    let mut module = module.to_vec();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    let adapter = std::fs::read(source().join("wasi_snapshot_preview1.reactor.wasm"))?;
+    ComponentEncoder::default()
+        .module(&module)?
+        .adapter("wasi_snapshot_preview1", &adapter)?
+        .encode()
+}
+
+fn source() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("languages")
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds a plugin in each language whose tools this machine has, into DIR:  tests/languages/build.sh DIR
+# The suite deploys what it finds there (WXHOST_LANGUAGES, or languages/ in the target directory).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+wit=$here/../../wit
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+
+if command -v clang && command -v wasm-ld; then
+  clang --target=wasm32-wasi -Os -mexec-model=reactor -Wl,--strip-all \
+    -o "$out/c.wasm" "$here/c/plugin.c"
+fi
+if command -v go; then
+  (cd "$here/go" && GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags='-s -w' \
+    -o "$out/go.wasm" .)
+fi
+if command -v npm; then
+  mkdir -p "$out/javascript"
+  cp "$here"/javascript/* "$out/javascript"
+  (cd "$out/javascript" && npm install --silent && node build.mjs "$wit" "$out/javascript.wasm")
+fi
+if command -v python3; then
+  python3 -m venv "$out/python"
+  "$out/python/bin/pip" install --quiet --requirement "$here/python/requirements.txt"
+  (cd "$here/python" && "$out/python/bin/componentize-py" --wit-path "$wit" --world callback-plugin \
+    componentize app -o "$out/python.wasm")
+fi
