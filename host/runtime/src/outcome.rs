@@ -165,6 +165,7 @@ mod tests {
                 open_id: open_id.clone(),
                 body,
                 kf_account: None,
+                expires_at: None,
             })
         };
         vec![
@@ -183,6 +184,7 @@ mod tests {
                 data: vec![("first".into(), text.clone())],
                 url: None,
                 mini_program: None,
+                expires_at: None,
             }),
             Effect::SendSubscription(SubscriptionMessage {
                 open_id: open_id.clone(),
@@ -190,6 +192,7 @@ mod tests {
                 data: Vec::new(),
                 page: Some(text.clone()),
                 mini_program: None,
+                expires_at: None,
             }),
             Effect::ChangeTags(TagChange {
                 open_id: open_id.clone(),

@@ -225,7 +225,9 @@ async fn open(
     let (records, record_writer) = records::channel(db.background(), &metrics);
     let (audit, audit_writer) = audit::channel(db.background(), &metrics);
     let (sightings, sighting_writer) = contacts::channel(db.background(), &metrics);
+    let (receipts, receipt_writer) = outbox::receipts(db.background(), &metrics);
     loops.spawn(record_writer.run(stop.clone()));
+    loops.spawn(receipt_writer.run(stop.clone()));
     loops.spawn(sighting_writer.run(stop.clone()));
     loops.spawn(audit_writer.run(stop.clone()));
     Ok(Services {
@@ -240,6 +242,7 @@ async fn open(
         egress: Arc::new(egress),
         records,
         sightings,
+        receipts,
         audit,
         outbox: Arc::default(),
         metrics,
@@ -316,16 +319,15 @@ fn spawn_calls(
     loops: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let delivery = outbox::Delivery {
+    let sender = outbox::Sender {
         db: services.db.background(),
         accounts: Arc::clone(&services.accounts),
         client: Arc::clone(&services.client),
-        bell: Arc::clone(&services.outbox),
+        wake: Arc::clone(&services.outbox),
         metrics: Arc::clone(&services.metrics),
-        clock: services.clock,
         scenes: Scenes::new(config.messages_after_message, config.messages_after_payment),
     };
-    loops.spawn(delivery.run(stop.clone()));
+    loops.spawn(sender.run(stop.clone()));
     let importer = Importer {
         db: services.db.background(),
         accounts: Arc::clone(&services.accounts),

@@ -68,6 +68,8 @@ pub enum Action {
     KeyAdd,
     /// An API key was revoked.
     KeyRevoke,
+    /// A pause of the outbox was lifted; the object names the API.
+    PauseLift,
     /// An access token was given out.
     TokenExport,
     /// A JS-SDK or card ticket was given out.
@@ -93,6 +95,7 @@ impl Action {
             Self::PluginActivate => "plugin.activate",
             Self::KeyAdd => "key.add",
             Self::KeyRevoke => "key.revoke",
+            Self::PauseLift => "outbox.lift",
             Self::TokenExport => "token.export",
             Self::TicketExport => "ticket.export",
             Self::JssdkSignature => "jssdk.sign",

@@ -44,10 +44,12 @@ pub struct Services {
     pub records: Records,
     /// Takes what events tell of contacts.
     pub sightings: Sightings,
+    /// Takes what events tell of messages that were sent.
+    pub receipts: outbox::Receipts,
     /// Takes what tenants' systems ask for.
     pub audit: Audit,
     /// Woken when there is something to send.
-    pub outbox: Arc<outbox::Bell>,
+    pub outbox: Arc<outbox::Wake>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the host's own time.

@@ -98,7 +98,7 @@ fn call_labels(outcome: Cow<'static, str>) -> CallLabels {
 pub struct OutboxLabels {
     /// What kind of thing is sent.
     pub kind: Word,
-    /// `sent`, `failed`, `dead`, `skipped`, or `again` for a try that is repeated.
+    /// `sent`, `failed`, `dead`, `skipped`, `unknown`, `held`, or `again` for a try that is repeated.
     pub outcome: Word,
 }
 
@@ -127,6 +127,8 @@ pub struct Metrics {
     pub sightings: Losses,
     /// Audit entries that found no room or no database.
     pub audit: Losses,
+    /// Receipts of messages that found no room or no database.
+    pub receipts: Losses,
     /// Tries of the outbox, by kind and outcome.
     pub outbox: Family<OutboxLabels, Counter>,
     /// Plugins loaded.
@@ -161,6 +163,7 @@ impl Metrics {
             records: Losses::default(),
             sightings: Losses::default(),
             audit: Losses::default(),
+            receipts: Losses::default(),
             outbox: Family::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
@@ -202,6 +205,11 @@ impl Metrics {
             "audit_entries_dropped",
             "Audit entries that were not written",
             m.audit.dropped.clone(),
+        );
+        registry.register(
+            "receipts_dropped",
+            "Receipts of messages that were not written",
+            m.receipts.dropped.clone(),
         );
         registry.register("outbox", "Tries of the outbox", m.outbox.clone());
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());

@@ -263,6 +263,30 @@ impl Doing {
         })
     }
 
+    /// What it is to the API side: the kind of an interaction (`message`, `menu`, `scan`, `follow`,
+    /// `unfollow`) by which messages to the user are allowed, or no more. None where it allows nothing.
+    ///
+    /// A tap of an entry of a menu message counts as one of the menu, though it comes as a text.
+    pub fn interaction(&self) -> Option<&'static str> {
+        let text = |wanted: &str| {
+            self.fields.iter().find_map(|field| match field {
+                Field::Text(name, value) if name == wanted => Some(value.to_ascii_lowercase()),
+                _ => None,
+            })
+        };
+        if !self.is_event() {
+            let is_entry = text("bizmsgmenuid").is_some();
+            return Some(if is_entry { "menu" } else { "message" });
+        }
+        match text("Event")?.as_str() {
+            "click" | "scancode_push" | "scancode_waitmsg" => Some("menu"),
+            "scan" => Some("scan"),
+            "subscribe" => Some("follow"),
+            "unsubscribe" => Some("unfollow"),
+            _ => None,
+        }
+    }
+
     /// The fields, from MsgType on.
     pub(crate) fn fields(&self) -> &[Field] {
         &self.fields

@@ -30,6 +30,7 @@ pub mod mass;
 mod notice;
 pub mod subscription;
 pub mod template;
+pub mod template_review;
 
 pub mod blacklist;
 pub mod tag;

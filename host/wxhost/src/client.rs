@@ -82,13 +82,27 @@ impl Client {
 
     /// `GET /api/v1/<path>?<query>`; parts of the query that are `None` are left out.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, Option<&str>)]) -> Result<Value> {
+        self.call(self.http.get(self.url_with(path, query)?)).await
+    }
+
+    /// `DELETE /api/v1/<path>?<query>`.
+    pub(crate) async fn delete_where(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Value> {
+        self.call(self.http.delete(self.url_with(path, query)?))
+            .await
+    }
+
+    fn url_with(&self, path: &[&str], query: &[(&str, Option<&str>)]) -> Result<Url> {
         let mut url = self.url(path)?;
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        self.call(self.http.get(url)).await
+        Ok(url)
     }
 
     /// `POST /api/v1/<path>`.

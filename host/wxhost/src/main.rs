@@ -15,6 +15,7 @@ mod table;
 mod tenant;
 
 mod demo;
+mod introduction;
 mod sim;
 mod transcript;
 

@@ -18,6 +18,7 @@ use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::{AppId, OpenId, OriginalId};
 use wxhost_wechat::secret::{AppSecret, CallbackToken, EncodingAesKey};
 
+use crate::introduction::Introduction;
 use crate::serve::stop_signal;
 use crate::transcript;
 
@@ -90,6 +91,10 @@ struct SendArgs {
     /// Who does it.
     #[arg(long, default_value = "oDemoUser00000000000000000a")]
     open_id: String,
+    /// The API of `wxhost sim serve` that is to know the person, so that messages to them are taken
+    /// there; http://127.0.0.1:9600 is looked for without it.
+    #[arg(long, value_name = "URL")]
+    api: Option<String>,
     /// Milliseconds that each delivery may take.
     #[arg(long, default_value_t = 5000)]
     deadline_ms: u64,
@@ -260,6 +265,12 @@ impl SendArgs {
             transcript::forgery(account.app_id.as_str(), &account, &doing, forgery, &answer);
             return Ok(exit_code(answer.status == forgery.deserved_status()));
         }
+        let introduction = Introduction {
+            app_id: account.app_id.as_str(),
+            open_id: user.as_str(),
+            doing: &doing,
+        };
+        introduction.make(self.api.as_deref()).await?;
         let delivery = if self.overlapping {
             wechat.push_overlapping(&account, &callback).await
         } else {

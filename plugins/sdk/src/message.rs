@@ -38,6 +38,7 @@ impl CustomerMessage {
             open_id: open_id.into(),
             body: body.into(),
             kf_account: None,
+            expires_at: None,
         }
     }
 
@@ -55,6 +56,13 @@ impl CustomerMessage {
     #[must_use]
     pub fn agent(mut self, account: impl Into<String>) -> Self {
         self.kf_account = Some(account.into());
+        self
+    }
+
+    /// Not sent after this time: Unix milliseconds, three days ahead at most.
+    #[must_use]
+    pub fn expires_at(mut self, at_ms: u64) -> Self {
+        self.expires_at = Some(at_ms);
         self
     }
 }
@@ -89,7 +97,15 @@ impl TemplateMessage {
             data: Vec::new(),
             url: None,
             mini_program: None,
+            expires_at: None,
         }
+    }
+
+    /// Not sent after this time: Unix milliseconds, three days ahead at most.
+    #[must_use]
+    pub fn expires_at(mut self, at_ms: u64) -> Self {
+        self.expires_at = Some(at_ms);
+        self
     }
 
     /// With a value; the name without `.DATA`.
@@ -123,7 +139,15 @@ impl SubscriptionMessage {
             data: Vec::new(),
             page: None,
             mini_program: None,
+            expires_at: None,
         }
+    }
+
+    /// Not sent after this time: Unix milliseconds, three days ahead at most.
+    #[must_use]
+    pub fn expires_at(mut self, at_ms: u64) -> Self {
+        self.expires_at = Some(at_ms);
+        self
     }
 
     /// With a value; the name such as `thing1`.

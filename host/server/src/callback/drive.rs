@@ -11,6 +11,7 @@ use super::task::CallbackTask;
 use super::work::Work;
 use super::{Arrival, CallbackLane, Delivery, nonce_kept};
 use crate::inbox::{Answer, Run, Settled};
+use crate::outbox;
 use crate::random;
 use crate::run::Ended;
 use crate::store::redis::{Claim, ClaimRequest, LEASE, Redis};
@@ -141,6 +142,10 @@ impl CallbackLane {
     async fn execute(&self, run: &Run, arrival: &Arrival) -> Settled {
         let patience = self.settings.answer_wait * self.settings.deliveries;
         let patience = tokio::time::Instant::from_std(run.started()) + patience;
+        let app_id = &arrival.context.account.app_id;
+        if let Some(receipt) = outbox::receipt_of(app_id, &arrival.message) {
+            self.services.receipts.add(receipt);
+        }
         let task = CallbackTask::new(run, arrival, self.settings.answer_wait);
         match self.runner.run(&task, patience).await {
             Ended::Answered(rendered) => Settled::Answered(rendered.answer),

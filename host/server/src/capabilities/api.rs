@@ -156,9 +156,11 @@ fn error_of(error: CallError) -> wit::Error {
         }),
         CallError::Invalid(error) => wit::Error::InvalidArgument(error.to_string()),
         CallError::TooLarge => wit::Error::TooLarge,
-        CallError::Unreachable | CallError::Timeout | CallError::Answer(_) => {
-            wit::Error::Unavailable
-        }
+        CallError::Unreachable
+        | CallError::Broken
+        | CallError::TokenTimeout
+        | CallError::Timeout
+        | CallError::Answer(_) => wit::Error::Unavailable,
     }
 }
 

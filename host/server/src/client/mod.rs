@@ -52,9 +52,15 @@ pub enum CallError {
     /// WeChat refused; what may be done says its errcode.
     #[error(transparent)]
     Refused(ApiError),
-    /// Nothing was sent, or it broke off: then whether WeChat has done it is unknown.
+    /// Nothing was sent.
     #[error("wechat cannot be reached now")]
     Unreachable,
+    /// It broke off; whether WeChat has done it is unknown.
+    #[error("the connection to wechat broke off")]
+    Broken,
+    /// There was no token in time: nothing was sent.
+    #[error("wechat gives no access token in time")]
+    TokenTimeout,
     /// There was no answer in time; whether WeChat has done it is unknown.
     #[error("wechat does not answer in time")]
     Timeout,
@@ -76,12 +82,33 @@ impl CallError {
             Self::NoSecret => "no-secret",
             Self::AccountBlocked { .. } => "account-blocked",
             Self::Refused(_) => "wechat-refused",
-            Self::Unreachable => "wechat-unreachable",
-            Self::Timeout => "timeout",
+            Self::Unreachable | Self::Broken => "wechat-unreachable",
+            Self::TokenTimeout | Self::Timeout => "timeout",
             Self::TooLarge => "answer-too-large",
             Self::Invalid(_) => "invalid-call",
             Self::Answer(_) => "answer-malformed",
         }
+    }
+
+    /// Whether WeChat may have done what it was asked, though nothing says so.
+    pub fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::Broken | Self::Timeout | Self::TooLarge | Self::Answer(_) => true,
+            Self::NoSecret
+            | Self::AccountBlocked { .. }
+            | Self::Refused(_)
+            | Self::Unreachable
+            | Self::TokenTimeout
+            | Self::Invalid(_) => false,
+        }
+    }
+
+    /// Whether WeChat did not answer at all.
+    pub fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Broken | Self::TokenTimeout | Self::Timeout
+        )
     }
 }
 
@@ -92,7 +119,7 @@ impl From<TokenError> for CallError {
             TokenError::AccountBlocked { attention } => Self::AccountBlocked { attention },
             TokenError::Refused(refusal) => Self::Refused(refusal),
             TokenError::Unreachable | TokenError::ForcedLately { .. } => Self::Unreachable,
-            TokenError::Deadline => Self::Timeout,
+            TokenError::Deadline => Self::TokenTimeout,
         }
     }
 }
@@ -100,7 +127,8 @@ impl From<TokenError> for CallError {
 impl From<TransportError> for CallError {
     fn from(error: TransportError) -> Self {
         match error {
-            TransportError::Unreachable | TransportError::Broken => Self::Unreachable,
+            TransportError::Unreachable => Self::Unreachable,
+            TransportError::Broken => Self::Broken,
             TransportError::Timeout => Self::Timeout,
             TransportError::TooLarge => Self::TooLarge,
             TransportError::Status(_) => Self::Answer(error.to_string()),

@@ -131,6 +131,9 @@ fn act(content: &Content) -> Option<Act> {
         | C::UserData(_)
         | C::GuideScan(_)
         | C::MediaCheck(_) => return None,
+        // A tap of an entry of a menu message comes as a text, and allows what one of the menu does
+        // ("Customer-service messages").
+        C::Text(text) if text.menu_id.is_some() => Act::Menu { grants: true },
         C::Text(_)
         | C::Image(_)
         | C::Voice(_)

@@ -3,6 +3,9 @@
 //!
 //! Each scene has its own time and its own count, and they are not added together: a message counts
 //! in every scene that is open, and goes as long as one of them has room. Unfollowing closes them all.
+//!
+//! What a person did before this host met them is not known here. Such a person's message is tried, and
+//! WeChat's answer is remembered (`refused_at`).
 
 use std::time::Duration;
 
@@ -85,6 +88,17 @@ impl Refusal {
     }
 }
 
+/// Whether a message may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reservation {
+    /// Its room is taken.
+    Taken,
+    /// Nobody knows: what the person did before the host met them may allow it.
+    Untested,
+    /// No.
+    Refused(Refusal),
+}
+
 /// Whose ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Person<'a> {
@@ -100,7 +114,7 @@ pub(super) async fn reserve(
     person: Person<'_>,
     scenes: &Scenes,
     now_ms: i64,
-) -> Result<Result<(), Refusal>, DbError> {
+) -> Result<Reservation, DbError> {
     let taken = SCENES.map(|(at, used, long)| {
         let open = open(at, long);
         format!("{used} = {used} + CASE WHEN {open} THEN 1 ELSE 0 END")
@@ -116,10 +130,13 @@ pub(super) async fn reserve(
     );
     let reserved = execute(db, statement, person, now_ms).await?;
     if reserved {
-        return Ok(Ok(()));
+        return Ok(Reservation::Taken);
     }
-    let checked = check_open(db, person, now_ms).await?;
-    Ok(checked.and(Err(Refusal::UsedUp)))
+    Ok(match check_open(db, person, now_ms).await? {
+        Reservation::Taken if has_unknown_past(db, person, now_ms).await? => Reservation::Untested,
+        Reservation::Taken => Reservation::Refused(Refusal::UsedUp),
+        other => other,
+    })
 }
 
 /// Whether a scene is open, whatever was sent in it: for a message that has its room already.
@@ -127,7 +144,7 @@ pub(super) async fn check_open(
     db: &mut AnyConnection,
     person: Person<'_>,
     now_ms: i64,
-) -> Result<Result<(), Refusal>, DbError> {
+) -> Result<Reservation, DbError> {
     let any = SCENES.map(|(at, _, long)| format!("({})", open(at, long)));
     let statement = format!(
         "SELECT 1 FROM contacts WHERE app_id = $1 AND open_id = $2 AND ({})",
@@ -138,9 +155,37 @@ pub(super) async fn check_open(
         .bind(person.open_id.as_bytes())
         .bind(now_ms - millis(LONG))
         .bind(now_ms - millis(SHORT))
-        .fetch_optional(db)
+        .fetch_optional(&mut *db)
         .await?;
-    Ok(found.map(|_| ()).ok_or(Refusal::Closed))
+    Ok(if found.is_some() {
+        Reservation::Taken
+    } else if has_unknown_past(db, person, now_ms).await? {
+        Reservation::Untested
+    } else {
+        Reservation::Refused(Refusal::Closed)
+    })
+}
+
+/// Whether the person may have done something, not long ago, of which the host never heard: it met them
+/// within the last 48 hours, and not by a follow. A message told since then opens the widest scene, a
+/// refusal of WeChat's tells that none is open, and leaving closes all that were.
+async fn has_unknown_past(
+    db: &mut AnyConnection,
+    person: Person<'_>,
+    now_ms: i64,
+) -> Result<bool, DbError> {
+    let known: Option<i64> = sqlx::query_scalar(
+        "SELECT CASE WHEN refused_at IS NOT NULL OR last_message_at IS NOT NULL \
+           OR unfollowed_at IS NOT NULL OR following = 0 OR first_seen_at <= $3 \
+           OR COALESCE(last_follow_at, 0) = first_seen_at \
+         THEN 1 ELSE 0 END FROM contacts WHERE app_id = $1 AND open_id = $2",
+    )
+    .bind(person.app_id)
+    .bind(person.open_id.as_bytes())
+    .bind(now_ms - millis(LONG))
+    .fetch_optional(db)
+    .await?;
+    Ok(known != Some(1))
 }
 
 /// WeChat said that there is no room (45047, 45015): nothing more goes until the person does something.
@@ -150,9 +195,24 @@ pub(super) async fn check_open(
 /// The database can't be reached.
 pub async fn exhaust(db: &Database, person: Person<'_>, begun_ms: i64) -> Result<(), DbError> {
     let changes = SCENES.map(|(at, used, _)| {
-        format!("{used} = CASE WHEN {at} <= $3 THEN {NO_ROOM} ELSE {used} END")
+        let is_older = format!("contacts.{at} <= excluded.refused_at");
+        format!("{used} = CASE WHEN {is_older} THEN {NO_ROOM} ELSE contacts.{used} END")
     });
-    correct(db, person, begun_ms, &changes.join(", ")).await
+    // Who was never met is kept as well: the next message is not tried in vain.
+    let statement = format!(
+        "INSERT INTO contacts (app_id, open_id, refused_at, first_seen_at, tags, remark, \
+         attributes, message_used, menu_used, scan_used, follow_used, payment_used, to_fetch) \
+         VALUES ($1, $2, $3, $3, '[]', '', '{{}}', 0, 0, 0, 0, 0, 0) \
+         ON CONFLICT (app_id, open_id) DO UPDATE SET refused_at = excluded.refused_at, {}",
+        changes.join(", ")
+    );
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(person.app_id)
+        .bind(person.open_id.as_bytes())
+        .bind(begun_ms)
+        .execute(&db.writers)
+        .await?;
+    Ok(())
 }
 
 /// A message that had room was not taken by WeChat, for a reason of its own.

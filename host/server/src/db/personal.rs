@@ -108,7 +108,7 @@ pub(super) async fn apply(
                 }
             }
             Step::Send(outgoing) => {
-                let unwanted = outgoing.kind.heeds_opt_out()
+                let unwanted = outgoing.kind.facts().heeds_opt_out
                     && kept(dialect, db, origin.app_id, &mut contacts, &outgoing.open_id)
                         .await?
                         .opted_out_at

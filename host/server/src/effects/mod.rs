@@ -1,28 +1,45 @@
-//! A plugin's effects, sorted by who makes them happen: writes to the tenant's values, and what concerns
-//! a person. Both are committed in one transaction with the event; see [`crate::db::commit`].
+//! A plugin's effects, parsed and checked once, a file for each family, and sorted by who makes them
+//! happen: writes to the tenant's values, and what concerns a person. Both are committed in one
+//! transaction with the event; see [`crate::db::commit`].
 //!
-//! What is checked here is what the contract says of an effect by itself (`wit/effects.wit`). WeChat's own
-//! limits of a message are checked where its JSON is built.
+//! What the contract says of an effect (`wit/effects.wit`) and WeChat's own limits are checked in one go,
+//! where what WeChat takes is built.
 
-mod compose;
+mod contact;
+mod messages;
+mod values;
 
-use serde_json::{Map, Value};
-use wxhost_runtime::effects as wit;
+use sha2::{Digest, Sha256};
+use wxhost_runtime::effects::Effect;
+use wxhost_wechat::id::OpenId;
 
-pub use self::compose::Cause;
-use crate::db::commit::{Expectation, Write};
-pub use crate::db::personal::MAX_ATTRIBUTE_BYTES;
+use crate::db::commit::Write;
+use crate::db::outbox::Outgoing;
 use crate::db::personal::Step;
-
-pub use wxhost_runtime::effects::{AttributeChange, Effect, OptOutChange, RemarkChange, TagChange};
-pub use wxhost_runtime::messages::{CustomerMessage, SubscriptionMessage, TemplateMessage};
 
 /// The longest open id, in bytes.
 const MAX_OPEN_ID_BYTES: usize = 128;
-/// Tags of one effect that are added, and that are removed.
-const MAX_TAGS: usize = 20;
-/// Characters of a remark (WeChat: less than 30).
-const MAX_REMARK_CHARS: usize = 29;
+/// Hex digits of a message's id: WeChat takes at least 32 everywhere.
+const MESSAGE_ID_DIGITS: usize = 32;
+
+/// The event that effects belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// The event.
+    pub event_id: &'a str,
+}
+
+impl Cause<'_> {
+    /// Names what the effect at `position` sends: the same whatever is repeated, and nothing else's.
+    fn message_id(self, position: usize) -> String {
+        let name = format!("{}\n{}\n{position}", self.app_id, self.event_id);
+        let mut digits = hex::encode(Sha256::digest(name));
+        digits.truncate(MESSAGE_ID_DIGITS);
+        digits
+    }
+}
 
 /// An outcome's effects.
 #[derive(Debug, Default)]
@@ -45,73 +62,6 @@ impl Sorted {
     }
 }
 
-/// An effect that concerns a person: a message, or a change of the contact.
-#[derive(Debug, Clone)]
-pub enum Personal {
-    /// Send a customer-service message.
-    Message(CustomerMessage),
-    /// Send a template message.
-    Template(TemplateMessage),
-    /// Send a subscription notice.
-    Subscription(SubscriptionMessage),
-    /// Change the contact's tags, at WeChat's and here.
-    Tags(TagChange),
-    /// Change the contact's remark, at WeChat's and here.
-    Remark(RemarkChange),
-    /// Change the contact's attributes: a JSON object, whose members are set one by one.
-    Attributes(AttributeChange),
-    /// Note an opt-out or its end.
-    OptOut(OptOutChange),
-}
-
-impl Personal {
-    /// Whom it concerns.
-    pub fn open_id(&self) -> &str {
-        match self {
-            Self::Message(message) => &message.open_id,
-            Self::Template(message) => &message.open_id,
-            Self::Subscription(message) => &message.open_id,
-            Self::Tags(change) => &change.open_id,
-            Self::Remark(change) => &change.open_id,
-            Self::Attributes(change) => &change.open_id,
-            Self::OptOut(change) => &change.open_id,
-        }
-    }
-
-    /// Its name in the contract.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Message(_) => "send-message",
-            Self::Template(_) => "send-template",
-            Self::Subscription(_) => "send-subscription",
-            Self::Tags(_) => "change-tags",
-            Self::Remark(_) => "set-remark",
-            Self::Attributes(_) => "set-attributes",
-            Self::OptOut(_) => "set-opt-out",
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let open_id = self.open_id();
-        let plain = open_id.bytes().all(|byte| byte.is_ascii_graphic());
-        if !plain || !(1..=MAX_OPEN_ID_BYTES).contains(&open_id.len()) {
-            return Err(format!(
-                "open-id must be 1 to {MAX_OPEN_ID_BYTES} printable ASCII characters without spaces"
-            ));
-        }
-        match self {
-            Self::Tags(change) if change.add.len().max(change.remove.len()) > MAX_TAGS => {
-                Err(format!("at most {MAX_TAGS} tags can be added and removed"))
-            }
-            Self::Remark(change) if change.remark.chars().count() > MAX_REMARK_CHARS => Err(
-                format!("a remark has at most {MAX_REMARK_CHARS} characters"),
-            ),
-            Self::Attributes(change) => check_attributes(&change.attributes),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// An effect that breaks the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("effect {position} ({kind}): {reason}")]
@@ -131,72 +81,84 @@ pub struct InvalidEffect {
 pub fn sort(effects: Vec<Effect>, cause: Cause<'_>) -> Result<Sorted, InvalidEffect> {
     let mut sorted = Sorted::default();
     for (index, effect) in effects.into_iter().enumerate() {
-        let personal = match effect {
-            Effect::KvPut(put) => {
-                sorted.writes.push(Write {
-                    key: put.key,
-                    value: Some(put.value),
-                    expect: expectation_of(put.expect),
-                });
-                continue;
-            }
-            Effect::KvDelete(delete) => {
-                sorted.writes.push(Write {
-                    key: delete.key,
-                    value: None,
-                    expect: expectation_of(delete.expect),
-                });
-                continue;
-            }
-            Effect::SendMessage(message) => Personal::Message(message),
-            Effect::SendTemplate(message) => Personal::Template(message),
-            Effect::SendSubscription(message) => Personal::Subscription(message),
-            Effect::ChangeTags(change) => Personal::Tags(change),
-            Effect::SetRemark(change) => Personal::Remark(change),
-            Effect::SetAttributes(change) => Personal::Attributes(change),
-            Effect::SetOptOut(change) => Personal::OptOut(change),
-        };
-        let (position, kind) = (index + 1, personal.kind());
-        let steps = personal
-            .check()
-            .and_then(|()| compose::steps(personal, cause, position));
-        let steps = steps.map_err(|reason| InvalidEffect {
-            position,
-            kind,
-            reason,
-        })?;
-        sorted.steps.extend(steps);
+        let (position, kind) = (index + 1, kind_of(&effect));
+        sorted
+            .add(effect, cause, position)
+            .map_err(|reason| InvalidEffect {
+                position,
+                kind,
+                reason,
+            })?;
     }
     Ok(sorted)
 }
 
-fn check_attributes(text: &str) -> Result<(), String> {
-    if text.len() > MAX_ATTRIBUTE_BYTES {
-        return Err(format!(
-            "attributes have at most {MAX_ATTRIBUTE_BYTES} bytes"
-        ));
+impl Sorted {
+    fn add(&mut self, effect: Effect, cause: Cause<'_>, position: usize) -> Result<(), String> {
+        match effect {
+            Effect::KvPut(put) => {
+                let write = values::write(put.key, Some(put.value), put.expect);
+                self.writes.push(write);
+            }
+            Effect::KvDelete(delete) => {
+                let write = values::write(delete.key, None, delete.expect);
+                self.writes.push(write);
+            }
+            Effect::SendMessage(message) => self.send(messages::customer(message)?),
+            Effect::SendTemplate(message) => {
+                self.send(messages::template(message, cause, position)?);
+            }
+            Effect::SendSubscription(message) => self.send(messages::subscription(message)?),
+            Effect::ChangeTags(change) => self.steps.extend(contact::tags(change)?),
+            Effect::SetRemark(change) => self.steps.extend(contact::remark(change)?),
+            Effect::SetAttributes(change) => self.steps.push(contact::attributes(&change)?),
+            Effect::SetOptOut(change) => self.steps.push(contact::opt_out(&change)?),
+        }
+        Ok(())
     }
-    match serde_json::from_str::<Map<String, Value>>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("attributes are not a JSON object: {error}")),
+
+    fn send(&mut self, sent: Outgoing) {
+        self.steps.push(Step::Send(sent));
     }
 }
 
-fn expectation_of(expect: wit::Expectation) -> Expectation {
-    match expect {
-        wit::Expectation::Any => Expectation::Any,
-        wit::Expectation::Absent => Expectation::Absent,
-        // A version that can't be ours fits nothing.
-        wit::Expectation::Unchanged(version) => {
-            Expectation::Unchanged(i64::try_from(version).unwrap_or(-1))
-        }
+/// Its name in the contract.
+fn kind_of(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::KvPut(_) => "kv-put",
+        Effect::KvDelete(_) => "kv-delete",
+        Effect::SendMessage(_) => "send-message",
+        Effect::SendTemplate(_) => "send-template",
+        Effect::SendSubscription(_) => "send-subscription",
+        Effect::ChangeTags(_) => "change-tags",
+        Effect::SetRemark(_) => "set-remark",
+        Effect::SetAttributes(_) => "set-attributes",
+        Effect::SetOptOut(_) => "set-opt-out",
     }
+}
+
+/// Whom an effect concerns.
+fn open_id(text: &str) -> Result<OpenId, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !plain || !(1..=MAX_OPEN_ID_BYTES).contains(&text.len()) {
+        return Err(format!(
+            "open-id must be 1 to {MAX_OPEN_ID_BYTES} printable ASCII characters without spaces"
+        ));
+    }
+    OpenId::parse(text).map_err(said)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use wxhost_runtime::effects::{self as wit, AttributeChange, RemarkChange, TagChange};
+    use wxhost_runtime::messages::{Body, CustomerMessage};
+
     use super::*;
-    use wxhost_runtime::messages::Body;
+    use crate::db::commit::Expectation;
 
     const CAUSE: Cause<'_> = Cause {
         app_id: "wx01",
@@ -208,6 +170,7 @@ mod tests {
             open_id: open_id.into(),
             body: Body::Text("hello".into()),
             kf_account: None,
+            expires_at: None,
         })
     }
 

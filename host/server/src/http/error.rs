@@ -217,9 +217,10 @@ impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         let status = match error {
             CallError::NoSecret | CallError::AccountBlocked { .. } => StatusCode::CONFLICT,
-            CallError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            CallError::Timeout | CallError::TokenTimeout => StatusCode::GATEWAY_TIMEOUT,
             CallError::Refused(_)
             | CallError::Unreachable
+            | CallError::Broken
             | CallError::TooLarge
             | CallError::Answer(_) => StatusCode::BAD_GATEWAY,
             CallError::Invalid(_) => StatusCode::BAD_REQUEST,

@@ -1,22 +1,28 @@
-//! The delivery against the pretend WeChat: two hosts, one database.
+//! The sender against the pretend WeChat: two hosts, one database.
 
 use http::Method as Http;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use wxhost_runtime::effects::Effect;
 use wxhost_runtime::messages::{Body, CustomerMessage, TemplateMessage};
-use wxhost_wechat::id::AppId;
+use wxhost_simulator::api::AppSettings;
+use wxhost_wechat::envelope::Mode;
+use wxhost_wechat::id::{AppId, OriginalId};
+use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
 use super::*;
-use crate::accounts::TokenLine;
+use crate::accounts::{ApiSettings, NewAccount, TokenLine};
+use crate::audit::Author;
+use crate::behind::Row as _;
+use crate::clock::Clock;
 use crate::contacts::{Act, Observation};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::inbox::no_answer;
-use crate::db::outbox::{OutboxFilter, OutboxRow};
+use crate::db::outbox::{Begun, Lease, OutboxFilter, OutboxRow, Receipt};
 use crate::db::personal::PersonalEffects;
 use crate::effects::{self, Cause};
 use crate::store::{MemoryCache, Store};
-use crate::tokens::testing::{Bed, Host};
+use crate::tokens::testing::{Bed, Host, SECRET};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SEND: &str = "/cgi-bin/message/custom/send";
@@ -26,7 +32,7 @@ struct Post {
     bed: Bed,
     stop: CancellationToken,
     hosts: Vec<(Host, JoinHandle<()>)>,
-    bell: Arc<Bell>,
+    wake: Arc<Wake>,
 }
 
 impl Post {
@@ -36,7 +42,7 @@ impl Post {
             bed,
             stop: CancellationToken::new(),
             hosts: Vec::new(),
-            bell: Arc::default(),
+            wake: Arc::default(),
         };
         post.sim("followers", &json!({"open_ids": ["oA", "oB"]}));
         post
@@ -49,16 +55,15 @@ impl Post {
                 .bed
                 .host(Store::Memory(Arc::new(MemoryCache::new())))
                 .await;
-            let delivery = Delivery {
+            let sender = Sender {
                 db: self.bed.db().clone(),
                 accounts: Arc::clone(&host.accounts),
                 client: Arc::clone(&host.client),
-                bell: Arc::clone(&self.bell),
+                wake: Arc::clone(&self.wake),
                 metrics: Arc::new(Metrics::new()),
-                clock: Clock,
                 scenes: Scenes::new(5, 20),
             };
-            let run = tokio::spawn(delivery.run(self.stop.clone()));
+            let run = tokio::spawn(sender.run(self.stop.clone()));
             self.hosts.push((host, run));
         }
         self
@@ -85,26 +90,55 @@ impl Post {
         received.as_array().unwrap().len()
     }
 
+    /// Another account, with its followers; its id.
+    async fn account(&self) -> String {
+        let app_id = format!("wx{}", &hex::encode(random::sixteen())[..16]);
+        let settings = AppSettings::new(AppId::parse(&app_id).unwrap(), SECRET);
+        self.bed.wechat.control().put_app(settings).unwrap();
+        let account = NewAccount {
+            app_id: AppId::parse(&app_id).unwrap(),
+            tenant_id: "acme".into(),
+            name: String::new(),
+            original_id: OriginalId::parse("gh_1").unwrap(),
+            mode: Mode::Plain,
+            token: CallbackToken::parse("token123").unwrap(),
+            aes_key: None,
+            window_seconds: 300,
+            fallback_text: None,
+            api: ApiSettings {
+                secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
+                ..ApiSettings::default()
+            },
+        };
+        let host = self.bed.alone().await;
+        let added = host.accounts.add_account(account, &Author::host()).await;
+        added.unwrap();
+        app_id
+    }
+
     /// The person writes to the account, and the event has these effects.
     async fn event(&self, event_id: &str, open_id: &str, effects: Vec<Effect>) {
         self.sim(
             "interactions",
             &json!({"open_id": open_id, "kind": "message"}),
         );
+        self.commit(&self.bed.app_id, event_id, open_id, effects)
+            .await;
+    }
+
+    /// An event of a person who wrote to an account.
+    async fn commit(&self, app_id: &str, event_id: &str, open_id: &str, effects: Vec<Effect>) {
         let observation = Observation {
-            app_id: AppId::parse(&self.bed.app_id).unwrap(),
+            app_id: AppId::parse(app_id).unwrap(),
             open_id: OpenId::parse(open_id).unwrap(),
             union_id: None,
             at_ms: Clock.now_ms(),
             act: Act::Message,
         };
-        let cause = Cause {
-            app_id: &self.bed.app_id,
-            event_id,
-        };
+        let cause = Cause { app_id, event_id };
         let sorted = effects::sort(effects, cause).unwrap();
         let request = Commit {
-            app_id: &self.bed.app_id,
+            app_id,
             event_id,
             reads: &ReadSet::default(),
             writes: &[],
@@ -120,12 +154,16 @@ impl Post {
             .await
             .unwrap();
         assert_eq!(done, Committed::Done(AnswerWay::Passive));
-        self.bell.ring();
+        self.wake.wake(app_id);
     }
 
     async fn rows(&self) -> Vec<OutboxRow> {
+        self.rows_of(&self.bed.app_id).await
+    }
+
+    async fn rows_of(&self, app_id: &str) -> Vec<OutboxRow> {
         let filter = OutboxFilter {
-            app_id: &self.bed.app_id,
+            app_id,
             state: None,
             open_id: None,
             before: None,
@@ -134,6 +172,31 @@ impl Post {
         let mut rows = outbox::list(self.bed.db(), filter).await.unwrap();
         rows.reverse();
         rows
+    }
+
+    /// Waits until the row in this place is in a state.
+    async fn until(&self, place: usize, state: &str) -> OutboxRow {
+        let waiting = async {
+            loop {
+                let rows = self.rows().await;
+                if let Some(row) = rows.into_iter().nth(place).filter(|row| row.state == state) {
+                    return row;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .expect("the row gets there")
+    }
+
+    /// Stops the hosts.
+    async fn end(&mut self) {
+        self.stop.cancel();
+        for (_, run) in self.hosts.drain(..) {
+            run.await.unwrap();
+        }
+        self.stop = CancellationToken::new();
     }
 
     /// Waits until every row has ended; their states and reasons, and stops the hosts.
@@ -150,10 +213,7 @@ impl Post {
         let rows = tokio::time::timeout(PATIENCE, ending)
             .await
             .expect("all rows end");
-        self.stop.cancel();
-        for (_, run) in self.hosts.drain(..) {
-            run.await.unwrap();
-        }
+        self.end().await;
         let states = rows
             .into_iter()
             .map(|row| (row.state, row.reason))
@@ -167,6 +227,7 @@ fn text(open_id: &str, text: impl Into<String>) -> Effect {
         open_id: open_id.into(),
         body: Body::Text(text.into()),
         kf_account: None,
+        expires_at: None,
     })
 }
 
@@ -177,6 +238,7 @@ fn template() -> Effect {
         data: vec![("first".into(), "1".into())],
         url: None,
         mini_program: None,
+        expires_at: None,
     })
 }
 
@@ -281,7 +343,11 @@ async fn a_row_that_a_dead_host_was_sending_is_sent_and_says_so() {
         until_ms: now_ms + 1,
     };
     let db = post.bed.db();
-    let rows = outbox::lease(db, &post.bed.app_id, dead, 1).await.unwrap();
+    let lane = Lane {
+        app_id: post.bed.app_id.clone(),
+        path: SEND.to_owned(),
+    };
+    let rows = outbox::lease(db, &lane, dead, 1).await.unwrap();
     let begun = outbox::begin(db, &rows[0], dead, &Scenes::new(5, 20))
         .await
         .unwrap();
@@ -291,4 +357,236 @@ async fn a_row_that_a_dead_host_was_sending_is_sent_and_says_so() {
     assert_eq!(states, [("sent".to_owned(), reason)]);
     // Its room was taken once.
     assert_eq!(post.received(SEND), 1);
+}
+
+#[tokio::test]
+async fn a_text_of_which_nobody_knows_whether_it_arrived_is_sent_once_more_at_most_and_stays_marked()
+ {
+    for fault in [json!({"kind": "drop"}), json!({"kind": "html-502"})] {
+        let post = Post::new().await;
+        let mut lost = fault.clone();
+        lost["performed"] = true.into();
+        lost["path_prefix"] = SEND.into();
+        post.bed.fault(lost);
+        post.event("m:1", "oA", vec![text("oA", "hello")]).await;
+        let (post, states) = post.with_hosts(2).await.ended().await;
+        assert_eq!(states[0].0, "unknown", "{fault}");
+        assert_eq!(post.received(SEND), 2, "{fault}");
+        assert_eq!(post.shown().len(), 2, "{fault}");
+        assert!(post.rows().await[0].unsure_at.is_some(), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_repetition_that_arrives_says_that_the_message_may_have_been_shown_twice() {
+    let post = Post::new().await;
+    post.bed
+        .fault(json!({"kind": "drop", "performed": true, "path_prefix": SEND, "count": 1}));
+    post.event("m:1", "oA", vec![text("oA", "hello")]).await;
+    let (post, states) = post.with_hosts(1).await.ended().await;
+    let reason = Some("repeated-after-unknown-outcome".to_owned());
+    assert_eq!(states, [("sent".to_owned(), reason)]);
+    assert!(post.rows().await[0].unsure_at.is_some());
+}
+
+#[tokio::test]
+async fn a_template_under_the_days_quota_does_not_hold_up_an_answer() {
+    let path = "/cgi-bin/message/template/send";
+    let post = Post::new().await;
+    post.bed
+        .fault(json!({"kind": "errcode", "errcode": 45009, "path_prefix": path}));
+    post.event("m:1", "oA", vec![template(), text("oA", "answer")])
+        .await;
+    let mut post = post.with_hosts(2).await;
+    post.until(1, "sent").await;
+    let waiting = &post.rows().await[0];
+    assert_eq!((&*waiting.state, waiting.errcode), ("waiting", Some(45009)));
+    assert_eq!(post.shown().len(), 1);
+    let now_ms = Clock.now_ms();
+    let pauses = outbox::pauses(post.bed.db(), &post.bed.app_id, now_ms)
+        .await
+        .unwrap();
+    assert_eq!(pauses.len(), 1);
+    assert_eq!((&*pauses[0].path, pauses[0].errcode), (path, Some(45009)));
+    post.end().await;
+}
+
+#[tokio::test]
+async fn what_the_account_has_no_right_to_ends_at_once_with_its_reason() {
+    let path = "/cgi-bin/message/template/send";
+    let post = Post::new().await;
+    post.bed
+        .fault(json!({"kind": "errcode", "errcode": 48001, "path_prefix": path}));
+    let effects = vec![template(), template(), text("oA", "answer")];
+    post.event("m:1", "oA", effects).await;
+    let (post, states) = post.with_hosts(1).await.ended().await;
+    let ended = ("failed".to_owned(), Some("no-right".to_owned()));
+    assert_eq!(states[..2], [ended.clone(), ended]);
+    assert_eq!(states[2].0, "sent");
+    assert_eq!(post.received(path), 1);
+    let rows = post.rows().await;
+    assert_eq!(
+        (rows[0].errcode, rows[1].errcode),
+        (Some(48001), Some(48001))
+    );
+}
+
+#[tokio::test]
+async fn what_has_expired_is_not_sent() {
+    let post = Post::new().await;
+    let mut message = CustomerMessage {
+        open_id: "oA".into(),
+        body: Body::Text("too late".into()),
+        kf_account: None,
+        expires_at: Some(1),
+    };
+    let late = Effect::SendMessage(message.clone());
+    message.expires_at = u64::try_from(Clock.now_ms() + 3_600_000).ok();
+    let effects = vec![late, Effect::SendMessage(message)];
+    post.event("m:1", "oA", effects).await;
+    let (post, states) = post.with_hosts(1).await.ended().await;
+    let expired = ("skipped".to_owned(), Some("expired".to_owned()));
+    assert_eq!(states, [expired, ("sent".to_owned(), None)]);
+    assert_eq!(post.received(SEND), 1);
+}
+
+#[tokio::test]
+async fn a_person_of_unknown_past_is_tried_once() {
+    let post = Post::new().await;
+    // Wrote before the host came; the other one did not.
+    post.sim("interactions", &json!({"open_id": "oB", "kind": "message"}));
+    post.sim("followers", &json!({"open_ids": ["oC"]}));
+    let effects = vec![text("oB", "1"), text("oC", "2"), text("oC", "3")];
+    post.event("m:1", "oA", effects).await;
+    let (post, states) = post.with_hosts(1).await.ended().await;
+    let states: Vec<_> = states.iter().map(|(state, _)| &**state).collect();
+    assert_eq!(states, ["sent", "failed", "skipped"]);
+    assert_eq!(post.received(SEND), 2);
+}
+
+#[tokio::test]
+async fn a_message_waits_for_what_a_callback_told_and_is_not_written_yet() {
+    let post = Post::new().await;
+    let db = post.bed.db().clone();
+    let observation = |at_ms| Observation {
+        app_id: AppId::parse(&post.bed.app_id).unwrap(),
+        open_id: OpenId::parse("oB").unwrap(),
+        union_id: None,
+        at_ms,
+        act: Act::Message,
+    };
+    let two_days = 48 * 3_600_000;
+    let long_ago = observation(Clock.now_ms() - 2 * two_days).into_sighting();
+    let fresh = observation(Clock.now_ms()).into_sighting();
+    crate::db::sightings::write(&db, &[long_ago]).await.unwrap();
+    post.sim("interactions", &json!({"open_id": "oB", "kind": "message"}));
+    post.event("m:1", "oA", vec![text("oB", "1")]).await;
+    let post = post.with_hosts(1).await;
+    // The ledger has refused it for now.
+    let waits = async {
+        while post.rows().await[0].reason.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits).await.unwrap();
+    crate::db::sightings::write(&db, &[fresh]).await.unwrap();
+    let (_, states) = post.ended().await;
+    assert_eq!(states, [("sent".to_owned(), None)]);
+}
+
+#[tokio::test]
+async fn an_account_that_this_host_cannot_read_keeps_its_messages() {
+    let mut post = Post::new().await.with_hosts(1).await;
+    // The host has not heard of it, as of one that is sealed with a key that it lacks.
+    let app_id = post.account().await;
+    post.commit(&app_id, "m:1", "oA", vec![text("oA", "kept")])
+        .await;
+    let waiting = async {
+        loop {
+            let row = post.rows_of(&app_id).await.remove(0);
+            if row.reason.is_some() {
+                return row;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let row = tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    assert_eq!(row.reason.as_deref(), Some("account-unreadable"));
+    assert_eq!(row.state, "waiting");
+    post.end().await;
+}
+
+#[tokio::test]
+async fn accounts_whose_calls_hang_do_not_keep_others_from_sending() {
+    let post = Post::new().await;
+    let people: Vec<_> = (0..8).map(|n| format!("oP{n}")).collect();
+    let mut sick = Vec::new();
+    for _ in 0..40 {
+        let app_id = post.account().await;
+        post.bed
+            .fault(json!({"kind": "slow", "ms": 60_000, "app_id": app_id, "path_prefix": SEND}));
+        let messages = people.iter().map(|person| text(person, "1")).collect();
+        post.commit(&app_id, "m:1", "oA", messages).await;
+        sick.push(app_id);
+    }
+    let mut post = post.with_hosts(1).await;
+    post.event("m:1", "oA", vec![text("oA", "1")]).await;
+    post.until(0, "sent").await;
+    for app_id in sick {
+        let rows = post.rows_of(&app_id).await;
+        // None of those calls has come to an end yet.
+        assert!(rows.iter().all(|row| row.reason.is_none()), "{rows:?}");
+    }
+    post.stop.cancel();
+    for (_, run) in post.hosts.drain(..) {
+        run.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_wechat_reviews_is_held_and_followed_to_its_verdict() {
+    let path = "/cgi-bin/message/template/send";
+    let post = Post::new().await;
+    let reviewed =
+        |review: &str| json!({"template_id": "T1", "content": "{{first.DATA}}", "review": review});
+    post.sim("templates", &reviewed("block"));
+    post.event("m:1", "oA", vec![template()]).await;
+    let mut post = post.with_hosts(1).await;
+    let held = post.until(0, "held").await;
+    assert_eq!((held.errcode, held.attempts), (Some(40252), 1));
+    assert_eq!(held.reason.as_deref(), Some("held-for-review"));
+    post.end().await;
+    let control = post.bed.wechat.control();
+    control.advance(Duration::from_secs(30 * 60));
+    let db = post.bed.db();
+    outbox::ask_again(db, &held.id, Some(1), "held-for-review")
+        .await
+        .unwrap();
+    let mut post = post.with_hosts(1).await;
+    let failed = post.until(0, "failed").await;
+    assert_eq!(failed.reason.as_deref(), Some("blocked-by-review"));
+    assert_eq!(post.received(path), 1);
+    assert_eq!(post.shown().len(), 0);
+    post.end().await;
+}
+
+#[tokio::test]
+async fn an_event_tells_that_a_held_template_was_delivered() {
+    let post = Post::new().await;
+    let reviewed = json!({"template_id": "T1", "content": "{{first.DATA}}", "review": "pass"});
+    post.sim("templates", &reviewed);
+    post.event("m:1", "oA", vec![template()]).await;
+    let mut post = post.with_hosts(1).await;
+    post.until(0, "held").await;
+    post.end().await;
+    let receipt = |open_id: &str, msgid: &str| Receipt {
+        app_id: post.bed.app_id.clone(),
+        open_id: open_id.to_owned(),
+        msgid: msgid.to_owned(),
+        failure: None,
+    };
+    let receipts = [receipt("oB", "7"), receipt("oA", "8")];
+    Receipt::insert(post.bed.db(), &receipts).await.unwrap();
+    let row = &post.rows().await[0];
+    assert_eq!((&*row.state, row.msgid.as_deref()), ("sent", Some("8")));
 }

@@ -1,25 +1,29 @@
 //! What an answer of WeChat's means for a row of the outbox: the advice of the error code, made into
-//! times and words. Pure.
+//! times and words; and whether a row may be tried again of which nobody knows what came. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use wxhost_wechat::errcode::{Advice, ApiError, Class};
 
+use super::millis;
 use crate::client::CallError;
-use crate::db::outbox::{Final, Leased, Report};
+use crate::db::outbox::{Final, Idempotence, Leased, Report};
 
 /// Tries of a row that say something about it. With the waits between them they span half an hour.
 const MAX_ATTEMPTS: i64 = 12;
-/// How long a row may wait for a quota or an account's owner.
-pub(super) const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
 /// The longest wait between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How long an account rests that can't call WeChat at all before its owner has acted.
 const BLOCKED_REST: Duration = Duration::from_secs(20);
-/// How long an API rests that the account has no right to.
+/// How long messages over an API end at once that the account has no right to.
 const RIGHTS_REST: Duration = Duration::from_secs(30 * 60);
 /// How long an API rests that is called too often by the minute.
 const MINUTE_REST: Duration = Duration::from_secs(60);
+/// How long WeChat knows a `client_msg_id`: ten minutes, less the time that a call takes to arrive.
+const CLIENT_MSG_ID_KNOWN: Duration = Duration::from_secs(10 * 60 - 15);
+/// Tries without an answer of something that would be shown twice.
+const MAX_UNSURE: i64 = 2;
 /// Beijing's clock, by which WeChat counts days, before UTC's.
 const BEIJING: Duration = Duration::from_secs(8 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -31,6 +35,8 @@ pub(super) struct Verdict {
     pub(super) report: Report,
     /// What is learnt for other rows.
     pub(super) lesson: Option<Lesson>,
+    /// When the try began, if nobody knows what came of it.
+    pub(super) unsure_since: Option<i64>,
 }
 
 /// What becomes of a row itself.
@@ -42,6 +48,8 @@ pub(super) enum Fate {
     Again(Duration),
     /// The same, and this try said nothing about it.
     Uncounted(Duration),
+    /// It was not tried, and is looked at again after this time.
+    NotTried(Duration),
 }
 
 /// What an answer teaches about other rows.
@@ -55,43 +63,133 @@ pub(super) enum Lesson {
     NotFollowing,
     /// This API rests for the account.
     RestApi(Duration),
+    /// The account has no right to this API: what is to be sent over it ends.
+    NoRight(Duration),
     /// The account rests.
     RestAccount(Duration),
 }
 
-/// Judges what came of a try of `row`, its `attempts` counted with this one.
+impl Verdict {
+    fn new(fate: Fate, report: Report) -> Self {
+        Self {
+            fate,
+            report,
+            lesson: None,
+            unsure_since: None,
+        }
+    }
+
+    /// It ends without being tried.
+    pub(super) fn end(end: Final, reason: &'static str) -> Self {
+        Self::new(Fate::End(end), because(reason))
+    }
+
+    /// It is not tried yet.
+    pub(super) fn not_tried(wait: Duration, reason: &'static str) -> Self {
+        Self::new(Fate::NotTried(wait), because(reason))
+    }
+
+    /// It is not tried yet, nor is anything else of the account.
+    pub(super) fn rest_account(rest: Duration, reason: &'static str) -> Self {
+        Self {
+            lesson: Some(Lesson::RestAccount(rest)),
+            ..Self::not_tried(rest, reason)
+        }
+    }
+
+    fn learn(mut self, lesson: Option<Lesson>) -> Self {
+        self.lesson = lesson;
+        self
+    }
+
+    /// The row with this try among those of which nobody knows what came, if it is one.
+    pub(super) fn marked<'a>(&self, row: &'a Leased) -> Cow<'a, Leased> {
+        match self.unsure_since {
+            None => Cow::Borrowed(row),
+            Some(since) => Cow::Owned(with_unsure_try(row, since)),
+        }
+    }
+}
+
+fn with_unsure_try(row: &Leased, since_ms: i64) -> Leased {
+    Leased {
+        unsure: row.unsure + 1,
+        unsure_at: row.unsure_at.or(Some(since_ms)),
+        ..row.clone()
+    }
+}
+
+fn because(reason: &'static str) -> Report {
+    Report {
+        reason: Some(reason),
+        ..Report::default()
+    }
+}
+
+/// Whether a row may be tried at `now_ms`, after the tries of which nobody knows what came.
+pub(super) fn may_repeat(row: &Leased, now_ms: i64) -> bool {
+    is_harmless(row, now_ms) || row.unsure < MAX_UNSURE
+}
+
+/// Whether nothing is shown twice if an earlier try was a success and this one is too.
+fn is_harmless(row: &Leased, now_ms: i64) -> bool {
+    let Some(unsure_at) = row.unsure_at else {
+        return true;
+    };
+    match row.outgoing.kind.facts().idempotence {
+        Idempotence::Nature => true,
+        Idempotence::ClientMsgId => now_ms.saturating_sub(unsure_at) < millis(CLIENT_MSG_ID_KNOWN),
+        Idempotence::None => false,
+    }
+}
+
+/// Judges what came of a try of `row` that began at `begun_ms`.
 pub(super) fn judge(
     row: &Leased,
-    attempts: i64,
+    begun_ms: i64,
     outcome: &Result<Option<String>, CallError>,
     now_ms: i64,
 ) -> Verdict {
+    let attempts = row.attempts + 1;
     match outcome {
-        Ok(msgid) => Verdict {
-            fate: Fate::End(Final::Sent),
-            report: Report {
-                reason: row.is_unsure.then_some("repeated-after-unknown-outcome"),
+        Ok(msgid) => {
+            let mark = !is_harmless(row, begun_ms);
+            let report = Report {
+                reason: mark.then_some("repeated-after-unknown-outcome"),
                 msgid: msgid.clone(),
                 ..Report::default()
-            },
-            lesson: None,
-        },
+            };
+            Verdict::new(Fate::End(Final::Sent), report)
+        }
         Err(CallError::Refused(refusal)) => refused(row, attempts, refusal, now_ms),
-        Err(error @ (CallError::NoSecret | CallError::AccountBlocked { .. })) => Verdict {
-            fate: Fate::Uncounted(BLOCKED_REST),
-            report: said(error),
-            lesson: Some(Lesson::RestAccount(BLOCKED_REST)),
-        },
-        Err(error @ CallError::Invalid(_)) => Verdict {
-            fate: Fate::End(Final::Failed),
-            report: said(error),
-            lesson: unused(row),
-        },
-        Err(error) => Verdict {
-            fate: again(attempts, Duration::from_secs(1)),
-            report: said(error),
-            lesson: None,
-        },
+        Err(error @ (CallError::NoSecret | CallError::AccountBlocked { .. })) => {
+            let rest = Some(Lesson::RestAccount(BLOCKED_REST));
+            Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error)).learn(rest)
+        }
+        Err(error @ CallError::Invalid(_)) => {
+            Verdict::new(Fate::End(Final::Failed), said(error)).learn(unused(row))
+        }
+        Err(error) if error.may_have_been_done() => unsure(row, begun_ms, error, now_ms),
+        Err(error) => Verdict::new(again(attempts, Duration::from_secs(1)), said(error)),
+    }
+}
+
+/// Nobody knows what came of the try.
+fn unsure(row: &Leased, begun_ms: i64, error: &CallError, now_ms: i64) -> Verdict {
+    let marked = with_unsure_try(row, begun_ms);
+    let fate = again(row.attempts + 1, Duration::from_secs(1));
+    let wait = match fate {
+        Fate::Again(wait) => wait,
+        Fate::End(_) | Fate::Uncounted(_) | Fate::NotTried(_) => Duration::ZERO,
+    };
+    let may_repeat = may_repeat(&marked, now_ms.saturating_add(millis(wait)));
+    let fate = match fate {
+        Fate::Again(_) if may_repeat => fate,
+        _ => Fate::End(Final::Unknown),
+    };
+    Verdict {
+        unsure_since: Some(begun_ms),
+        ..Verdict::new(fate, said(error))
     }
 }
 
@@ -102,6 +200,7 @@ fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verd
     let (fate, lesson) = match (told.advice(), told.class()) {
         _ if code.exhausts_person() => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
         _ if code.is_not_following() => (Fate::End(Final::Failed), Some(Lesson::NotFollowing)),
+        (Advice::Await, _) => (Fate::End(Final::Held), None),
         _ if code.is_minute_limit() => (
             Fate::Uncounted(MINUTE_REST),
             Some(Lesson::RestApi(MINUTE_REST)),
@@ -111,28 +210,27 @@ fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verd
             let rest = until_morning(now_ms);
             (Fate::Uncounted(rest), Some(Lesson::RestApi(rest)))
         }
-        (Advice::Alert, Class::Rights) => (
-            Fate::Uncounted(RIGHTS_REST),
-            Some(Lesson::RestApi(RIGHTS_REST)),
-        ),
+        (Advice::Alert, Class::Rights) => {
+            (Fate::End(Final::Failed), Some(Lesson::NoRight(RIGHTS_REST)))
+        }
         (Advice::Alert, _) => (
             Fate::Uncounted(BLOCKED_REST),
             Some(Lesson::RestAccount(BLOCKED_REST)),
         ),
-        (Advice::Never | Advice::Fallback | Advice::Await, _) => {
-            (Fate::End(Final::Failed), unused(row))
-        }
+        (Advice::Never | Advice::Fallback, _) => (Fate::End(Final::Failed), unused(row)),
     };
-    Verdict {
-        fate,
-        report: Report {
-            reason: Some("wechat-refused"),
-            errcode: Some(code.0),
-            errmsg: Some(refusal.errmsg.replace('\0', "")),
-            msgid: None,
-        },
-        lesson,
-    }
+    let reason = match (fate, lesson) {
+        (Fate::End(Final::Held), _) => "held-for-review",
+        (_, Some(Lesson::NoRight(_))) => "no-right",
+        _ => "wechat-refused",
+    };
+    let report = Report {
+        reason: Some(reason),
+        errcode: Some(code.0),
+        errmsg: Some(refusal.errmsg.replace('\0', "")),
+        msgid: None,
+    };
+    Verdict::new(fate, report).learn(lesson)
 }
 
 /// Longer after each try, until there have been enough.
@@ -146,7 +244,11 @@ fn again(attempts: i64, first: Duration) -> Fate {
 }
 
 fn unused(row: &Leased) -> Option<Lesson> {
-    row.outgoing.kind.is_counted().then_some(Lesson::Unused)
+    row.outgoing
+        .kind
+        .facts()
+        .is_counted
+        .then_some(Lesson::Unused)
 }
 
 fn said(error: &CallError) -> Report {
@@ -186,10 +288,14 @@ mod tests {
                 open_id: "oA".into(),
                 path: path_of(kind).into(),
                 payload: "{}".into(),
+                expires_at: None,
             },
+            fence: 1,
             attempts: 0,
-            is_unsure: false,
+            unsure: 0,
+            unsure_at: None,
             is_reserved: false,
+            no_right: None,
             created_at: NOW,
         }
     }
@@ -217,7 +323,11 @@ mod tests {
         let body = format!(r#"{{"errcode":{code},"errmsg":"no"}}"#);
         let refusal = errcode::read(body.as_bytes()).unwrap_err();
         let outcome = Err(CallError::Refused(refusal));
-        let verdict = judge(&row(kind), attempts, &outcome, NOW);
+        let row = Leased {
+            attempts: attempts - 1,
+            ..row(kind)
+        };
+        let verdict = judge(&row, NOW, &outcome, NOW);
         assert_eq!(verdict.report.errcode, Some(code));
         (verdict.fate, verdict.lesson)
     }
@@ -225,7 +335,7 @@ mod tests {
     #[test]
     fn each_code_is_treated_as_its_advice_says() {
         use Fate::{Again, End, Uncounted};
-        use Lesson::{Exhausted, NotFollowing, RestAccount, RestApi, Unused};
+        use Lesson::{Exhausted, NoRight, NotFollowing, RestAccount, RestApi, Unused};
         let morning = until_morning(NOW);
         for (kind, code, expected) in [
             (Kind::CustomerMessage, -1, (Again(SECOND), None)),
@@ -269,7 +379,7 @@ mod tests {
             (
                 Kind::Template,
                 48001,
-                (Uncounted(RIGHTS_REST), Some(RestApi(RIGHTS_REST))),
+                (End(Final::Failed), Some(NoRight(RIGHTS_REST))),
             ),
             (
                 Kind::Template,
@@ -277,6 +387,7 @@ mod tests {
                 (Uncounted(BLOCKED_REST), Some(RestAccount(BLOCKED_REST))),
             ),
             (Kind::Subscription, 43101, (End(Final::Failed), None)),
+            (Kind::Template, 40252, (End(Final::Held), None)),
         ] {
             assert_eq!(after(kind, code, 1), expected, "{code}");
         }
@@ -296,15 +407,74 @@ mod tests {
 
     #[test]
     fn an_account_without_a_secret_waits_for_one() {
-        let verdict = judge(&row(Kind::LateAnswer), 1, &Err(CallError::NoSecret), NOW);
+        let verdict = judge(&row(Kind::LateAnswer), NOW, &Err(CallError::NoSecret), NOW);
         assert_eq!(verdict.fate, Fate::Uncounted(BLOCKED_REST));
         assert_eq!(verdict.report.reason, Some("no-secret"));
     }
 
+    /// A row after tries without an answer, the first of which began `ago` before now.
+    fn after_unsure(kind: Kind, unsure: i64, ago: Duration) -> Leased {
+        Leased {
+            attempts: unsure,
+            unsure,
+            unsure_at: (unsure > 0).then_some(NOW - millis(ago)),
+            ..row(kind)
+        }
+    }
+
     #[test]
-    fn a_time_out_may_have_been_a_success_and_is_repeated_slowly() {
-        let verdict = judge(&row(Kind::LateAnswer), 2, &Err(CallError::Timeout), NOW);
-        assert_eq!(verdict.fate, Fate::Again(2 * SECOND));
+    fn what_would_be_shown_twice_is_repeated_once_and_the_rest_as_long_as_it_is_harmless() {
+        use Fate::{Again, End};
+        let unknown = End(Final::Unknown);
+        for (kind, unsure, ago, expected) in [
+            (Kind::CustomerMessage, 0, 0, Again(SECOND)),
+            (Kind::CustomerMessage, 1, 1, unknown),
+            (Kind::LateAnswer, 0, 0, Again(SECOND)),
+            (Kind::LateAnswer, 1, 1, unknown),
+            (Kind::Subscription, 1, 1, unknown),
+            (Kind::Template, 1, 1, Again(2 * SECOND)),
+            (Kind::Template, 5, 500, Again(32 * SECOND)),
+            (Kind::Template, 5, 580, unknown),
+            (Kind::Template, 1, 600, unknown),
+            (Kind::Tags, 5, 6000, Again(32 * SECOND)),
+            (Kind::Remark, 11, 6000, unknown),
+        ] {
+            let row = after_unsure(kind, unsure, SECOND * ago);
+            for error in [CallError::Timeout, CallError::Broken, CallError::TooLarge] {
+                let verdict = judge(&row, NOW, &Err(error), NOW);
+                assert_eq!(verdict.fate, expected, "{kind:?} {unsure} {ago}");
+                let marked = verdict.marked(&row);
+                assert_eq!(marked.unsure, unsure + 1);
+                assert_eq!(marked.unsure_at, row.unsure_at.or(Some(NOW)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_no_unknown_outcome() {
+        for error in [CallError::Unreachable, CallError::TokenTimeout] {
+            let verdict = judge(&row(Kind::LateAnswer), NOW, &Err(error), NOW);
+            assert_eq!(verdict.fate, Fate::Again(SECOND));
+            assert_eq!(verdict.unsure_since, None);
+        }
+    }
+
+    #[test]
+    fn a_success_after_an_unknown_outcome_says_so_where_it_may_have_been_shown_twice() {
+        let marked = Some("repeated-after-unknown-outcome");
+        for (kind, unsure, ago, expected) in [
+            (Kind::CustomerMessage, 0, 0, None),
+            (Kind::CustomerMessage, 1, 1, marked),
+            (Kind::Subscription, 1, 1, marked),
+            (Kind::Template, 3, 500, None),
+            (Kind::Template, 1, 600, marked),
+            (Kind::Tags, 3, 6000, None),
+        ] {
+            let row = after_unsure(kind, unsure, SECOND * ago);
+            let verdict = judge(&row, NOW, &Ok(None), NOW);
+            assert_eq!(verdict.fate, Fate::End(Final::Sent));
+            assert_eq!(verdict.report.reason, expected, "{kind:?} {unsure} {ago}");
+        }
     }
 
     #[test]

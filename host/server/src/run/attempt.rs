@@ -237,7 +237,7 @@ impl Runner {
             Ok(Committed::Done(way)) => {
                 if effects.sends() || way == AnswerWay::Outbox {
                     tally.is_sighted = true;
-                    self.services.outbox.ring();
+                    self.services.outbox.wake(request.app_id);
                 }
                 match way {
                     AnswerWay::Passive => {}

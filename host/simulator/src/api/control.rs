@@ -41,7 +41,7 @@ POST   /_sim/apps/APPID/followers          {open_ids?, followers?: [{open_id, un
 GET    /_sim/apps/APPID/followers/OPENID   what is known of a user, and the messages that are left
 POST   /_sim/apps/APPID/interactions       {open_id, kind: message|menu|follow|scan|pay|unfollow}
 POST   /_sim/apps/APPID/templates          {template_id, content, title?,
-                                           kind?: template|one-time|long-term}
+                                           kind?: template|one-time|long-term, review?: pass|block}
 POST   /_sim/apps/APPID/acceptances        {open_id, template_id, count?}
 POST   /_sim/apps/APPID/media              {media_id, kind: image|voice|video|thumb, permanent?}
 GET    /_sim/apps/APPID/messages?open_id   what users have been shown

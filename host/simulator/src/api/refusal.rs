@@ -94,6 +94,7 @@ fn usual_text(errcode: i64) -> Option<&'static str> {
         40066 => "invalid url",
         40073 => "invalid card id",
         40097 => "invalid args",
+        40252 => "template message is under review",
         40125 => "invalid appsecret",
         40130 => "invalid openid list size, at least two openid",
         40132 => "invalid username",

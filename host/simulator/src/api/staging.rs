@@ -54,6 +54,7 @@ pub(crate) fn obey(
             Ok(json!({}))
         }),
         ("GET", ["messages"]) => {
+            app.end_reviews(now_ms);
             let shown: Vec<_> = app.shown.to(arrival.parameter("open_id")).collect();
             let latest = shown.len().saturating_sub(MAX_SHOWN);
             Ok(json!(shown[latest..]))

@@ -166,6 +166,7 @@ fn add(call: &mut Call<'_>) -> Outcome {
         kind: TemplateKind::OneTime,
         title: "付款成功通知".to_owned(),
         content: lines.join("\n"),
+        review: None,
     })?;
     answer::ok_with(json!({ "priTmplId": template_id }))
 }

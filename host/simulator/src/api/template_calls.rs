@@ -11,11 +11,13 @@ use crate::api::quota;
 use crate::api::refusal::Refusal;
 use crate::api::routes::{Call, Route};
 use crate::api::shown::ShownMessage;
-use crate::api::templates::{Template, TemplateKind, Templates};
+use crate::api::templates::{HeldMessage, Template, TemplateKind, Templates};
 
 const KINDS: &[TemplateKind] = &[TemplateKind::Template];
 /// Bytes of a page's address.
 const MAX_URL_BYTES: usize = 1024;
+/// Blocked messages that one call lists at most.
+const MAX_BLOCKED_LISTED: u64 = 100;
 /// Bytes of a client_msg_id.
 const MAX_CLIENT_ID_BYTES: usize = 64;
 
@@ -26,6 +28,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::post("/cgi-bin/template/del_private_template", remove),
     Route::post("/cgi-bin/template/api_set_industry", set_industry),
     Route::get("/cgi-bin/template/get_industry", industry),
+    Route::post("/wxa/sec/queryblocktmplmsg", list_blocked),
 ];
 
 fn send(call: &mut Call<'_>) -> Outcome {
@@ -34,7 +37,9 @@ fn send(call: &mut Call<'_>) -> Outcome {
     let fields = &body.fields;
     let open_id = fields.text("touser", 40003)?.to_owned();
     let template_id = fields.text("template_id", 40037)?;
-    let template = call.app.templates.find(template_id, KINDS)?;
+    let template_id = template_id.to_owned();
+    let template = call.app.templates.find(&template_id, KINDS)?;
+    let review = template.review;
     keywords::check(fields.object("data", 47003)?, &template.content)?;
     check_jump(call.app, fields)?;
     let client_msg_id = fields.optional_text("client_msg_id")?;
@@ -51,8 +56,10 @@ fn send(call: &mut Call<'_>) -> Outcome {
             .app
             .templates
             .repeated(&open_id, client_msg_id, call.now_ms);
-        if let Some(msg_id) = earlier {
-            return answer::ok_with(json!({ "msgid": msg_id }));
+        match (earlier, review) {
+            (Some(_), Some(_)) => return Err(Refusal::of(40252)),
+            (Some(msg_id), None) => return answer::ok_with(json!({ "msgid": msg_id })),
+            (None, _) => {}
         }
     }
     let msg_id = call.chance.msg_id();
@@ -60,15 +67,55 @@ fn send(call: &mut Call<'_>) -> Outcome {
         let templates = &mut call.app.templates;
         templates.remember(&open_id, client_msg_id, msg_id, call.now_ms);
     }
-    call.app.shown.keep(ShownMessage {
+    let message = ShownMessage {
         at_ms: call.now_ms,
         way: "template",
         open_id,
         msg_id,
         message: Value::Object(body.fields),
         shown_escaped: body.shown_escaped,
-    });
+    };
+    if let Some(review) = review {
+        // It is neither sent nor refused, and no id is told.
+        call.app.templates.hold(HeldMessage {
+            template_id,
+            review,
+            message,
+        })?;
+        return Err(Refusal::of(40252));
+    }
+    call.app.shown.keep(message);
     answer::ok_with(json!({ "msgid": msg_id }))
+}
+
+/// Messages of a template that the review has blocked.
+fn list_blocked(call: &mut Call<'_>) -> Outcome {
+    require_service(call)?;
+    let body = call.body()?.fields;
+    let template_id = body.text("tmpl_msg_id", 40037)?;
+    let number = |name: &str| body.get(name).and_then(Value::as_u64);
+    let after = number("largest_id").unwrap_or(0);
+    let limit = number("limit").unwrap_or(0);
+    if !(1..=MAX_BLOCKED_LISTED).contains(&limit) {
+        return Err(Refusal::of(40097));
+    }
+    let now_ms = call.now_ms;
+    call.app.end_reviews(now_ms);
+    let blocked = call.app.templates.blocked(template_id, after);
+    let shown: Vec<Value> = blocked
+        .take(usize::try_from(limit).unwrap_or(0))
+        .map(|blocked| {
+            json!({
+                "id": blocked.id.to_string(),
+                "tmpl_msg_id": blocked.template_id,
+                "title": "",
+                "content": blocked.message.message.to_string(),
+                "send_timestamp": blocked.message.at_ms / 1000,
+                "openid": blocked.message.open_id,
+            })
+        })
+        .collect();
+    answer::ok_with(json!({ "msginfo": shown }))
 }
 
 /// Where a tap leads: a page, or a mini program that is linked with the account.
@@ -113,6 +160,7 @@ fn add(call: &mut Call<'_>) -> Outcome {
         kind: TemplateKind::Template,
         title: short.to_owned(),
         content: lines.join("\n"),
+        review: None,
     })?;
     answer::ok_with(json!({ "template_id": template_id }))
 }

@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::Surroundings;
 use crate::api::refusal::Refusal;
+use crate::api::shown::ShownMessage;
 
 /// Templates of an account.
 const MAX_TEMPLATES: usize = 25;
 /// How long a client_msg_id is remembered.
 const REPEAT_MS: u64 = 600_000;
+/// How long a review takes.
+const REVIEW_MS: u64 = 30 * 60_000;
+/// Messages that are held or blocked, per app.
+const MAX_HELD: usize = 10_000;
 /// How many are remembered per app.
 const MAX_REMEMBERED: usize = 100_000;
 
@@ -27,6 +32,16 @@ pub(crate) enum TemplateKind {
     LongTerm,
 }
 
+/// What the platform's review does with a template's messages, half an hour after they were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Review {
+    /// It delivers them.
+    Pass,
+    /// It blocks them.
+    Block,
+}
+
 /// A template.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +53,26 @@ pub(crate) struct Template {
     pub(crate) title: String,
     /// With keywords such as `{{thing1.DATA}}`.
     pub(crate) content: String,
+    /// Whether its messages are held for review (40252), and how that ends.
+    #[serde(default)]
+    pub(crate) review: Option<Review>,
+}
+
+/// A message that is held for review.
+#[derive(Debug)]
+pub(crate) struct HeldMessage {
+    pub(crate) template_id: String,
+    pub(crate) review: Review,
+    pub(crate) message: ShownMessage,
+}
+
+/// A message that the review has blocked.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockedMessage {
+    /// Counted from 1.
+    pub(crate) id: u64,
+    pub(crate) template_id: String,
+    pub(crate) message: ShownMessage,
 }
 
 /// A message that may be repeated by its client_msg_id.
@@ -54,6 +89,8 @@ struct Sent {
 pub(crate) struct Templates {
     by_id: BTreeMap<String, Template>,
     sent: VecDeque<Sent>,
+    held: VecDeque<HeldMessage>,
+    blocked: Vec<BlockedMessage>,
 }
 
 impl Templates {
@@ -105,6 +142,41 @@ impl Templates {
             .take_while(|sent| now_ms < sent.at_ms + REPEAT_MS)
             .find(|sent| sent.open_id == open_id && sent.client_msg_id == client_msg_id)
             .map(|sent| sent.msg_id)
+    }
+
+    /// Holds a message for review.
+    pub(crate) fn hold(&mut self, held: HeldMessage) -> Result<(), Refusal> {
+        if self.held.len() + self.blocked.len() >= MAX_HELD {
+            return Err(Refusal::of(-1));
+        }
+        self.held.push_back(held);
+        Ok(())
+    }
+
+    /// Ends the reviews that are over; the messages that are to be shown.
+    pub(crate) fn end_reviews(&mut self, now_ms: u64) -> Vec<ShownMessage> {
+        let mut passed = Vec::new();
+        while let Some(held) = self
+            .held
+            .pop_front_if(|held| now_ms >= held.message.at_ms + REVIEW_MS)
+        {
+            match held.review {
+                Review::Pass => passed.push(held.message),
+                Review::Block => self.blocked.push(BlockedMessage {
+                    id: self.blocked.len() as u64 + 1,
+                    template_id: held.template_id,
+                    message: held.message,
+                }),
+            }
+        }
+        passed
+    }
+
+    /// Blocked messages of a template, after the one of this id.
+    pub(crate) fn blocked(&self, id: &str, after: u64) -> impl Iterator<Item = &BlockedMessage> {
+        let of_template =
+            move |blocked: &&BlockedMessage| blocked.template_id == id && blocked.id > after;
+        self.blocked.iter().filter(of_template)
     }
 
     /// Remembers a message by its client_msg_id.

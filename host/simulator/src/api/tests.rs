@@ -9,6 +9,7 @@ mod customer;
 mod notices;
 mod outreach;
 mod people;
+mod reviews;
 mod typed;
 
 use std::sync::Arc;

@@ -40,6 +40,7 @@ async fn commit_late(db: &Database, event_id: &str) -> Committed<String> {
             open_id: "oUser".to_owned(),
             path: "/send".to_owned(),
             payload: "{}".to_owned(),
+            expires_at: None,
         }),
     };
     let commit = Commit {

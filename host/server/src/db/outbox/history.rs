@@ -7,10 +7,7 @@ use crate::db::{DELETE_BLOCK, Database, DbError};
 /// # Errors
 /// The database can't be reached.
 pub async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    sqlx::query("DELETE FROM outbox_pauses WHERE until_at < $1")
-        .bind(time_ms)
-        .execute(&db.writers)
-        .await?;
+    super::pauses::forget(db, time_ms).await?;
     let statement = "DELETE FROM outbox WHERE id IN \
          (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)";
     db.delete_in_blocks(statement, time_ms, DELETE_BLOCK).await
@@ -29,7 +26,7 @@ pub struct OutboxRow {
     pub kind: String,
     /// Whom it concerns.
     pub open_id: String,
-    /// `waiting`, `sending`, `sent`, `failed`, `dead` or `skipped`.
+    /// `waiting`, `sending`, `sent`, `failed`, `dead`, `skipped`, `unknown` or `held`.
     pub state: String,
     /// Why it ended or waits, as a stable word.
     pub reason: Option<String>,
@@ -45,6 +42,10 @@ pub struct OutboxRow {
     pub msgid: Option<String>,
     /// The trace of the event.
     pub trace_id: String,
+    /// When the first try began of which nobody knows what came: the person may have been sent it then.
+    pub unsure_at: Option<i64>,
+    /// When it ends if it was not sent until then.
+    pub expires_at: Option<i64>,
     /// Unix milliseconds.
     pub created_at: i64,
     /// When it ended.
@@ -73,7 +74,7 @@ pub struct OutboxFilter<'a> {
 pub async fn list(db: &Database, filter: OutboxFilter<'_>) -> Result<Vec<OutboxRow>, DbError> {
     Ok(sqlx::query_as(
         "SELECT id, event_id, ordinal, kind, open_id, state, reason, due_at, attempts, errcode, \
-         errmsg, msgid, trace_id, created_at, settled_at FROM outbox WHERE app_id = $1 \
+         errmsg, msgid, trace_id, unsure_at, expires_at, created_at, settled_at FROM outbox WHERE app_id = $1 \
          AND ($2 = '' OR state = $2) AND ($3 = '' OR open_id = $3) AND ($4 = '' OR id < $4) \
          ORDER BY id DESC LIMIT $5",
     )

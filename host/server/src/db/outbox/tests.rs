@@ -3,7 +3,8 @@
 use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
-use crate::db::allowance::Person;
+use crate::db::Database;
+use crate::db::allowance::{self, Person, Refusal, Scenes};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::contacts;
 use crate::db::inbox::no_answer;
@@ -31,13 +32,74 @@ fn by(owner: &str, now_ms: i64) -> Lease<'_> {
     }
 }
 
+const CHAT: &str = "/cgi-bin/message/custom/send";
+const TEMPLATE: &str = "/cgi-bin/message/template/send";
+
 fn send(kind: Kind, open_id: &str, payload: &str) -> Step {
+    let path = match kind {
+        Kind::LateAnswer | Kind::CustomerMessage => CHAT,
+        Kind::Template => TEMPLATE,
+        Kind::Subscription => "/cgi-bin/message/subscribe/bizsend",
+        Kind::Tags => "/cgi-bin/tags/members/batchtagging",
+        Kind::Remark => "/cgi-bin/user/info/updateremark",
+    };
+    over(kind, path, open_id, payload)
+}
+
+fn over(kind: Kind, path: &str, open_id: &str, payload: &str) -> Step {
     Step::Send(Outgoing {
         kind,
         open_id: open_id.to_owned(),
-        path: "/send".to_owned(),
+        path: path.to_owned(),
         payload: payload.to_owned(),
+        expires_at: None,
     })
+}
+
+fn lane(app_id: &str, path: &str) -> Lane {
+    Lane {
+        app_id: app_id.to_owned(),
+        path: path.to_owned(),
+    }
+}
+
+/// The lanes of an account that have something due.
+async fn due(db: &Database, app_id: &str, now_ms: i64) -> Vec<Lane> {
+    let page = lanes(db, &Lane::default(), now_ms, 99).await.unwrap();
+    let due = page.due.into_iter();
+    due.filter(|lane| lane.app_id == app_id).collect()
+}
+
+/// Leases whatever an account has due.
+async fn lease_of(db: &Database, app_id: &str, lease: Lease<'_>) -> Vec<Leased> {
+    let mut leased = Vec::new();
+    for lane in due(db, app_id, lease.now_ms).await {
+        leased.extend(super::lease(db, &lane, lease, 10).await.unwrap());
+    }
+    leased
+}
+
+fn payloads(leased: &[Leased]) -> Vec<&str> {
+    let mut payloads: Vec<_> = leased.iter().map(|row| &*row.outgoing.payload).collect();
+    payloads.sort_unstable();
+    payloads
+}
+
+async fn settle_as(db: &Database, row: &Leased, now_ms: i64, end: Final) {
+    let settled = settle(db, row, at(now_ms), end, &Report::default()).await;
+    assert!(settled.unwrap());
+}
+
+async fn rest(db: &Database, app_id: &str, path: &str, until_ms: i64) {
+    let new = NewPause {
+        app_id,
+        path,
+        until_ms,
+        reason: "quota",
+        errcode: Some(45009),
+        ends: false,
+    };
+    pause(db, new).await.unwrap();
 }
 
 fn change(open_id: &str, change: Change) -> Step {
@@ -101,8 +163,8 @@ async fn rows(db: &Database) -> Vec<OutboxRow> {
 
 /// Leases the only row that can be, and begins to send it.
 async fn next(db: &Database, now_ms: i64) -> Begun {
-    let leased = lease(db, APP, at(now_ms), 10).await.unwrap();
-    assert_eq!(leased.len(), 1);
+    let leased = lease_of(db, APP, at(now_ms)).await;
+    assert_eq!(leased.len(), 1, "{leased:?}");
     let begun = begin(db, &leased[0], at(now_ms), &scenes()).await.unwrap();
     let end = match begun {
         Begun::Go => Final::Sent,
@@ -164,15 +226,49 @@ async fn scenes_are_counted_apart_and_not_added_together() {
 }
 
 #[tokio::test]
-async fn nothing_goes_to_who_left_or_never_came() {
+async fn nothing_goes_to_who_left() {
     for db in databases().await {
-        event(&db, "m:1", &messages(2)).await;
-        assert_eq!(next(&db, NOW).await, Begun::Refused(Refusal::Closed));
+        event(&db, "m:1", &messages(1)).await;
         see(&db, wrote("oA", NOW)).await;
         let mut left = sighting("oA", NOW + 1);
         left.unfollowed_at = Some(NOW + 1);
         see(&db, left).await;
         assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
+    }
+}
+
+#[tokio::test]
+async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses() {
+    let hour = 60 * MINUTE;
+    for db in databases().await {
+        // Never met, and met by something that is no message.
+        for open_id in ["oA", "oB", "oC"] {
+            event(&db, open_id, &[send(Kind::CustomerMessage, open_id, "1")]).await;
+        }
+        see(&db, sighting("oB", NOW)).await;
+        let leased = lease_of(&db, APP, at(NOW + 1)).await;
+        assert_eq!(leased.len(), 3);
+        for row in &leased {
+            let begun = begin(&db, row, at(NOW + 1), &scenes()).await.unwrap();
+            assert_eq!(begun, Begun::Go);
+            settle_as(&db, row, NOW + 1, Final::Failed).await;
+            let open_id = &row.outgoing.open_id;
+            let person = Person {
+                app_id: APP,
+                open_id,
+            };
+            allowance::exhaust(&db, person, NOW + 1).await.unwrap();
+        }
+        event(&db, "m:2", &messages(2)).await;
+        assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
+        // What the person does from now on is known.
+        see(&db, wrote("oA", NOW + 3)).await;
+        assert_eq!(next(&db, NOW + 4).await, Begun::Go);
+        // Who was met two days ago has done nothing since that the host would not know.
+        see(&db, sighting("oD", NOW)).await;
+        event(&db, "m:3", &[send(Kind::CustomerMessage, "oD", "1")]).await;
+        let later = next(&db, NOW + 48 * hour).await;
+        assert_eq!(later, Begun::Refused(Refusal::Closed));
     }
 }
 
@@ -226,12 +322,10 @@ async fn of_a_persons_rows_only_the_first_is_leased_and_no_row_twice() {
         event(&db, "m:1", &steps).await;
         let hosts = ["h1", "h2", "h3", "h4"].map(|owner| {
             let db = Database::clone(&db);
-            async move { lease(&db, APP, by(owner, NOW), 10).await.unwrap() }
+            async move { lease_of(&db, APP, by(owner, NOW)).await }
         });
         let leased = futures::future::join_all(hosts).await.concat();
-        let mut payloads: Vec<_> = leased.iter().map(|row| &*row.outgoing.payload).collect();
-        payloads.sort_unstable();
-        assert_eq!(payloads, ["1", "3"]);
+        assert_eq!(payloads(&leased), ["1", "3"]);
     }
 }
 
@@ -239,19 +333,17 @@ async fn of_a_persons_rows_only_the_first_is_leased_and_no_row_twice() {
 async fn a_row_whose_host_died_is_taken_up_when_the_lease_has_run_out() {
     for db in databases().await {
         event(&db, "m:1", &[send(Kind::Template, "oA", "1")]).await;
-        let dead = lease(&db, APP, by("dead", NOW), 10).await.unwrap();
-        assert!(!dead[0].is_unsure);
+        let dead = lease_of(&db, APP, by("dead", NOW)).await;
+        assert_eq!(dead[0].unsure, 0);
         let begun = begin(&db, &dead[0], by("dead", NOW), &scenes())
             .await
             .unwrap();
         assert_eq!(begun, Begun::Go);
         let early = NOW + MINUTE - 1;
-        assert!(due_accounts(&db, "", early, 9).await.unwrap().is_empty());
-        assert!(lease(&db, APP, at(early), 10).await.unwrap().is_empty());
+        assert!(due(&db, APP, early).await.is_empty());
         let late = NOW + MINUTE;
-        assert_eq!(due_accounts(&db, "", late, 9).await.unwrap(), [APP]);
-        let again = lease(&db, APP, at(late), 10).await.unwrap();
-        assert!(again[0].is_unsure);
+        let again = lease_of(&db, APP, at(late)).await;
+        assert_eq!((again[0].unsure, again[0].unsure_at), (1, Some(NOW)));
         assert_eq!(again[0].attempts, 1);
         // Should it not have died, it has lost the row.
         let (end, report) = (Final::Sent, Report::default());
@@ -261,12 +353,28 @@ async fn a_row_whose_host_died_is_taken_up_when_the_lease_has_run_out() {
             .await
             .unwrap();
         assert_eq!(lost, Begun::Lost);
-        assert!(
-            settle(&db, &again[0], at(late), end, &report)
-                .await
-                .unwrap()
-        );
-        assert_eq!(rows(&db).await[0].state, "sent");
+        settle_as(&db, &again[0], late, end).await;
+        let row = &rows(&db).await[0];
+        assert_eq!((&*row.state, row.unsure_at), ("sent", Some(NOW)));
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_lease_ran_out_does_not_go_on_with_the_row_that_it_leased_again() {
+    for db in databases().await {
+        event(&db, "m:1", &[send(Kind::Template, "oA", "1")]).await;
+        let slow = lease_of(&db, APP, at(NOW)).await;
+        let late = NOW + MINUTE;
+        let again = lease_of(&db, APP, at(late)).await;
+        assert!(again[0].fence > slow[0].fence);
+        let begun = begin(&db, &slow[0], at(late), &scenes()).await.unwrap();
+        assert_eq!(begun, Begun::Lost);
+        let begun = begin(&db, &again[0], at(late), &scenes()).await.unwrap();
+        assert_eq!(begun, Begun::Go);
+        let report = Report::default();
+        let lost = settle(&db, &slow[0], at(late), Final::Failed, &report).await;
+        assert!(!lost.unwrap());
+        settle_as(&db, &again[0], late, Final::Sent).await;
     }
 }
 
@@ -278,7 +386,7 @@ async fn a_postponed_row_waits_and_holds_back_what_comes_after_it() {
             send(Kind::Template, "oA", "2"),
         ];
         event(&db, "m:1", &steps).await;
-        let leased = lease(&db, APP, at(NOW), 10).await.unwrap();
+        let leased = lease_of(&db, APP, at(NOW)).await;
         begin(&db, &leased[0], at(NOW), &scenes()).await.unwrap();
         let report = Report {
             reason: Some("busy"),
@@ -286,13 +394,14 @@ async fn a_postponed_row_waits_and_holds_back_what_comes_after_it() {
             ..Report::default()
         };
         let until = NOW + 2 * MINUTE;
-        for counts in [false, true] {
-            postpone(&db, &leased[0], at(NOW), until, &report, counts)
-                .await
-                .unwrap();
-        }
-        assert!(lease(&db, APP, at(until - 1), 10).await.unwrap().is_empty());
-        let leased = lease(&db, APP, at(until), 10).await.unwrap();
+        let wait = Postponement {
+            due_at: until,
+            report: &report,
+            uncounted: 1,
+        };
+        assert!(postpone(&db, &leased[0], at(NOW), wait).await.unwrap());
+        assert!(lease_of(&db, APP, at(until - 1)).await.is_empty());
+        let leased = lease_of(&db, APP, at(until)).await;
         assert_eq!(leased.len(), 1);
         assert_eq!((&*leased[0].outgoing.payload, leased[0].attempts), ("1", 0));
         let row = &rows(&db).await[0];
@@ -304,29 +413,210 @@ async fn a_postponed_row_waits_and_holds_back_what_comes_after_it() {
 }
 
 #[tokio::test]
+async fn messages_of_different_apis_go_out_in_order_and_do_not_wait_for_one_that_rests() {
+    for db in databases().await {
+        let steps = [
+            send(Kind::Template, "oA", "1"),
+            send(Kind::CustomerMessage, "oA", "2"),
+            send(Kind::Template, "oA", "3"),
+            send(Kind::Tags, "oA", "tag"),
+        ];
+        event(&db, "m:1", &steps).await;
+        see(&db, wrote("oA", NOW)).await;
+        // A tag is nothing that the person sees.
+        let first = lease_of(&db, APP, at(NOW)).await;
+        assert_eq!(payloads(&first), ["1", "tag"]);
+        assert!(lease_of(&db, APP, at(NOW + 2000)).await.is_empty());
+        let template = first.iter().find(|row| row.outgoing.path == TEMPLATE);
+        settle_as(&db, template.unwrap(), NOW + 2001, Final::Sent).await;
+        let second = lease_of(&db, APP, at(NOW + 2001)).await;
+        assert_eq!(payloads(&second), ["2"]);
+        settle_as(&db, &second[0], NOW + 2002, Final::Sent).await;
+        // WeChat takes no more templates today.
+        rest(&db, APP, TEMPLATE, NOW + 1000 * MINUTE).await;
+        event(&db, "m:2", &[send(Kind::LateAnswer, "oA", "4")]).await;
+        let third = lease_of(&db, APP, at(NOW + 2003)).await;
+        assert_eq!(payloads(&third), ["4"]);
+        settle_as(&db, &third[0], NOW + 2004, Final::Sent).await;
+        let morning = NOW + 1000 * MINUTE;
+        // Nobody has ended the tag, so its lease has run out.
+        let last = lease_of(&db, APP, at(morning)).await;
+        assert_eq!(payloads(&last), ["3", "tag"]);
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_was_refused_for_the_day_does_not_hold_up_a_chat_answer() {
+    for db in databases().await {
+        let steps = [
+            send(Kind::Template, "oA", "offer"),
+            send(Kind::LateAnswer, "oA", "answer"),
+        ];
+        event(&db, "m:1", &steps).await;
+        see(&db, wrote("oA", NOW)).await;
+        let leased = lease_of(&db, APP, at(NOW)).await;
+        assert_eq!(payloads(&leased), ["offer"]);
+        let report = Report::default();
+        let wait = Postponement {
+            due_at: NOW + 1260 * MINUTE,
+            report: &report,
+            uncounted: 1,
+        };
+        assert!(postpone(&db, &leased[0], at(NOW), wait).await.unwrap());
+        let leased = lease_of(&db, APP, at(NOW + 1)).await;
+        assert_eq!(payloads(&leased), ["answer"]);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_taken_after_it_was_given_is_taken_last_whatever_rests() {
+    let untag = "/cgi-bin/tags/members/batchuntagging";
+    for db in databases().await {
+        let steps = [
+            send(Kind::Tags, "oA", "give"),
+            over(Kind::Tags, untag, "oA", "take"),
+        ];
+        event(&db, "m:1", &steps).await;
+        rest(&db, APP, "/cgi-bin/tags/members/batchtagging", NOW + MINUTE).await;
+        assert!(lease_of(&db, APP, at(NOW)).await.is_empty());
+        let given = lease_of(&db, APP, at(NOW + MINUTE)).await;
+        assert_eq!(payloads(&given), ["give"]);
+        settle_as(&db, &given[0], NOW + MINUTE, Final::Sent).await;
+        let taken = lease_of(&db, APP, at(NOW + MINUTE)).await;
+        assert_eq!(payloads(&taken), ["take"]);
+    }
+}
+
+#[tokio::test]
 async fn a_pause_holds_an_account_or_one_of_its_apis() {
     for db in databases().await {
         for app_id in ["wx01", "wx02", "wx03"] {
             event_of(&db, app_id, "m:1", &[send(Kind::Template, "oA", "1")]).await;
         }
-        pause(&db, "wx01", "", NOW + MINUTE, "blocked")
-            .await
-            .unwrap();
-        pause(&db, "wx02", "/send", NOW + MINUTE, "quota")
-            .await
-            .unwrap();
+        rest(&db, "wx01", "", NOW + MINUTE).await;
+        rest(&db, "wx02", TEMPLATE, NOW + MINUTE).await;
         // A shorter one does not end it.
-        pause(&db, "wx02", "/send", NOW + 1, "busy").await.unwrap();
-        pause(&db, "wx03", "/other", NOW + MINUTE, "quota")
+        rest(&db, "wx02", TEMPLATE, NOW + 1).await;
+        rest(&db, "wx03", "/other", NOW + MINUTE).await;
+        // Whoever has seen a lane before does not lease of it either.
+        for app_id in ["wx01", "wx02"] {
+            let lane = lane(app_id, TEMPLATE);
+            let leased = super::lease(&db, &lane, at(NOW + 2), 9).await.unwrap();
+            assert_eq!(leased, []);
+        }
+        let start = Lane::default();
+        let page = lanes(&db, &start, NOW + 2, 9).await.unwrap();
+        assert_eq!(page.due, [lane("wx03", TEMPLATE)]);
+        let later = NOW + MINUTE;
+        let page = lanes(&db, &lane("wx01", TEMPLATE), later, 9).await.unwrap();
+        assert_eq!(page.due, [lane("wx02", TEMPLATE), lane("wx03", TEMPLATE)]);
+        assert_eq!(page.next, None);
+        let page = lanes(&db, &start, later, 1).await.unwrap();
+        assert_eq!(page.due, [lane("wx01", TEMPLATE)]);
+        assert_eq!(page.next, Some(lane("wx01", TEMPLATE)));
+    }
+}
+
+#[tokio::test]
+async fn pauses_are_listed_and_lifted() {
+    for db in databases().await {
+        event(&db, "m:1", &[send(Kind::Template, "oA", "1")]).await;
+        rest(&db, APP, TEMPLATE, NOW + MINUTE).await;
+        let listed = pauses(&db, APP, NOW).await.unwrap();
+        let [listed] = &listed[..] else {
+            panic!("{listed:?}");
+        };
+        assert_eq!((&*listed.path, listed.errcode), (TEMPLATE, Some(45009)));
+        assert!(due(&db, APP, NOW).await.is_empty());
+        let mut change = db.change().await.unwrap();
+        assert!(lift(&mut change, APP, TEMPLATE).await.unwrap());
+        assert!(!lift(&mut change, APP, TEMPLATE).await.unwrap());
+        change.commit().await.unwrap();
+        assert!(pauses(&db, APP, NOW).await.unwrap().is_empty());
+        assert_eq!(due(&db, APP, NOW).await, [lane(APP, TEMPLATE)]);
+    }
+}
+
+#[tokio::test]
+async fn what_an_account_has_no_right_to_is_leased_to_be_ended() {
+    for db in databases().await {
+        event(&db, "m:1", &[send(Kind::Template, "oA", "1")]).await;
+        let new = NewPause {
+            app_id: APP,
+            path: TEMPLATE,
+            until_ms: NOW + MINUTE,
+            reason: "no-right",
+            errcode: Some(48001),
+            ends: true,
+        };
+        pause(&db, new).await.unwrap();
+        let leased = lease_of(&db, APP, at(NOW)).await;
+        assert_eq!(leased[0].no_right, Some(48001));
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_host_of_the_version_before_get_their_lines() {
+    for db in databases().await {
+        sqlx::query(
+            "INSERT INTO outbox (id, app_id, event_id, ordinal, kind, open_id, path, payload, state, \
+             due_at, trace_id, created_at, attempts, reserved) \
+             VALUES ('1', 'wx01', 'm:1', 1, 'template', 'oA', $1, 'old', 'waiting', $2, 't', $2, 0, 0)",
+        )
+        .bind(TEMPLATE)
+        .bind(NOW)
+        .execute(&db.writers)
+        .await
+        .unwrap();
+        assert!(lease_of(&db, APP, at(NOW)).await.is_empty());
+        assert_eq!(adopt(&db).await.unwrap(), 1);
+        assert_eq!(adopt(&db).await.unwrap(), 0);
+        let leased = lease_of(&db, APP, at(NOW)).await;
+        assert_eq!(payloads(&leased), ["old"]);
+        assert_eq!(leased[0].outgoing.expires_at, Some(NOW + MAX_AGE_MS));
+        // It may end a row without knowing of lines.
+        sqlx::query("UPDATE outbox SET settled_at = 1")
+            .execute(&db.writers)
             .await
             .unwrap();
-        let due = due_accounts(&db, "", NOW + 2, 9).await.unwrap();
-        assert_eq!(due, ["wx02", "wx03"]);
-        assert!(lease(&db, "wx02", at(NOW + 2), 9).await.unwrap().is_empty());
-        assert_eq!(lease(&db, "wx03", at(NOW + 2), 9).await.unwrap().len(), 1);
-        let later = NOW + MINUTE;
-        assert_eq!(due_accounts(&db, "wx01", later, 9).await.unwrap(), ["wx02"]);
-        assert_eq!(due_accounts(&db, "", later, 1).await.unwrap(), ["wx01"]);
+        assert!(lease_of(&db, APP, at(NOW + MINUTE)).await.is_empty());
+        let lines: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox_lines")
+            .fetch_one(&db.readers)
+            .await
+            .unwrap();
+        assert_eq!(lines, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_is_leased_to_be_ended_wherever_it_stands() {
+    for db in databases().await {
+        let expiring = |payload: &str, at_ms| match send(Kind::Template, "oA", payload) {
+            Step::Send(outgoing) => Step::Send(Outgoing {
+                expires_at: Some(at_ms),
+                ..outgoing
+            }),
+            change @ Step::Change { .. } => change,
+        };
+        let steps = [
+            send(Kind::Template, "oA", "first"),
+            expiring("soon", NOW + MINUTE),
+            expiring("much later", NOW + 2 * MAX_AGE_MS),
+        ];
+        event(&db, "m:1", &steps).await;
+        rest(&db, APP, TEMPLATE, NOW + 2 * MAX_AGE_MS).await;
+        let expired = |now_ms| {
+            let db = Database::clone(&db);
+            async move { lease_expired(&db, at(now_ms)).await.unwrap() }
+        };
+        assert!(expired(NOW + MINUTE - 1).await.is_empty());
+        let over = expired(NOW + MINUTE).await;
+        assert_eq!(payloads(&over), ["soon"]);
+        // It is leased.
+        assert!(expired(NOW + MINUTE).await.is_empty());
+        settle_as(&db, &over[0], NOW + MINUTE, Final::Skipped).await;
+        let over = expired(NOW + MAX_AGE_MS).await;
+        assert_eq!(payloads(&over), ["first", "much later"]);
     }
 }
 
@@ -369,8 +659,14 @@ async fn who_opted_out_gets_no_messages_but_the_goodbye_and_late_answers() {
         let states: Vec<_> = rows(&db).await.into_iter().map(|row| row.state).collect();
         let expected = ["waiting", "skipped", "skipped", "waiting", "waiting"];
         assert_eq!(states, expected);
-        for _ in 0..3 {
-            assert_eq!(next(&db, NOW + 1).await, Begun::Go);
+        for expected in [&["goodbye", "left us"][..], &["what you asked"]] {
+            let leased = lease_of(&db, APP, at(NOW + 1)).await;
+            assert_eq!(payloads(&leased), expected);
+            for row in &leased {
+                let begun = begin(&db, row, at(NOW + 1), &scenes()).await.unwrap();
+                assert_eq!(begun, Begun::Go);
+                settle_as(&db, row, NOW + 1, Final::Sent).await;
+            }
         }
         event(&db, "m:2", &[change("oA", Change::OptOut(false))]).await;
         event(&db, "m:3", &[send(Kind::Template, "oA", "hello again")]).await;

@@ -136,6 +136,7 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(contacts::show_import, contacts::start_import))
         .routes(routes!(contacts::show))
         .routes(routes!(outbox::list))
+        .routes(routes!(outbox::pauses, outbox::lift))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get))
         .routes(routes!(keys::list, keys::add))

@@ -6,13 +6,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{AdminState, Operator, Path, Query, expect_account, page_items};
 use crate::{
+    audit::Action,
     db::outbox::{self, OutboxFilter, OutboxRow},
     http::error::{ApiError, ErrorBody},
 };
 
 /// Something that was to be sent. Times are Unix milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Outgoing {
+pub(super) struct OutboxItem {
     /// Names it.
     id: String,
     /// The event that it comes from.
@@ -24,11 +25,16 @@ pub(super) struct Outgoing {
     /// Whom it concerns.
     open_id: String,
     /// `waiting`, `sending`, `sent`, `failed` (WeChat refused it), `dead` (tried too often or for too
-    /// long) or `skipped` (not tried: in vain, or not wanted).
+    /// long), `skipped` (not tried: in vain, or not wanted), `unknown` (nobody knows whether it was sent)
+    /// or `held` (WeChat reviews it, and delivers or blocks it by itself).
     state: String,
-    /// Why it ended so or waits: `opted-out`, `window-closed`, `allowance-used-up`, `wechat-refused`,
-    /// `timeout` …
+    /// Why it ended so or waits: `opted-out`, `expired`, `window-closed`, `allowance-used-up`, `no-right`,
+    /// `wechat-refused`, `timeout`, `repeated-after-unknown-outcome` …
     reason: Option<String>,
+    /// When the first try began of which nobody knows what came; the person may have been sent it then.
+    unsure_at: Option<i64>,
+    /// When it ends if it was not sent until then; absent once it has ended.
+    expires_at: Option<i64>,
     /// When it is looked at next; absent once it has ended.
     due_at: Option<i64>,
     /// Tries so far.
@@ -47,10 +53,12 @@ pub(super) struct Outgoing {
     settled_at: Option<i64>,
 }
 
-impl From<OutboxRow> for Outgoing {
+impl From<OutboxRow> for OutboxItem {
     fn from(row: OutboxRow) -> Self {
         Self {
             due_at: row.settled_at.is_none().then_some(row.due_at),
+            unsure_at: row.unsure_at,
+            expires_at: row.expires_at.filter(|_| row.settled_at.is_none()),
             id: row.id,
             event_id: row.event_id,
             ordinal: row.ordinal,
@@ -73,7 +81,7 @@ impl From<OutboxRow> for Outgoing {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outbox {
     /// Newest first.
-    outbox: Vec<Outgoing>,
+    outbox: Vec<OutboxItem>,
     /// Give it as `before` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -119,6 +127,94 @@ pub(super) async fn list(
         .last()
         .filter(|_| rows.len() == limit as usize)
         .map(|row| row.id.clone());
-    let outbox = rows.into_iter().map(Outgoing::from).collect();
+    let outbox = rows.into_iter().map(OutboxItem::from).collect();
     Ok(Json(Outbox { outbox, next }))
+}
+
+/// Something for which nothing is sent until a time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Pause {
+    /// The API, such as `/cgi-bin/message/template/send`; empty for all of the account's.
+    path: String,
+    /// Unix milliseconds.
+    until_at: i64,
+    /// Why: `wechat-refused`, `no-right`, `no-answers`, `account-blocked`, `account-disabled` …
+    reason: String,
+    /// WeChat's code.
+    errcode: Option<i64>,
+    /// Whether messages end meanwhile rather than wait.
+    ends: bool,
+}
+
+/// The pauses of an account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Pauses {
+    /// By API.
+    pauses: Vec<Pause>,
+}
+
+/// Which pause.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PauseQuery {
+    /// The API; absent for the pause of the whole account.
+    path: Option<String>,
+}
+
+/// Lists what of an account's messages rests, and until when.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/outbox/pauses", tag = "outbox", params(("app_id" = String, Path)), responses(
+    (status = 200, body = Pauses),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn pauses(
+    _: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+) -> Result<Json<Pauses>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    pauses_of(&state, &app_id).await
+}
+
+/// Lifts a pause: what waits is tried again at once. If WeChat refuses still, it begins anew.
+#[utoipa::path(delete, path = "/api/v1/accounts/{app_id}/outbox/pauses", tag = "outbox", params(("app_id" = String, Path), PauseQuery), responses(
+    (status = 200, body = Pauses),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn lift(
+    operator: Operator,
+    State(state): State<AdminState>,
+    Path(app_id): Path<String>,
+    Query(query): Query<PauseQuery>,
+) -> Result<Json<Pauses>, ApiError> {
+    expect_account(&state, &app_id).await?;
+    let path = query.path.unwrap_or_default();
+    let mut change = state.db.change().await?;
+    if !outbox::lift(&mut change, &app_id, &path).await? {
+        return Err(ApiError::new(
+            axum::http::StatusCode::NOT_FOUND,
+            "no-such-pause",
+            "nothing of this account rests for that API",
+        ));
+    }
+    let author = operator.author();
+    author
+        .note(&mut change, Action::PauseLift, Some(&app_id), &path)
+        .await?;
+    change.commit().await?;
+    pauses_of(&state, &app_id).await
+}
+
+async fn pauses_of(state: &AdminState, app_id: &str) -> Result<Json<Pauses>, ApiError> {
+    let pauses = outbox::pauses(&state.db, app_id, state.db.now_ms()).await?;
+    let pauses = pauses.into_iter().map(|pause| Pause {
+        path: pause.path,
+        until_at: pause.until_at,
+        reason: pause.reason,
+        errcode: pause.errcode,
+        ends: pause.ends == Some(1),
+    });
+    Ok(Json(Pauses {
+        pauses: pauses.collect(),
+    }))
 }
