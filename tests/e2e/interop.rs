@@ -1,6 +1,9 @@
-//! A WeChat library of another language, by other people, talks to the host and understands it; and
-//! talks through the host with WeChat, which it understands as before.
+//! WeChat libraries of other languages, by other people, talk to the host and understand it; and talk
+//! through the host with WeChat, which they understand as before. Each is set up as README.md says.
+//!
+//! Python and Node are tested here; `toolchains` has those that need more than a package.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -21,11 +24,24 @@ use crate::stage::Stage;
 
 scenarios! {
     BOTH: python_library_encrypts_a_callback_and_reads_the_reply,
-        python_library_calls_wechat_through_the_host;
+        python_library_calls_wechat_through_the_host,
+        node_libraries_call_wechat_through_the_host;
+}
+
+/// The libraries that `forward.mjs` knows.
+const NODE_LIBRARIES: [&str; 3] = ["co-wechat-api", "wechat-api", "node-easywechat"];
+
+/// A program that reads a task and prints what it was told.
+pub(crate) struct Talker {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 async fn python_library_encrypts_a_callback_and_reads_the_reply(stage: Stage) -> Result<()> {
-    let python = stage.python(&prepare).await?;
+    let python = Talker {
+        program: stage.python(&prepare).await?,
+        arguments: vec![interop("talk.py").into()],
+    };
     let host = stage.host().await?;
     for mode in [Mode::Safe, Mode::Compatible] {
         let account = stage.account(host, mode, Plugin::Hello).await?;
@@ -40,7 +56,7 @@ async fn python_library_encrypts_a_callback_and_reads_the_reply(stage: Stage) ->
                 "user": new_user()?.as_str(),
                 "text": text,
             });
-            let told = talk(&python, "talk.py", &task).await?;
+            let told = talk(&python, &task).await?;
             ensure!(told["text"] == samples::hello(text), "{mode:?}: {told}");
         }
     }
@@ -48,69 +64,98 @@ async fn python_library_encrypts_a_callback_and_reads_the_reply(stage: Stage) ->
 }
 
 async fn python_library_calls_wechat_through_the_host(stage: Stage) -> Result<()> {
-    let python = stage.python(&prepare).await?;
+    let python = Talker {
+        program: stage.python(&prepare).await?,
+        arguments: vec![interop("forward.py").into()],
+    };
+    expect_wechat_understood(&stage, &[python]).await
+}
+
+async fn node_libraries_call_wechat_through_the_host(stage: Stage) -> Result<()> {
+    let script = stage.node(&prepare_node).await?;
+    let talkers = NODE_LIBRARIES.map(|library| Talker {
+        program: "node".into(),
+        arguments: vec![script.clone().into(), library.into()],
+    });
+    expect_wechat_understood(&stage, &talkers).await
+}
+
+/// Libraries that ask WeChat through a host are answered as WeChat answers, each for an account of its
+/// own.
+pub(crate) async fn expect_wechat_understood(stage: &Stage, talkers: &[Talker]) -> Result<()> {
     let api = WechatApi::start().await?;
     let site = stage.site_with(&api).await?;
     let host = site.host().await?;
     let nothing = (&json!({}), &json!({}));
-    let office = Office::open(&stage, &host, &api, 1, nothing).await?;
-    let account = &office.accounts[0];
-    let user = new_user()?;
-    let app = format!("/apps/{}", account.app_id());
-    let followers = json!({"open_ids": [user.as_str()]});
-    api.ask(Method::POST, &format!("{app}/followers"), &followers)?;
-    let interaction = json!({"open_id": user.as_str(), "kind": "message"});
-    api.ask(Method::POST, &format!("{app}/interactions"), &interaction)?;
-    let text = "您的茶已经泡好了 😀";
-    let task = json!({
-        "base": host.base(),
-        "app_id": account.app_id(),
-        "key": office.key,
-        "user": user.as_str(),
-        "text": text,
-        "picture": PICTURE,
-    });
-    let told = talk(&python, "forward.py", &task).await?;
-    let expected = json!({
-        "followers": [user.as_str()],
-        "user": user.as_str(),
-        "sent": 0,
-        "menu": 0,
-        "button": "今日茶单",
-        "picture": PICTURE,
-        "refusal": 40003,
-    });
-    ensure!(told == expected, "{told}");
-    // The words have reached WeChat as they are.
-    let sent = api.requests(account, "/cgi-bin/message/custom/send")?;
-    let body = sent[0]["body"].as_str().context("a body")?;
-    ensure!(sent.len() == 1 && body.contains(text), "{sent:?}");
-    ensure!(api.app(account)?.stable_fetches() == 1, "one token for all");
+    let office = Office::open(stage, &host, &api, talkers.len(), nothing).await?;
+    for (talker, account) in talkers.iter().zip(&office.accounts) {
+        let user = new_user()?;
+        let app = format!("/apps/{}", account.app_id());
+        let followers = json!({"open_ids": [user.as_str()]});
+        api.ask(Method::POST, &format!("{app}/followers"), &followers)?;
+        let interaction = json!({"open_id": user.as_str(), "kind": "message"});
+        api.ask(Method::POST, &format!("{app}/interactions"), &interaction)?;
+        let text = "您的茶已经泡好了 😀";
+        let task = json!({
+            "base": host.base(),
+            "app_id": account.app_id(),
+            "key": office.key,
+            "user": user.as_str(),
+            "text": text,
+            "picture": PICTURE,
+        });
+        let told = talk(talker, &task).await?;
+        let expected = json!({
+            "followers": [user.as_str()],
+            "user": user.as_str(),
+            "sent": 0,
+            "menu": 0,
+            "button": "今日茶单",
+            "picture": PICTURE,
+            "refusal": 40003,
+        });
+        ensure!(told == expected, "{:?}: {told}", talker.arguments);
+        // The words have reached WeChat as they are.
+        let sent = api.requests(account, "/cgi-bin/message/custom/send")?;
+        let body: Value = serde_json::from_str(sent[0]["body"].as_str().context("a body")?)?;
+        let words = &body["text"]["content"];
+        ensure!(sent.len() == 1 && words == text, "{sent:?}");
+        ensure!(api.app(account)?.stable_fetches() == 1, "one token for all");
+    }
     Ok(())
 }
 
 /// The smallest PNG, in hex: one transparent pixel.
 const PICTURE: &str = "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082";
 
-async fn talk(python: &Path, script: &str, task: &Value) -> Result<Value> {
-    let mut child = Command::new(python)
-        .arg(interop(script))
+pub(crate) async fn talk(talker: &Talker, task: &Value) -> Result<Value> {
+    let mut child = Command::new(&talker.program)
+        .args(&talker.arguments)
+        // The library is to talk to the host, not to a proxy of the machine.
+        .env("NO_PROXY", "127.0.0.1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()?;
+        .spawn()
+        .with_context(|| format!("cannot run {:?}", talker.program))?;
     let mut input = child.stdin.take().context("an input")?;
     input.write_all(task.to_string().as_bytes()).await?;
     drop(input);
     let done = child.wait_with_output().await?;
-    let error = String::from_utf8_lossy(&done.stderr);
+    let said = String::from_utf8_lossy(&done.stdout);
     ensure!(
         done.status.success(),
-        "{script} ended with {}: {error}",
-        done.status
+        "{:?} ended with {}: {said}{}",
+        talker.arguments,
+        done.status,
+        String::from_utf8_lossy(&done.stderr)
     );
-    Ok(serde_json::from_slice(&done.stdout)?)
+    // A build tool may have its own word before.
+    let told = said.lines().find(|line| line.starts_with('{'));
+    Ok(serde_json::from_str(
+        told.with_context(|| said.clone().into_owned())?,
+    )?)
 }
 
 /// A virtual environment with the library, made once and kept in the target directory.
@@ -135,7 +180,29 @@ async fn prepare() -> Result<PathBuf> {
     Ok(python)
 }
 
-async fn run(command: &mut Command) -> Result<()> {
+/// The Node libraries with the script that talks to them, installed once and kept in the target directory.
+async fn prepare_node() -> Result<PathBuf> {
+    let place = plugin::target_directory()?.join("interop-node");
+    std::fs::create_dir_all(&place)?;
+    let wanted = std::fs::read_to_string(interop("node/package-lock.json"))?;
+    let installed = place.join("installed.json");
+    let script = place.join("forward.mjs");
+    std::fs::copy(interop("node/forward.mjs"), &script)?;
+    if std::fs::read_to_string(&installed).is_ok_and(|found| found == wanted) {
+        return Ok(script);
+    }
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(interop("node").join(file), place.join(file))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.current_dir(&place)
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    run(&mut npm).await?;
+    std::fs::write(installed, wanted)?;
+    Ok(script)
+}
+
+pub(crate) async fn run(command: &mut Command) -> Result<()> {
     let done = command
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -143,7 +210,7 @@ async fn run(command: &mut Command) -> Result<()> {
         .await;
     let done = done.with_context(|| {
         format!(
-            "cannot run {:?}: apt-get install python3-venv",
+            "cannot run {:?}: `cargo xtask setup` installs what is missing",
             command.as_std()
         )
     })?;
@@ -158,7 +225,7 @@ async fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn interop(file: &str) -> PathBuf {
+pub(crate) fn interop(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("interop")
         .join(file)

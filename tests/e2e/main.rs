@@ -7,6 +7,7 @@ mod office;
 mod scenario;
 mod stage;
 
+mod addresses;
 mod crashes;
 mod delivery;
 mod deployments;
@@ -18,6 +19,7 @@ mod leaks;
 mod neighbours;
 mod outages;
 mod protocol;
+mod redis;
 mod refusals;
 mod retries;
 mod rogues;
@@ -25,6 +27,7 @@ mod samples;
 mod service;
 mod tidy;
 mod tokens;
+mod toolchains;
 mod updates;
 
 use std::process::ExitCode;
@@ -76,7 +79,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    [
+    let mut scenarios: Vec<_> = [
         tidy::scenarios(),
         protocol::scenarios(),
         field::scenarios(),
@@ -92,13 +95,19 @@ fn scenarios() -> Vec<Scenario> {
         service::scenarios(),
         interop::scenarios(),
         tokens::scenarios(),
+        redis::scenarios(),
+        addresses::scenarios(),
         neighbours::scenarios(),
         delivery::scenarios(),
         leaks::scenarios(),
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    if std::env::var_os(toolchains::WANTED).is_some() {
+        scenarios.extend(toolchains::scenarios());
+    }
+    scenarios
 }
 
 /// A trial per pair.

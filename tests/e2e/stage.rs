@@ -28,6 +28,7 @@ pub(crate) struct World {
     servers: OnceCell<Result<(Postgres, Redis), String>>,
     hosts: [OnceCell<Result<(Site, Host), String>>; 2],
     python: OnceCell<Result<PathBuf, String>>,
+    node: OnceCell<Result<PathBuf, String>>,
 }
 
 /// What one scenario sees.
@@ -53,6 +54,7 @@ impl World {
             servers: OnceCell::new(),
             hosts: [OnceCell::new(), OnceCell::new()],
             python: OnceCell::new(),
+            node: OnceCell::new(),
         })
     }
 
@@ -145,6 +147,14 @@ impl Stage {
         remembered(&self.world.python, prepare).await.cloned()
     }
 
+    /// A script for Node that scenarios share, prepared by the first that asks.
+    pub(crate) async fn node(
+        &self,
+        prepare: impl AsyncFnOnce() -> Result<PathBuf>,
+    ) -> Result<PathBuf> {
+        remembered(&self.world.node, prepare).await.cloned()
+    }
+
     /// A fresh site.
     pub(crate) async fn site(&self) -> Result<Site> {
         let directory = self.world.site_directory();
@@ -162,11 +172,16 @@ impl Stage {
         Ok(self.site().await?.with("WECHAT_API_BASE", api.url()))
     }
 
-    /// A Redis that nobody else uses, to be stopped.
-    pub(crate) async fn own_redis(&self) -> Result<Redis> {
+    /// A fresh directory, for servers that nobody else uses.
+    pub(crate) fn directory(&self) -> Result<PathBuf> {
         let directory = self.world.site_directory();
         std::fs::create_dir_all(&directory)?;
-        Redis::start(&directory).await
+        Ok(directory)
+    }
+
+    /// A Redis that nobody else uses, to be stopped.
+    pub(crate) async fn own_redis(&self) -> Result<Redis> {
+        Redis::start(&self.directory()?).await
     }
 
     /// Fails if Redis holds a secret in clear, where the site has one.

@@ -10,7 +10,8 @@ use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
-    ALONE: arrows_between_crates_are_the_designed_ones, pure_crates_stay_pure, files_open_with_their_purpose,
+    ALONE: arrows_between_crates_are_the_designed_ones, arrows_between_modules_run_downward,
+        pure_crates_stay_pure, files_open_with_their_purpose,
         files_fit_a_reader, released_contract_is_frozen, modules_go_in_no_circle;
 }
 
@@ -58,6 +59,17 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["axum", "http", "hyper", "reqwest", "sqlx", "redis"],
     ),
     ("wxhost-server", &["wasmtime", "wasmtime-wasi"]),
+];
+
+/// Modules of the server from top to bottom, as far as their order is fixed: none uses one above it.
+const LAYERS: &[&str] = &[
+    "http",
+    "client",
+    "tokens",
+    "accounts",
+    "credentials",
+    "transport",
+    "store",
 ];
 
 /// SHA-256 over names and contents of `wit/*.wit`, by released version. Once a version is released its
@@ -191,6 +203,72 @@ async fn arrows_between_crates_are_the_designed_ones(_: Stage) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn arrows_between_modules_run_downward(_: Stage) -> Result<()> {
+    let server = root().join("host/server/src");
+    let mut seen = 0;
+    for file in sources()? {
+        let Ok(path) = file.strip_prefix(&server) else {
+            continue;
+        };
+        // Tests may look at everything.
+        let path = path.display().to_string();
+        if ["tests.rs", "testing.rs", "/tests/"]
+            .iter()
+            .any(|mark| path.contains(mark))
+        {
+            continue;
+        }
+        let module = path.split(['/', '.']).next().unwrap_or_default();
+        let Some(layer) = LAYERS.iter().position(|name| *name == module) else {
+            continue;
+        };
+        seen += 1;
+        let text = std::fs::read_to_string(&file)?;
+        let code = text.split("#[cfg(test)]\nmod tests {").next();
+        let code = code.unwrap_or_default().lines();
+        let code: Vec<_> = code
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        let code = code.join("\n");
+        let used = modules_used(&code);
+        let above = LAYERS[..layer].iter().find(|name| used.contains(*name));
+        ensure!(above.is_none(), "{path} uses {above:?}, which is above it");
+    }
+    ensure!(seen > 50, "only {seen} files were looked at");
+    Ok(())
+}
+
+/// The modules of its own crate that a file names: `crate::name` and `crate::{name, name::…}`.
+fn modules_used(code: &str) -> BTreeSet<&str> {
+    let mut used = BTreeSet::new();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name = |text: &str| text.find(|c| !is_name(c)).unwrap_or(text.len());
+    for (at, mark) in code.match_indices("crate::") {
+        let rest = &code[at + mark.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            used.insert(&rest[..name(rest)]);
+            continue;
+        };
+        let (mut depth, mut begins) = (1, true);
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => begins = true,
+                c if begins && is_name(c) => {
+                    used.insert(&list[at..at + name(&list[at..])]);
+                    begins = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    used
 }
 
 async fn pure_crates_stay_pure(_: Stage) -> Result<()> {

@@ -22,21 +22,17 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts a host; `settings` are the `WXHOST_*` variables without that prefix. It may not be
-    /// ready yet, or refuse to start.
-    pub fn launch(log: &Path, settings: &[(String, String)], admin_token: &str) -> Result<Self> {
+    /// Starts a host with these variables. It may not be ready yet, or refuse to start.
+    pub fn launch(log: &Path, variables: &[(String, String)], admin_token: &str) -> Result<Self> {
         let port = port::free()?;
         let listen = ("WXHOST_LISTEN".to_owned(), format!("127.0.0.1:{port}"));
-        let given = settings
-            .iter()
-            .map(|(name, value)| (format!("WXHOST_{name}"), value.clone()));
         let process = Process::start(&Launch {
             name: "wxhost serve",
             program: &binary()?,
             arguments: vec!["serve".to_owned()],
             environment: std::iter::once(listen)
                 .chain([("RUST_BACKTRACE".to_owned(), "1".to_owned())])
-                .chain(given)
+                .chain(variables.iter().cloned())
                 .collect(),
             log: log.to_owned(),
             user: None,

@@ -1,4 +1,8 @@
-//! A Redis server of our own.
+//! Redis servers of our own: one alone, or several as Sentinels or a Cluster hold them together.
+
+mod cluster;
+mod sentinel;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +11,9 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+pub use self::cluster::Cluster;
+pub use self::sentinel::Watched;
+pub use self::tls::Sealed;
 use crate::process::{Launch, Process};
 use crate::{port, wait};
 
@@ -21,11 +28,16 @@ pub struct Redis {
 impl Redis {
     /// Starts it and waits until it answers.
     pub async fn start(directory: &Path) -> Result<Self> {
+        Self::start_with(directory, &[]).await
+    }
+
+    /// The same with more arguments, in a directory that it need not have for itself.
+    async fn start_with(directory: &Path, more: &[&str]) -> Result<Self> {
         let port = port::free()?;
         let mut redis = Self {
             port,
             directory: directory.to_owned(),
-            process: launch(port, directory)?,
+            process: launch(port, directory, more)?,
         };
         redis.answers().await?;
         Ok(redis)
@@ -38,7 +50,7 @@ impl Redis {
 
     /// Starts it anew after [`Redis::kill`], empty, where it was.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = launch(self.port, &self.directory)?;
+        self.process = launch(self.port, &self.directory, &[])?;
         self.answers().await
     }
 
@@ -84,7 +96,7 @@ impl Redis {
     }
 }
 
-fn launch(port: u16, directory: &Path) -> Result<Process> {
+fn launch(port: u16, directory: &Path, more: &[&str]) -> Result<Process> {
     let arguments = format!("--port {port} --bind 127.0.0.1 --appendonly no --databases 256 --dir")
         .split(' ')
         .map(str::to_owned)
@@ -93,13 +105,14 @@ fn launch(port: u16, directory: &Path) -> Result<Process> {
             "--save".into(),
             String::new(),
         ])
+        .chain(more.iter().map(|argument| (*argument).to_owned()))
         .collect();
     Process::start(&Launch {
         name: "redis-server",
         program: Path::new("redis-server"),
         arguments,
         environment: Vec::new(),
-        log: directory.join("redis.log"),
+        log: directory.join(format!("redis{port}.log")),
         user: None,
         ending: Signal::TERM,
     })

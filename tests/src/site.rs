@@ -40,6 +40,8 @@ pub struct Site {
     pair: Pair,
     directory: PathBuf,
     settings: Vec<(String, String)>,
+    /// Variables that are no settings of wxhost's.
+    variables: Vec<(String, String)>,
     admin_token: String,
     relays: Option<(Relay, Relay)>,
     hosts: AtomicU32,
@@ -97,10 +99,18 @@ impl Site {
             settings: settings
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
+            variables: Vec::new(),
             admin_token,
             relays: None,
             hosts: AtomicU32::new(0),
         })
+    }
+
+    /// With a variable for all its hosts that is no setting of wxhost's.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
     }
 
     /// With a setting for all its hosts; `name` without `WXHOST_`.
@@ -181,9 +191,13 @@ impl Site {
         };
         let mut settings = self.settings.clone();
         settings.push(("DATA_DIR".to_owned(), data.display().to_string()));
+        let settings = settings
+            .into_iter()
+            .map(|(name, value)| (format!("WXHOST_{name}"), value));
+        let variables: Vec<_> = settings.chain(self.variables.iter().cloned()).collect();
         Host::launch(
             &self.directory.join(format!("host{number}.log")),
-            &settings,
+            &variables,
             &self.admin_token,
         )
     }

@@ -37,7 +37,7 @@ use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
 use crate::services::Services;
 use crate::store::redis::send_answers;
-use crate::store::{MemoryCache, Redis, Store};
+use crate::store::{MemoryCache, OLDEST, Redis, Store};
 use crate::tasks::{self, Kept};
 use crate::telemetry::Metrics;
 use crate::tokens::{self, Tokens, TokensParts};
@@ -192,6 +192,7 @@ async fn open(
         None => Store::Memory(Arc::new(MemoryCache::new())),
         Some(url) => {
             let redis = Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
+            expect_new_enough(&redis).await?;
             Store::Redis(Arc::new(redis))
         }
     };
@@ -288,6 +289,8 @@ fn spawn_loops(
     let tokens = services.client.tokens();
     loops.spawn(tokens::renew_ahead(Arc::clone(tokens), stop.clone()));
     loops.spawn(tokens::confirm(Arc::clone(tokens), stop.clone()));
+    let reports = tokens::AddressReports::new(Arc::clone(tokens), services.db.background());
+    loops.spawn(reports.run(stop.clone()));
     let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
     let kept = Kept {
         calls: days(config.calls_kept_days),
@@ -363,6 +366,7 @@ fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
         accounts: Arc::clone(&services.accounts),
         api_keys: Arc::clone(&services.api_keys),
         plugins: Arc::clone(&services.plugins),
+        client: Arc::clone(&services.client),
         tokens: Arc::clone(services.client.tokens()),
         clock: services.clock,
         token: config.admin_token.clone().unwrap_or_default(),
@@ -388,6 +392,24 @@ async fn serve(
     let addr = listener.local_addr().map_err(failed)?;
     servers.push(tokio::spawn(listener.serve(front.into(), closing.clone())));
     Ok(addr)
+}
+
+/// Refuses a Redis whose scripts fail. One that is away stops no start.
+async fn expect_new_enough(redis: &Redis) -> Result<(), StartError> {
+    match redis.version().await {
+        Ok(Some(version)) if version < OLDEST => Err(StartError::Redis(format!(
+            "it is Redis {version}; the oldest that works is {OLDEST}"
+        ))),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => {
+            tracing::warn!("redis does not tell its version; {OLDEST} is the oldest that works");
+            Ok(())
+        }
+        Err(_) => {
+            tracing::warn!("redis is away; this host starts without it");
+            Ok(())
+        }
+    }
 }
 
 fn runtime_settings(config: &Config, keys: &MasterKeys) -> RuntimeSettings {

@@ -58,8 +58,14 @@ pub enum Action {
     AttentionSet,
     /// What an account's owner had to mend was said to be mended.
     AttentionClear,
+    /// That WeChat refuses a host's address was said to be mended.
+    AddressLift,
     /// A new access token was forced.
     TokenRefresh,
+    /// An account's daily counts of calls were cleared.
+    QuotaClear,
+    /// What became of a call was looked up at WeChat.
+    RidTrace,
     /// A plugin was deployed.
     PluginDeploy,
     /// A deployment was made the active one.
@@ -90,7 +96,10 @@ impl Action {
             Self::AccountRotateKey => "account.rotate-key",
             Self::AttentionSet => "attention.set",
             Self::AttentionClear => "attention.clear",
+            Self::AddressLift => "address.lift",
             Self::TokenRefresh => "token.refresh",
+            Self::QuotaClear => "quota.clear",
+            Self::RidTrace => "rid.trace",
             Self::PluginDeploy => "plugin.deploy",
             Self::PluginActivate => "plugin.activate",
             Self::KeyAdd => "key.add",

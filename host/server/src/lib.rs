@@ -11,7 +11,8 @@
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`keys`]: what tenants' own systems may ask for.
-//! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts.
+//! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts; [`credentials`] is
+//!    what a host holds of them, [`transport`] the connections to WeChat.
 //! 6. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
 //! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
 //!
@@ -37,7 +38,9 @@ pub mod outbox;
 pub mod plugins;
 
 pub mod client;
+pub mod credentials;
 pub mod tokens;
+pub mod transport;
 
 pub mod db;
 pub mod seal;

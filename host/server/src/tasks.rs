@@ -100,12 +100,14 @@ async fn listen(hearing: &Hearing) -> redis::RedisResult<()> {
     }
     // What was said before the subscription was not heard.
     hearing.accounts.wake();
-    hearing.tokens.doubt();
+    hearing.tokens.mark_stale();
     let mut messages = subscription.into_on_message();
     while let Some(message) = messages.next().await {
         match message.get_channel_name() {
             keys::CHANGED => hearing.accounts.wake(),
-            keys::TOKEN => hearing.tokens.hear(&message.get_payload::<String>()?),
+            keys::TOKEN => hearing
+                .tokens
+                .on_notification(&message.get_payload::<String>()?),
             _ => {
                 let event_key: String = message.get_payload()?;
                 hearing.lane.settled_elsewhere().wake(&event_key);

@@ -139,6 +139,10 @@ pub struct Metrics {
     pub api_calls: Family<ApiCallLabels, Counter>,
     /// Questions to WeChat for a token or ticket, by outcome.
     pub token_fetches: Family<FetchLabels, Counter>,
+    /// Accounts for which WeChat refuses this host's address.
+    pub addresses_refused: Gauge,
+    /// Accounts whose calls rest because WeChat leaves them without an answer: how often it began.
+    pub breakers_opened: Counter,
 }
 
 impl Metrics {
@@ -169,6 +173,8 @@ impl Metrics {
             accounts: Gauge::default(),
             api_calls: Family::default(),
             token_fetches: Family::default(),
+            addresses_refused: Gauge::default(),
+            breakers_opened: Counter::default(),
         };
         let m = &metrics;
         registry.register("callbacks", "Callbacks answered", m.callbacks.clone());
@@ -220,6 +226,16 @@ impl Metrics {
             "token_fetches",
             "Questions to WeChat for a token or ticket",
             m.token_fetches.clone(),
+        );
+        registry.register(
+            "addresses_refused",
+            "Accounts for which WeChat refuses this host's address",
+            m.addresses_refused.clone(),
+        );
+        registry.register(
+            "breakers_opened",
+            "Accounts whose calls began to rest because WeChat left them without an answer",
+            m.breakers_opened.clone(),
         );
         Self {
             registry,

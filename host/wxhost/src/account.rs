@@ -5,9 +5,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    client::{Connection, value_or_file},
+    client::{Client, Connection, value_or_file},
     table::{print_json, print_list, print_one},
 };
+
+/// Accounts of a page of probes: WeChat answers within seconds for all of them.
+const PROBED_AT_ONCE: &str = "50";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountVerb {
@@ -23,6 +26,9 @@ pub(crate) enum AccountVerb {
         /// Of this tenant only.
         #[arg(long)]
         tenant: Option<String>,
+        /// Those only that want attention: of their owner, because WeChat refuses a host's address, or any.
+        #[arg(long, value_name = "WHY")]
+        attention: Option<AttentionArg>,
         /// After this app id.
         #[arg(long, value_name = "APPID")]
         after: Option<String>,
@@ -60,6 +66,61 @@ pub(crate) enum AccountVerb {
         /// Its AppId.
         app_id: String,
     },
+    /// Asks WeChat from the host at --server, before it takes traffic, which accounts' address lists (IP
+    /// 白名单) lack it. Ends no token; fails if a list lacks it.
+    Probe {
+        /// Of this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Says that the owners have put a host's address on their lists: the hosts ask WeChat again at once.
+    LiftAddress {
+        /// Of this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// For this account only.
+        #[arg(long, value_name = "APPID")]
+        account: Option<String>,
+        /// Of this address only.
+        #[arg(long, value_name = "IP")]
+        address: Option<String>,
+    },
+    /// Begins the day of an account's calls anew (clear_quota): ten times a month.
+    ClearQuota {
+        /// Its AppId.
+        app_id: String,
+        /// Of this API only, such as /cgi-bin/message/custom/send; that does not count towards the ten.
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+    },
+    /// Shows what WeChat remembers of a call (rid/get), its secrets masked; for seven days.
+    Rid {
+        /// Its AppId.
+        app_id: String,
+        /// The rid at the end of WeChat's error text.
+        rid: String,
+    },
+}
+
+/// Why an account wants attention.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AttentionArg {
+    /// WeChat gives it no token before its owner has mended something.
+    Owner,
+    /// WeChat refuses the address of a host.
+    Address,
+    /// Either.
+    Any,
+}
+
+impl AttentionArg {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Address => "address",
+            Self::Any => "any",
+        }
+    }
 }
 
 /// How callbacks travel (消息加解密方式).
@@ -211,8 +272,16 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
     let account = match verb {
         AccountVerb::Add(args) => client.post(&["accounts"], &new_account(&args)?).await?,
         AccountVerb::Show { app_id } => client.get(&["accounts", &app_id], &[]).await?,
-        AccountVerb::List { tenant, after } => {
-            let query = [("tenant", tenant.as_deref()), ("after", after.as_deref())];
+        AccountVerb::List {
+            tenant,
+            attention,
+            after,
+        } => {
+            let query = [
+                ("tenant", tenant.as_deref()),
+                ("attention", attention.map(AttentionArg::word)),
+                ("after", after.as_deref()),
+            ];
             let answer = client.get(&["accounts"], &query).await?;
             return list(&answer, connection);
         }
@@ -251,12 +320,80 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
         AccountVerb::ClearAttention { app_id } => {
             client.delete(&["accounts", &app_id, "attention"]).await?
         }
+        AccountVerb::Probe { tenant } => return probe(&client, connection, tenant).await,
+        AccountVerb::LiftAddress {
+            tenant,
+            account,
+            address,
+        } => {
+            let query = [
+                ("tenant", tenant.as_deref()),
+                ("account", account.as_deref()),
+                ("address", address.as_deref()),
+            ];
+            client.delete_with(&["address-refusals"], &query).await?
+        }
+        AccountVerb::ClearQuota { app_id, path } => {
+            let body = json!({"cgi_path": path});
+            let path = ["accounts", &app_id, "clear-quota"];
+            client.post(&path, &body).await?
+        }
+        AccountVerb::Rid { app_id, rid } => {
+            client
+                .get(&["accounts", &app_id, "rids", &rid], &[])
+                .await?
+        }
     };
     if connection.json {
         print_json(&account)
     } else {
         print_one(&account)
     }
+}
+
+/// Probes page by page; prints the accounts for which the host's address is not known to be good.
+async fn probe(client: &Client, connection: &Connection, tenant: Option<String>) -> Result<()> {
+    let mut after: Option<String> = None;
+    let (mut probed, mut lacking, mut shown) = (0, 0, Vec::new());
+    loop {
+        let query = [
+            ("tenant", tenant.as_deref()),
+            ("after", after.as_deref()),
+            ("limit", Some(PROBED_AT_ONCE)),
+        ];
+        let page = client.post_with(&["address-probe"], &query).await?;
+        for account in page["accounts"].as_array().into_iter().flatten() {
+            probed += 1;
+            lacking += usize::from(account["result"] == "refused");
+            if account["result"] != "allowed" {
+                shown.push(account.clone());
+            }
+        }
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            break;
+        }
+    }
+    let shown = Value::Array(shown);
+    if connection.json {
+        print_json(&shown)?;
+    } else {
+        let columns = [
+            "app_id",
+            "tenant_id",
+            "result",
+            "address",
+            "errcode",
+            "message",
+        ];
+        print_list(&shown, &columns)?;
+        crate::table::print(&format!("{probed} accounts probed\n"))?;
+    }
+    ensure!(
+        lacking == 0,
+        "{lacking} accounts' lists lack this host's address"
+    );
+    Ok(())
 }
 
 fn new_account(args: &AddArgs) -> Result<Value> {

@@ -85,16 +85,6 @@ impl Client {
         self.call(self.http.get(self.url_with(path, query)?)).await
     }
 
-    /// `DELETE /api/v1/<path>?<query>`.
-    pub(crate) async fn delete_where(
-        &self,
-        path: &[&str],
-        query: &[(&str, Option<&str>)],
-    ) -> Result<Value> {
-        self.call(self.http.delete(self.url_with(path, query)?))
-            .await
-    }
-
     fn url_with(&self, path: &[&str], query: &[(&str, Option<&str>)]) -> Result<Url> {
         let mut url = self.url(path)?;
         for (name, value) in query {
@@ -103,6 +93,26 @@ impl Client {
             }
         }
         Ok(url)
+    }
+
+    /// `POST /api/v1/<path>?<query>` without a body.
+    pub(crate) async fn post_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Value> {
+        let url = self.url_with(path, query)?;
+        self.call(self.http.post(url)).await
+    }
+
+    /// `DELETE /api/v1/<path>?<query>`.
+    pub(crate) async fn delete_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Value> {
+        let url = self.url_with(path, query)?;
+        self.call(self.http.delete(url)).await
     }
 
     /// `POST /api/v1/<path>`.

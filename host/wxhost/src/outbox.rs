@@ -60,7 +60,7 @@ pub(crate) async fn run(args: OutboxArgs, connection: &Connection) -> Result<()>
         Some(OutboxVerb::Lift { account, path }) => {
             let query = [("path", path.as_deref())];
             let path = ["accounts", account, "outbox", "pauses"];
-            let answer = connection.client()?.delete_where(&path, &query).await?;
+            let answer = connection.client()?.delete_with(&path, &query).await?;
             show_pauses(&answer, connection)
         }
     }

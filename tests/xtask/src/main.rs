@@ -7,6 +7,7 @@ mod checkout;
 mod debian;
 mod demo;
 mod fuzz;
+mod interop;
 mod plugins;
 mod servers;
 mod setup;
@@ -64,6 +65,8 @@ enum Verb {
         #[arg(long, default_value_t = 60, value_name = "N")]
         seconds: u32,
     },
+    /// Let published client libraries (Python, Node, Java, Go) call WeChat through the host.
+    Interop,
     /// Install what tests and demo need and this machine lacks.
     Setup,
 }
@@ -87,6 +90,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Plugins { out, toolchain } => plugins::build(&checkout, out, toolchain).map(drop),
         Verb::Bench { arguments } => bench::run(&checkout, &arguments),
         Verb::Fuzz { seconds } => fuzz::run(&checkout, seconds),
+        Verb::Interop => interop::run(&checkout),
         Verb::Setup => setup::run(),
     }
 }

@@ -11,6 +11,9 @@ const SERVERS: [&str; 2] = ["redis-server", "postgresql"];
 /// A Python that can make itself a place for the client library that talks with the host.
 const PYTHON: &str = "python3-venv";
 
+/// A Node and what installs its libraries.
+const NODE: [&str; 2] = ["nodejs", "npm"];
+
 /// Installs what is missing and says what it does.
 pub(crate) fn run() -> anyhow::Result<()> {
     install_partners()?;
@@ -19,13 +22,24 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs what the end-to-end tests start: servers, and a Python.
+/// Installs what the end-to-end tests start: servers, a Python, and a Node.
 pub(crate) fn install_partners() -> anyhow::Result<()> {
     debian::install(&SERVERS, "testing with PostgreSQL and Redis")?;
-    if has_venv() {
-        return Ok(());
+    if !answers("openssl", "version") {
+        debian::install(&["openssl"], "testing with Redis over TLS")?;
     }
-    debian::install(&[PYTHON], "testing with a client library in Python")
+    if !has_venv() {
+        debian::install(&[PYTHON], "testing with a client library in Python")?;
+    }
+    if !(answers("node", "--version") && answers("npm", "--version")) {
+        debian::install(&NODE, "testing with client libraries for Node")?;
+    }
+    Ok(())
+}
+
+/// Whether a program is there and runs.
+pub(crate) fn answers(program: &str, question: &str) -> bool {
+    Step::new(program).args([question]).output().is_some()
 }
 
 /// Whether there is a Python, wherever it comes from, that makes virtual environments with pip.

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 use wxhost_runtime::{
     AccountInfo, CallLimits, Digest, Handler, Manifest, TenantPermits, Wanted, account,
 };
@@ -14,11 +13,11 @@ use wxhost_wechat::{
 };
 
 use crate::{
+    credentials::{Attention, Slots, TokenLine},
     db::{accounts::AccountRow, deployments::DeploymentRow, tenants::TenantRow},
     grants::{Grants, OperatorGrants},
     random,
     seal::{MasterKeys, Place, SealError},
-    tokens::Slots,
 };
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
@@ -116,48 +115,6 @@ pub(crate) fn mode_of(word: &str) -> Result<Mode, String> {
         "safe" => Ok(Mode::Safe),
         _ => Err(String::from("a mode is plain, compatible or safe")),
     }
-}
-
-/// Which of WeChat's two token calls an account uses. Their tokens live side by side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenLine {
-    /// `cgi-bin/stable_token`: whoever asks gets the same token. The default.
-    Stable,
-    /// `cgi-bin/token`: each call makes a new token and ends the one before.
-    Classic,
-}
-
-impl TokenLine {
-    /// As it is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Classic => "classic",
-        }
-    }
-}
-
-impl FromStr for TokenLine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "stable" => Ok(Self::Stable),
-            "classic" => Ok(Self::Classic),
-            _ => Err(String::from("a token line is stable or classic")),
-        }
-    }
-}
-
-/// What an account's owner must mend before WeChat gives it tokens again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attention {
-    /// WeChat's code.
-    pub errcode: i64,
-    /// WeChat's words, and what to do.
-    pub message: String,
-    /// Unix milliseconds.
-    pub since_ms: i64,
 }
 
 /// An official account (公众号).

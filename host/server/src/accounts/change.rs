@@ -10,12 +10,13 @@ use wxhost_wechat::{
 };
 
 use super::{
-    AccountError, Accounts, Attention, Status, TokenLine,
+    AccountError, Accounts, Status,
     account::{app_secret, mode_of, mode_word, receiver},
 };
 use crate::{
     audit::{Action, Author},
     clock::Clock,
+    credentials::{Attention, TokenLine},
     db::{self, DbError, accounts::AccountRow, tenants::TenantRow},
     grants::OperatorGrants,
     seal::{Place, SealError},

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
 pub use self::{
-    account::{Account, AccountError, Attention, Deployment, Status, Tenant, TokenLine},
+    account::{Account, AccountError, Deployment, Status, Tenant},
     change::{
         AccountChange, ApiSettings, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount,
         NewTenant, WINDOW_SECONDS,
@@ -27,6 +27,7 @@ pub(crate) use self::{
     account::{grants_of, handlers_of, mode_of, wanted_of},
     change::check_name,
 };
+pub use crate::credentials::{Attention, TokenLine};
 use crate::{
     db::{self, Database, DbError},
     seal::{MasterKeys, SealError},

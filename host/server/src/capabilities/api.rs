@@ -160,7 +160,10 @@ fn error_of(error: CallError) -> wit::Error {
         | CallError::Broken
         | CallError::TokenTimeout
         | CallError::Timeout
-        | CallError::Answer(_) => wit::Error::Unavailable,
+        | CallError::Answer(_)
+        | CallError::TokenInAnswer
+        | CallError::AddressRefused { .. }
+        | CallError::Resting { .. } => wit::Error::Unavailable,
     }
 }
 

@@ -5,37 +5,46 @@
 //! - [`Client::upload`]: a typed call that carries a file, piece by piece.
 //! - [`Client::raw`]: anything, body and status untouched, for the forward API and for downloads.
 //!
-//! A call that WeChat refuses for its token is made once more with another token. A call that may be
-//! repeated is, while WeChat is busy and the caller has time. Everything else is for the caller, by
-//! [`CallError`].
+//! A call that WeChat refuses for its token is made once more (`refusals`). A call that may be repeated
+//! is, while WeChat is busy and the caller has time. An account whose calls WeChat leaves without an
+//! answer rests for a while: [`Client::rest_of`], [`CallError::Resting`]. Everything else is for the
+//! caller, by [`CallError`].
 
+mod answer;
 mod raw;
+mod refusals;
 #[cfg(test)]
 mod tests;
-mod transport;
 mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::Instant;
 use wxhost_wechat::api::{AnswerError, Body, Call, InvalidCall, Request};
 use wxhost_wechat::errcode::{self, ApiError};
 
+pub use self::answer::AnswerBody;
 pub use self::raw::{RawRequest, RawResponse};
-pub use self::transport::{
-    CALL_CEILING, MAX_ANSWER_BYTES, OpenError, Payload, Transport, TransportError,
-};
+use self::refusals::Refusals;
 pub use self::upload::Upload;
 use crate::accounts::{Account, Attention};
+use crate::credentials::AddressRefusal;
+use crate::random::jittered;
 use crate::telemetry::{ApiCallLabels, Metrics, Word};
-use crate::tokens::{Credential, TokenError, Tokens, jittered};
+use crate::tokens::{Credential, Token, TokenError, Tokens};
+pub use crate::transport::{
+    CALL_CEILING, MAX_ANSWER_BYTES, OpenError, Payload, Transport, TransportError,
+};
 
 /// The wait before a busy WeChat is asked again; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How often a call is made in all, while WeChat is busy.
 const TRIES: u32 = 4;
+/// Who waits less than that learns nothing of an account from a time-out.
+const TELLING_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a call gave nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,6 +58,21 @@ pub enum CallError {
         /// What is to be mended.
         attention: Attention,
     },
+    /// WeChat gives this host no token; another one's address may do.
+    #[error("wechat refuses this host's address: {}", refusal.message)]
+    AddressRefused {
+        /// What it says.
+        refusal: AddressRefusal,
+    },
+    /// WeChat has left the account's last calls without an answer; this one was not made.
+    #[error("wechat leaves this account's calls unanswered; the next one is made in {} s", wait.as_secs() + 1)]
+    Resting {
+        /// Until the next one is made.
+        wait: Duration,
+    },
+    /// The answer repeats the access token, and is not passed on.
+    #[error("the answer of wechat repeats the access token")]
+    TokenInAnswer,
     /// WeChat refused; what may be done says its errcode.
     #[error(transparent)]
     Refused(ApiError),
@@ -81,6 +105,9 @@ impl CallError {
         match self {
             Self::NoSecret => "no-secret",
             Self::AccountBlocked { .. } => "account-blocked",
+            Self::AddressRefused { .. } => "address-refused",
+            Self::Resting { .. } => "account-resting",
+            Self::TokenInAnswer => "token-in-answer",
             Self::Refused(_) => "wechat-refused",
             Self::Unreachable | Self::Broken => "wechat-unreachable",
             Self::TokenTimeout | Self::Timeout => "timeout",
@@ -117,6 +144,7 @@ impl From<TokenError> for CallError {
         match error {
             TokenError::NoSecret => Self::NoSecret,
             TokenError::AccountBlocked { attention } => Self::AccountBlocked { attention },
+            TokenError::AddressRefused { refusal } => Self::AddressRefused { refusal },
             TokenError::Refused(refusal) => Self::Refused(refusal),
             TokenError::Unreachable | TokenError::ForcedLately { .. } => Self::Unreachable,
             TokenError::Deadline => Self::TokenTimeout,
@@ -179,7 +207,8 @@ impl Client {
         deadline: Instant,
     ) -> Result<C::Answer, CallError> {
         let request = call.request().map_err(CallError::Invalid)?;
-        let made = self.exchange(account, &request, deadline).await;
+        // Behind a pointer: all of HTTP is too deep for the compiler to see through from every caller.
+        let made = self.exchange(account, &request, deadline).boxed().await;
         let answer = made.and_then(|body| C::answer(&body).map_err(CallError::from));
         self.count(answer.as_ref().err());
         answer
@@ -195,8 +224,9 @@ impl Client {
         request: &Request,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
-        let made = self.exchange(account, request, deadline).await;
+        let made = self.exchange(account, request, deadline).boxed().await;
         let answer = made.and_then(|body| match errcode::read(&body) {
+            Ok(()) if self.holds_token(account, &body) => Err(CallError::TokenInAnswer),
             Ok(()) => Ok(body),
             Err(refusal) => Err(CallError::Refused(refusal)),
         });
@@ -214,27 +244,30 @@ impl Client {
         if matches!(request.body, Body::Multipart(_)) {
             return Err(CallError::Answer("a file is sent by upload".into()));
         }
-        let (mut renewed, mut tries, mut wait) = (false, 1, FIRST_WAIT);
+        self.permit(account)?;
+        let (mut refusals, mut tries, mut wait) = (Refusals::default(), 1, FIRST_WAIT);
         loop {
-            let token = self.tokens.get(account, Credential::AccessToken, deadline);
             let token = match request.needs_token {
-                true => Some(token.await?),
+                true => Some(self.token(account, deadline).await?),
                 false => None,
             };
             let value = token.as_ref().map(|token| token.expose());
+            let asked_at = Instant::now();
             let answer = self.transport.exchange(request, value, deadline).await;
+            self.learn(account, answer.as_ref().map(drop), asked_at);
             let is_busy = match &answer {
                 Ok(body) => match errcode::read(body) {
-                    Err(refusal)
-                        if refusal.errcode.on(&request.path).names_bad_token() && !renewed =>
+                    Err(refusal) if refusal.errcode.on(&request.path).names_bad_token() => match &token
                     {
-                        renewed = true;
-                        match &token {
-                            Some(token) if self.tokens.expire(account, token).await => continue,
-                            _ => false,
+                        Some(token) if refusals.may_repeat(&self.tokens, account, token).await => {
+                            continue;
                         }
+                        _ => false,
+                    },
+                    Err(refusal) => {
+                        self.note_address(account, &refusal);
+                        refusal.errcode.is_busy()
                     }
-                    Err(refusal) => refusal.errcode.is_busy(),
                     Ok(()) => false,
                 },
                 Err(TransportError::Broken | TransportError::Status(500..)) => true,
@@ -249,6 +282,63 @@ impl Client {
             tries += 1;
             wait *= 2;
         }
+    }
+
+    /// For how long no call of an account is made, because WeChat has left the last ones without an
+    /// answer. Who has a queue does well to leave the account aside for as long.
+    pub fn rest_of(&self, account: &Account) -> Option<Duration> {
+        account.slots.breaker.rest(Instant::now())
+    }
+
+    fn permit(&self, account: &Account) -> Result<(), CallError> {
+        let permitted = account.slots.breaker.permit(Instant::now());
+        permitted.map_err(|wait| CallError::Resting { wait })
+    }
+
+    /// Learns from what came of a call whether further ones are worth being made.
+    fn learn(&self, account: &Account, outcome: Result<(), &TransportError>, asked_at: Instant) {
+        let breaker = &account.slots.breaker;
+        let is_failure = match outcome {
+            Ok(()) | Err(TransportError::TooLarge) => false,
+            Err(TransportError::Status(status)) => *status >= 500,
+            Err(TransportError::Timeout) if asked_at.elapsed() < TELLING_WAIT => return,
+            Err(TransportError::Timeout | TransportError::Broken | TransportError::Unreachable) => {
+                true
+            }
+        };
+        if !is_failure {
+            breaker.note_answer();
+        } else if breaker.note_failure(Instant::now(), jittered) {
+            self.metrics.breakers_opened.inc();
+            tracing::warn!(
+                account.app_id = account.app_id.as_str(),
+                "WeChat leaves an account's calls without an answer; they rest for a while"
+            );
+        }
+    }
+
+    /// The same where there was no token in time to make a call with.
+    fn learn_from_token(
+        &self,
+        account: &Account,
+        token: &Result<Arc<Token>, TokenError>,
+        asked_at: Instant,
+    ) {
+        if matches!(token, Err(TokenError::Deadline)) {
+            self.learn(account, Err(&TransportError::Timeout), asked_at);
+        }
+    }
+
+    fn note_address(&self, account: &Account, refusal: &ApiError) {
+        if refusal.errcode.refuses_address() {
+            self.tokens.refuse_address(account, refusal);
+        }
+    }
+
+    /// Whether an answer repeats the token that this host holds of an account.
+    fn holds_token(&self, account: &Account, body: &[u8]) -> bool {
+        let held = self.tokens.held(&account.app_id, Credential::AccessToken);
+        held.is_some_and(|token| memchr::memmem::find(body, token.expose().as_bytes()).is_some())
     }
 
     fn count(&self, error: Option<&CallError>) {

@@ -14,7 +14,7 @@ use wxhost_wechat::api::{self, generic, media};
 
 use super::*;
 use crate::accounts::TokenLine;
-use crate::tokens::testing::{Bed, Host};
+use crate::tokens::testing::{Bed, Host, until};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
@@ -59,7 +59,7 @@ async fn a_question_is_repeated_while_wechat_is_busy_and_an_order_is_not() {
 }
 
 #[tokio::test]
-async fn a_call_that_stays_refused_for_its_token_is_repeated_once() {
+async fn a_call_that_stays_refused_is_repeated_with_the_same_token_and_with_another() {
     let bed = Bed::new(TokenLine::Stable, 7200).await;
     let host = bed.alone().await;
     bed.fault(
@@ -69,7 +69,8 @@ async fn a_call_that_stays_refused_for_its_token_is_repeated_once() {
         Err(CallError::Refused(refusal)) => assert_eq!(refusal.errcode.0, 40001),
         other => panic!("{other:?}"),
     }
-    assert_eq!(received(&bed, "/cgi-bin/getcallbackip"), 2);
+    assert_eq!(received(&bed, "/cgi-bin/getcallbackip"), 3);
+    assert_eq!(bed.count("forced"), 1);
 }
 
 #[tokio::test]
@@ -119,13 +120,68 @@ async fn what_passes_through_is_repeated_for_a_bad_token_only_if_it_was_whole() 
     assert_eq!(pass(Payload::Whole(Bytes::new())).await, Ok(()));
 }
 
+#[tokio::test]
+async fn an_account_whose_calls_are_left_unanswered_rests_and_no_other_does() {
+    let bed = Bed::new(TokenLine::Stable, 7200).await;
+    let host = bed.alone().await;
+    ask(&host, &question()).await.unwrap();
+    bed.fault(json!({"kind": "drop", "path_prefix": "/cgi-bin/tags"}));
+    let body = r#"{"tag":{"name":"茶"}}"#.to_owned();
+    let order = generic(api::Method::Post, "/cgi-bin/tags/create", Vec::new(), body).unwrap();
+    let mut made = 0;
+    let wait = loop {
+        match ask(&host, &order).await {
+            Err(CallError::Unreachable) => made += 1,
+            Err(CallError::Resting { wait }) => break wait,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(received(&bed, "/cgi-bin/tags/create"), made);
+    assert!(made < 10, "{made}");
+    let account = host.account();
+    assert!(wait > Duration::ZERO && host.client.rest_of(&account).is_some());
+    let raw = host
+        .client
+        .raw(&account, raw(Payload::Whole(Bytes::new())), soon());
+    assert!(matches!(raw.await, Err(CallError::Resting { .. })));
+
+    // When the rest is over, one call tells that it is well.
+    bed.wechat
+        .control()
+        .ask(Method::DELETE, "/faults", &Value::Null)
+        .unwrap();
+    until("the end of the rest", || {
+        host.client.rest_of(&account).is_none().then_some(())
+    })
+    .await;
+    ask(&host, &order).await.unwrap();
+    assert_eq!(host.client.rest_of(&account), None);
+}
+
+#[tokio::test]
+async fn an_answer_that_repeats_the_token_reaches_nobody() {
+    let base = format!("http://{}/wechat", server(br#"{"seen":"t0123"}"#).await);
+    let bed = Bed::new(TokenLine::Stable, 7200).await;
+    let host = bed.elsewhere(&base, &[]).await;
+    let answer = ask(&host, &question()).await;
+    assert!(
+        matches!(answer, Err(CallError::TokenInAnswer)),
+        "{answer:?}"
+    );
+    let account = host.account();
+    let raw = host
+        .client
+        .raw(&account, raw(Payload::Whole(Bytes::new())), soon());
+    assert!(matches!(raw.await, Err(CallError::TokenInAnswer)));
+}
+
 /// A server that answers every call but those for tokens with `answer`.
 async fn server(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let answers = any(move |request: Received| async move {
         if request.uri().path() == "/wechat/cgi-bin/stable_token" {
-            return Bytes::from_static(br#"{"access_token":"t","expires_in":7200}"#);
+            return Bytes::from_static(br#"{"access_token":"t0123","expires_in":7200}"#);
         }
         Bytes::from_static(answer)
     });
@@ -171,7 +227,7 @@ async fn a_file_passes_through_in_a_form_of_known_length() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let answers = any(async |request: Received| {
         if request.uri().path() == "/cgi-bin/stable_token" {
-            return String::from(r#"{"access_token":"t","expires_in":7200}"#);
+            return String::from(r#"{"access_token":"t0123","expires_in":7200}"#);
         }
         let length: usize = request.headers()["content-length"]
             .to_str()

@@ -285,9 +285,15 @@ fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
     let advice = match why {
         Stop::Lost => return Next::Leave,
         Stop::NoAccount => return Next::Fail,
-        Stop::Disabled | Stop::Call(CallError::NoSecret | CallError::AccountBlocked { .. }) => {
+        Stop::Disabled
+        | Stop::Call(
+            CallError::NoSecret
+            | CallError::AccountBlocked { .. }
+            | CallError::AddressRefused { .. },
+        ) => {
             return Next::Wait(BLOCKED_REST);
         }
+        Stop::Call(CallError::Resting { wait }) => return Next::Wait(*wait),
         Stop::Call(CallError::Refused(refusal)) => refusal.errcode.on(FOLLOWERS_PATH).advice(),
         Stop::Call(CallError::Invalid(_)) => return Next::Fail,
         Stop::Call(_) | Stop::Database(_) => Advice::Backoff,

@@ -133,19 +133,32 @@ pub async fn find(db: &Database, app_id: &str) -> Result<Option<AccountRow>, DbE
         .await?)
 }
 
-/// At most `limit` accounts with an app id after `after`, in order; of one tenant if one is given.
+/// Which accounts are meant; all where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccountFilter<'a> {
+    /// Of this tenant.
+    pub tenant: Option<&'a str>,
+    /// Those that want it: `owner`, `address` (WeChat refuses a host's), or `any`.
+    pub attention: Option<&'a str>,
+}
+
+/// At most `limit` accounts with an app id after `after`, in order.
 pub async fn list(
     db: &Database,
-    tenant: Option<&str>,
+    filter: &AccountFilter<'_>,
     after: &str,
     limit: u32,
 ) -> Result<Vec<AccountRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT * FROM accounts WHERE app_id > $1 AND ($2 = '' OR tenant_id = $2) \
-         ORDER BY app_id LIMIT $3",
+        "SELECT * FROM accounts a WHERE app_id > $1 AND ($2 = '' OR tenant_id = $2) \
+         AND ($3 = '' OR ($3 <> 'address' AND attention IS NOT NULL) \
+         OR ($3 <> 'owner' AND EXISTS \
+         (SELECT 1 FROM address_refusals r WHERE r.app_id = a.app_id))) \
+         ORDER BY app_id LIMIT $4",
     )
     .bind(after)
-    .bind(tenant.unwrap_or_default())
+    .bind(filter.tenant.unwrap_or_default())
+    .bind(filter.attention.unwrap_or_default())
     .bind(i64::from(limit))
     .fetch_all(&db.readers)
     .await?)
@@ -162,7 +175,7 @@ pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<AccountRo
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::db::{tenants, testing::databases};
+    use crate::db::{addresses, tenants, testing::databases};
 
     /// A tenant `acme` with one account.
     pub(crate) async fn add_account(db: &Database, app_id: &str) -> AccountRow {
@@ -232,13 +245,32 @@ pub(crate) mod tests {
             for app_id in ["wx03", "wx01", "wx02"] {
                 add_account(&db, app_id).await;
             }
-            for (tenant, after, limit, expected) in [
-                (None, "", 2, vec!["wx01", "wx02"]),
-                (None, "wx02", 2, vec!["wx03"]),
-                (Some("acme"), "", 9, vec!["wx01", "wx02", "wx03"]),
-                (Some("none"), "", 9, vec![]),
+            let mut change = db.change().await.unwrap();
+            let mut account = find(&db, "wx01").await.unwrap().unwrap();
+            account.attention = Some("{}".into());
+            update(&mut change, &account).await.unwrap();
+            change.commit().await.unwrap();
+            let refusal = addresses::AddressRow {
+                app_id: "wx03".into(),
+                host: "a".into(),
+                address: "1.2.3.4".into(),
+                errcode: 40164,
+                message: String::new(),
+                since_at: 1,
+                seen_at: 1,
+            };
+            addresses::upsert(&db, &[refusal]).await.unwrap();
+            for (tenant, attention, after, limit, expected) in [
+                (None, None, "", 2, vec!["wx01", "wx02"]),
+                (None, None, "wx02", 2, vec!["wx03"]),
+                (Some("acme"), None, "", 9, vec!["wx01", "wx02", "wx03"]),
+                (Some("none"), None, "", 9, vec![]),
+                (None, Some("owner"), "", 9, vec!["wx01"]),
+                (None, Some("address"), "", 9, vec!["wx03"]),
+                (None, Some("any"), "", 9, vec!["wx01", "wx03"]),
             ] {
-                let rows = list(&db, tenant, after, limit).await.unwrap();
+                let filter = AccountFilter { tenant, attention };
+                let rows = list(&db, &filter, after, limit).await.unwrap();
                 let ids: Vec<_> = rows.iter().map(|row| row.app_id.as_str()).collect();
                 assert_eq!(ids, expected);
             }

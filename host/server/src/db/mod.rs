@@ -5,6 +5,7 @@
 //! the callers: nothing here opens a sealed box or knows WeChat.
 
 pub mod accounts;
+pub mod addresses;
 pub mod allowance;
 pub mod audit;
 pub mod calls;

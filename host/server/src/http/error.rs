@@ -204,7 +204,9 @@ impl From<DeployError> for ApiError {
 impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
         let status = match error {
-            TokenError::NoSecret | TokenError::AccountBlocked { .. } => StatusCode::CONFLICT,
+            TokenError::NoSecret
+            | TokenError::AccountBlocked { .. }
+            | TokenError::AddressRefused { .. } => StatusCode::CONFLICT,
             TokenError::Refused(_) | TokenError::Unreachable => StatusCode::BAD_GATEWAY,
             TokenError::Deadline => StatusCode::GATEWAY_TIMEOUT,
             TokenError::ForcedLately { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -216,14 +218,23 @@ impl From<TokenError> for ApiError {
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         let status = match error {
-            CallError::NoSecret | CallError::AccountBlocked { .. } => StatusCode::CONFLICT,
+            CallError::NoSecret
+            | CallError::AccountBlocked { .. }
+            | CallError::AddressRefused { .. } => StatusCode::CONFLICT,
             CallError::Timeout | CallError::TokenTimeout => StatusCode::GATEWAY_TIMEOUT,
             CallError::Refused(_)
             | CallError::Unreachable
             | CallError::Broken
             | CallError::TooLarge
+            | CallError::TokenInAnswer
             | CallError::Answer(_) => StatusCode::BAD_GATEWAY,
             CallError::Invalid(_) => StatusCode::BAD_REQUEST,
+            CallError::Resting { wait } => {
+                let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Self::new(status, error.code(), error.to_string())
+                    .retry_after(seconds.saturating_add(1));
+            }
         };
         Self::new(status, error.code(), error.to_string())
     }

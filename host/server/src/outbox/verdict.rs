@@ -166,6 +166,13 @@ pub(super) fn judge(
             let rest = Some(Lesson::RestAccount(BLOCKED_REST));
             Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error)).learn(rest)
         }
+        // Nothing was sent. Another host may do better, or this one after a while.
+        Err(error @ CallError::AddressRefused { .. }) => {
+            Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error)).learn(unused(row))
+        }
+        Err(error @ CallError::Resting { wait }) => {
+            Verdict::new(Fate::Uncounted(*wait), said(error)).learn(unused(row))
+        }
         Err(error @ CallError::Invalid(_)) => {
             Verdict::new(Fate::End(Final::Failed), said(error)).learn(unused(row))
         }

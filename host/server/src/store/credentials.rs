@@ -141,6 +141,37 @@ return 0
     )
 });
 
+/// Forces nothing for a while.
+static PAUSE_FORCES: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]).ok"));
+
+/// A bucket that fills with time, kept as the moment at which it would be full.
+static PERMIT_FETCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local period = tonumber(ARGV[1])
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+if full - now > period * (tonumber(ARGV[2]) - 1) then return 0 end
+full = full + period
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', string.format('%.0f', full - now))
+return 1
+",
+    )
+});
+
+/// Ends a pause; wakes who waits.
+static LIFT_PAUSE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local lifted = redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return lifted
+",
+    )
+});
+
 /// Which token or ticket.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialKey<'a> {
@@ -403,5 +434,50 @@ impl Redis {
             0 => Ok(()),
             wait => Err(Duration::from_millis(wait)),
         })
+    }
+
+    /// Lets nobody force an account's token for this time: WeChat forces no more.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn pause_forces(&self, app_id: &str, time: Duration) -> Result<(), StoreAway> {
+        let mut script = on(&PAUSE_FORCES, keys::forced(app_id));
+        script.arg(millis(time).max(1));
+        self.invoke::<String>(&script).await.map(drop)
+    }
+
+    /// Whether a token may be asked for on the classic line, by any host: once in a `period`, `burst` at
+    /// once.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn permit_fetch(
+        &self,
+        app_id: &str,
+        period: Duration,
+        burst: u32,
+    ) -> Result<bool, StoreAway> {
+        let mut script = on(&PERMIT_FETCH, keys::fetches(app_id));
+        script.arg(millis(period)).arg(burst);
+        Ok(self.invoke::<i64>(&script).await? == 1)
+    }
+
+    /// Lets WeChat be asked again although it said not to: its quota was cleared.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn lift_pause(&self, key: CredentialKey<'_>) -> Result<(), StoreAway> {
+        let mut script = on(&LIFT_PAUSE, key.key(keys::pause));
+        script.arg(keys::TOKEN).arg(key.news());
+        self.invoke::<i64>(&script).await.map(drop)
+    }
+
+    /// Asks the other hosts to fetch a token that this one can't.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn want_token(&self, key: CredentialKey<'_>) -> Result<(), StoreAway> {
+        let news = format!("{} {}", key.news(), keys::WANTED);
+        self.publish(keys::TOKEN, &news).await
     }
 }

@@ -12,6 +12,7 @@
 //! | `wxhost:{<app id>}:pause:<credential>` | string | WeChat's code for "not now": 45009, 45011 | until WeChat may be asked again |
 //! | `wxhost:{<app id>}:forced` | string | a token was forced lately | 31 s |
 //! | `wxhost:{<app id>}:forces` | string | how many were forced | 24 h from the first |
+//! | `wxhost:{<app id>}:fetches` | string | when the classic line's budget is full again, Unix milliseconds | until then |
 //!
 //! `<credential>` is `access-token`, `jsapi-ticket` or `card-ticket`. A fencing number is larger than all
 //! before it: one more than the last, or Redis' clock in microseconds if that is more, so that it goes
@@ -20,7 +21,8 @@
 //! The braces make a Redis Cluster keep all keys of an account in one slot. Channels:
 //! `wxhost:settled` (the key of an event that was answered or given up while another host waits for
 //! it), `wxhost:changed` (an account or deployment was changed; empty message) and `wxhost:token`
-//! (`<app id> <credential>`: there is news of it).
+//! (`<app id> <credential>`: there is news of it; the same and `wanted`: a host whose address WeChat
+//! refuses wants it to be fetched).
 
 /// Channel: an event that another host waits for was settled.
 pub const SETTLED: &str = "wxhost:settled";
@@ -28,6 +30,9 @@ pub const SETTLED: &str = "wxhost:settled";
 pub const CHANGED: &str = "wxhost:changed";
 /// Channel: a token or ticket was renewed, refused or given up.
 pub const TOKEN: &str = "wxhost:token";
+
+/// Last word of a message on [`TOKEN`] that asks for a token.
+pub const WANTED: &str = "wanted";
 
 /// Key of an event under way or answered.
 pub fn event(app_id: &str, event_id: &str) -> String {
@@ -77,6 +82,11 @@ pub fn forced(app_id: &str) -> String {
 /// Key of the number of forced tokens.
 pub fn forces(app_id: &str) -> String {
     format!("wxhost:{{{app_id}}}:forces")
+}
+
+/// Key of the budget of fetches on the classic line.
+pub fn fetches(app_id: &str) -> String {
+    format!("wxhost:{{{app_id}}}:fetches")
 }
 
 /// Message on [`TOKEN`].

@@ -5,15 +5,15 @@
 //! database still sees to it that effects happen once.
 
 pub mod cache;
+mod connection;
 pub mod credentials;
 pub mod keys;
-mod link;
 pub mod redis;
 
 use std::sync::Arc;
 
 pub use cache::MemoryCache;
-pub use redis::Redis;
+pub use redis::{OLDEST, Redis};
 
 /// Where losable state lives.
 #[derive(Debug, Clone)]

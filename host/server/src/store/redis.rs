@@ -9,6 +9,7 @@
 
 mod answers;
 mod rate;
+mod version;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::answers::Answers;
 pub use self::answers::send_answers;
-use super::link::{Connection, Link};
+pub use self::version::{OLDEST, Version};
+use super::connection::{Connection, Server};
 use super::{StoreAway, keys};
 
 /// How long a claim lasts without being renewed.
@@ -126,7 +128,7 @@ pub struct ClaimRequest<'a> {
 
 /// A connection to Redis that heals by itself.
 pub struct Redis {
-    link: Arc<Link>,
+    server: Arc<Server>,
     claim: Script,
     count: Script,
     look: Script,
@@ -148,11 +150,11 @@ impl Redis {
     /// Prepares a connection; it is made when first used, so a Redis that is away stops no start.
     ///
     /// # Errors
-    /// The URL doesn't parse; see `store::link` for what it may be.
+    /// The URL doesn't parse; see `store::connection` for what it may be.
     pub fn open(url: &SecretString) -> RedisResult<Self> {
-        let link = Link::open(url.expose_secret(), RESPONSE_TIMEOUT)?;
+        let server = Server::open(url.expose_secret(), RESPONSE_TIMEOUT)?;
         Ok(Self {
-            link: Arc::new(link),
+            server: Arc::new(server),
             claim: Script::new(CLAIM),
             count: Script::new(COUNT),
             look: Script::new(LOOK),
@@ -169,7 +171,7 @@ impl Redis {
     /// # Errors
     /// Redis can't be reached.
     pub async fn subscription(&self) -> RedisResult<PubSub> {
-        self.link.subscription().await
+        self.server.subscription().await
     }
 
     /// Runs a script.
@@ -185,7 +187,7 @@ impl Redis {
     /// Forgets a key, as a wiped Redis would.
     #[cfg(test)]
     pub(crate) async fn delete_for_test(&self, key: &str) {
-        let mut connection = self.link.connection().await.unwrap();
+        let mut connection = self.server.connection().await.unwrap();
         let () = connection.del(key).await.unwrap();
     }
 
@@ -285,14 +287,18 @@ impl Redis {
     /// # Errors
     /// Redis can't be reached; the hosts will look by themselves.
     pub async fn publish_change(&self) -> Result<(), StoreAway> {
+        self.publish(keys::CHANGED, "").await
+    }
+
+    pub(super) async fn publish(&self, channel: &str, message: &str) -> Result<(), StoreAway> {
         let mut connection = self.connection().await?;
-        let reply: RedisResult<()> = connection.publish(keys::CHANGED, "").await;
+        let reply: RedisResult<()> = connection.publish(channel, message).await;
         self.noting_failure(reply)
     }
 
     /// Whether Redis answers now.
     pub async fn answers(&self) -> bool {
-        let Ok(mut connection) = self.link.connection().await else {
+        let Ok(mut connection) = self.server.connection().await else {
             return false;
         };
         let reply: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
@@ -334,7 +340,7 @@ impl Redis {
         if self.elapsed_ms() < self.resting_until_ms.load(Ordering::Relaxed) {
             return Err(StoreAway);
         }
-        let connection = self.link.connection().await;
+        let connection = self.server.connection().await;
         self.noting_failure(connection)
     }
 
@@ -392,7 +398,7 @@ mod tests {
         let second = redis.claim(claim(&event_id, "other host")).await.unwrap();
         assert_eq!(second, (Claim::Running, 2));
         // Its time has come: nobody renewed it.
-        let mut connection = redis.link.connection().await.unwrap();
+        let mut connection = redis.server.connection().await.unwrap();
         let key = keys::event("wx01", &event_id);
         let () = connection.hset(&key, "leased_until", 1).await.unwrap();
         assert_eq!(redis.look("wx01", &event_id).await.unwrap(), None);
@@ -416,7 +422,7 @@ mod tests {
     async fn a_claim_of_the_version_before_lasts_as_long_as_its_key() {
         let Some(redis) = redis() else { return };
         let event_id = random::unique_name();
-        let mut connection = redis.link.connection().await.unwrap();
+        let mut connection = redis.server.connection().await.unwrap();
         let key = keys::event("wx01", &event_id);
         let old = [("state", "running"), ("owner", "old host")];
         let () = connection.hset_multiple(&key, &old).await.unwrap();

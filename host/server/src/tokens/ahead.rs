@@ -8,9 +8,9 @@ use futures::StreamExt;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::flight::Purpose;
 use super::{ASLEEP, Credential, Tokens, Wanted, millis};
 use crate::accounts::Account;
+use crate::credentials::Purpose;
 
 /// How often the tokens are gone through.
 const TICK: Duration = Duration::from_millis(250);
@@ -68,7 +68,7 @@ impl Tokens {
                 duration_ms = now_ms - before_ms,
                 "this host has slept; what it holds is compared with the other hosts' first"
             );
-            self.doubt();
+            self.mark_stale();
         }
     }
 
@@ -106,7 +106,7 @@ impl Tokens {
             return;
         }
         let now_ms = self.parts.clock.now_ms();
-        let doubted_ms = self.doubted_before_ms.load(Ordering::Relaxed);
+        let doubted_ms = self.stale_before_ms.load(Ordering::Relaxed);
         let mut due = Vec::new();
         for credential in Credential::ALL {
             let is_due = |account: &Account| {

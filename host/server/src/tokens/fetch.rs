@@ -9,13 +9,10 @@ use wxhost_wechat::api::token::{self, ClassicToken, Fresh, StableToken, Ticket, 
 use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::ApiError;
 
-use super::flight::Purpose;
-use super::token::hash;
-use super::{Credential, TokenError, Tokens, Wanted};
-use crate::accounts::{Attention, TokenLine};
-use crate::client::TransportError;
-use crate::random;
+use super::{Credential, TokenError, Tokens, Wanted, jittered};
+use crate::credentials::{Attention, BURST, CLASSIC_PERIOD, Purpose, TokenLine, hash};
 use crate::telemetry::{FetchLabels, Word};
+use crate::transport::TransportError;
 
 /// How often one fetch asks, while WeChat is busy or does not answer.
 const TRIES: u32 = 4;
@@ -33,6 +30,8 @@ const MINUTE_REST: Duration = Duration::from_secs(60);
 const DAY_REST: Duration = Duration::from_secs(3600);
 /// Refusals of other kinds: asking again soon gives the same.
 const REFUSED_REST: Duration = Duration::from_secs(300);
+/// How long callers fail at once after no host whose address WeChat takes has fetched a token.
+const BORROW_REST: Duration = Duration::from_secs(2);
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
 /// Milliseconds that clocks in Beijing are ahead (UTC+8).
@@ -71,7 +70,7 @@ impl From<TransportError> for Miss {
 }
 
 impl Tokens {
-    /// Fetches; `failed` is the hash of a token that WeChat has refused, so that the same one will not
+    /// Fetches; `failed` is the hash of a token that WeChat has refused, so that the same one may not
     /// do.
     pub(super) async fn fetch(
         &self,
@@ -79,32 +78,74 @@ impl Tokens {
         failed: Option<&str>,
         until: Instant,
     ) -> Result<Fetched, TokenError> {
-        if wanted.credential != Credential::AccessToken {
-            // Before the turn is taken: fetching it may need a turn itself.
-            self.access_token(&wanted.account, until).await?;
-        }
-        let turn = tokio::time::timeout_at(until, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err(TokenError::Unreachable);
-        };
         let force = wanted.purpose == Purpose::Force;
-        let fetched = self.ask(wanted, force, until).await?;
+        let fetched = match self.ask(wanted, force, until).await {
+            Err(error) if force => {
+                self.note_refused_force(wanted, &error).await;
+                return Err(error);
+            }
+            asked => asked?,
+        };
         let again = hash(&fetched.value);
         if force || !wanted.is_stable() || failed != Some(&*again) {
             return Ok(fetched);
         }
+        // WeChat stands by the token that an API refused. That one may have been wrong: it is asked once
+        // more with the same token, before that costs one of the day's few forced ones.
+        if !wanted.slot().note_reissue(&again) {
+            return Ok(fetched);
+        }
         match self.permit_force(wanted, Purpose::Need).await {
-            Ok(()) => {
-                tracing::info!(
-                    account.app_id = wanted.app_id(),
-                    "a refused access token is given out again, so another one is forced"
-                );
-                self.ask(wanted, true, until).await
-            }
+            Ok(()) => self.force_in_place_of(wanted, fetched, until).await,
             Err(wait) => {
                 wanted.slot().spare(&again, wait.max(SPARED));
                 Ok(fetched)
             }
+        }
+    }
+
+    /// Forces a token in the place of one that WeChat gives out and its API refuses. If that is refused,
+    /// too, the one in hand is all there is, and is not thrown away.
+    async fn force_in_place_of(
+        &self,
+        wanted: &Wanted,
+        in_hand: Fetched,
+        until: Instant,
+    ) -> Result<Fetched, TokenError> {
+        tracing::info!(
+            account.app_id = wanted.app_id(),
+            "a refused access token is given out again, so another one is forced"
+        );
+        let error = match self.ask(wanted, true, until).await {
+            Ok(forced) => return Ok(forced),
+            Err(error) => error,
+        };
+        self.note_refused_force(wanted, &error).await;
+        // Whether one was made is not known where the answer is lost; WeChat tells which one is present.
+        if matches!(error, TokenError::Unreachable | TokenError::Deadline)
+            && let Ok(present) = self.ask(wanted, false, until).await
+        {
+            return Ok(present);
+        }
+        tracing::warn!(
+            account.app_id = wanted.app_id(),
+            error = %error,
+            "no access token can be forced now; going on with the one that WeChat gives out"
+        );
+        wanted.slot().spare(&hash(&in_hand.value), SPARED);
+        Ok(in_hand)
+    }
+
+    /// WeChat forces no more today: nobody tries again before midnight in Beijing.
+    async fn note_refused_force(&self, wanted: &Wanted, error: &TokenError) {
+        if !matches!(error, TokenError::Refused(refusal) if refusal.errcode.is_daily_limit()) {
+            return;
+        }
+        let rest = until_midnight(self.parts.clock.now_ms());
+        wanted.slot().forces.lock().pause(Instant::now(), rest);
+        if let Some(redis) = self.parts.store.shared() {
+            // The others find out by themselves.
+            let _ = redis.pause_forces(wanted.app_id(), rest).await;
         }
     }
 
@@ -117,12 +158,7 @@ impl Tokens {
         let mut wait = FIRST_WAIT;
         for tries in 1.. {
             let now = Instant::now();
-            if !wanted
-                .slot()
-                .budget
-                .lock()
-                .take(wanted.account.token_line, now)
-            {
+            if !self.may_spend(wanted, now).await {
                 tracing::warn!(
                     account.app_id = wanted.app_id(),
                     credential = wanted.credential.as_str(),
@@ -189,11 +225,34 @@ impl Tokens {
             }
         };
         match answer {
-            Ok(fresh) => Ok(fresh),
+            Ok(fresh) => {
+                self.accept_address(account);
+                Ok(fresh)
+            }
+            Err(AnswerError::Refused(refusal)) if refusal.errcode.refuses_address() => {
+                let refusal = self.refuse_address(account, &refusal);
+                Err(Miss::Final(TokenError::AddressRefused { refusal }))
+            }
             Err(AnswerError::Refused(refusal)) if needs_owner(&refusal) => {
                 Err(Miss::Final(self.block(wanted, refusal).await))
             }
             Err(error) => Err(missed(error)),
+        }
+    }
+
+    /// Whether WeChat may be asked once more: within this host's budget and, on the classic line, whose
+    /// 2,000 calls a day are few, within that of all hosts.
+    async fn may_spend(&self, wanted: &Wanted, now: Instant) -> bool {
+        let line = wanted.account.token_line;
+        let is_permitted = wanted.slot().budget.lock().take(line, now);
+        let is_shared = wanted.credential == Credential::AccessToken && line == TokenLine::Classic;
+        match self.parts.store.shared() {
+            Some(redis) if is_permitted && is_shared => {
+                // Without Redis each host has its own budget only.
+                let permitted = redis.permit_fetch(wanted.app_id(), CLASSIC_PERIOD, BURST);
+                permitted.await.unwrap_or(true)
+            }
+            _ => is_permitted,
         }
     }
 
@@ -343,6 +402,8 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
         TokenError::Unreachable | TokenError::Deadline => doubled(FIRST_REST, LONGEST_REST),
         // The registry knows it, or will soon.
         TokenError::AccountBlocked { .. } => LONGEST_REST,
+        // Until then others may fetch one.
+        TokenError::AddressRefused { .. } => BORROW_REST,
         TokenError::NoSecret | TokenError::ForcedLately { .. } => Duration::ZERO,
     }
 }
@@ -351,12 +412,6 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
 fn until_midnight(now_ms: i64) -> Duration {
     let passed = (now_ms + BEIJING_MS).rem_euclid(DAY_MS);
     Duration::from_millis((DAY_MS - passed).unsigned_abs())
-}
-
-/// Between half of a time and the whole, so that hosts do not ask in step.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    let part = u32::try_from(random::version().unsigned_abs() % 512).unwrap_or(0);
-    time / 2 + time / 1024 * part
 }
 
 #[cfg(test)]

@@ -3,28 +3,24 @@
 //! A host reads its own memory first ([`Tokens::get`], [`Tokens::held`]); the rest of this room keeps
 //! that memory right:
 //!
-//! - `token`: what a token is, how early it counts as ended and when it is renewed.
-//! - `slot`: what a host holds of each, beside the account.
-//! - `flight`: one fetch for all who wait on this host.
 //! - `shared`: one fetch for all hosts, by lease and fencing number in Redis; what other hosts have
 //!   fetched. What happens without Redis.
-//! - `fetch`: asking WeChat, how often, how long, and what a refusal means. `budget` bounds it.
+//! - `fetch`: asking WeChat, how often, how long, and what a refusal means.
+//! - `address`: what happens while WeChat refuses this host's address.
 //! - `ahead`: the loops that renew what is in use before it ends and look for lost news.
 //!
-//! A token that WeChat refuses is given up only if it is the one that is held, on this host and in
-//! Redis ([`Tokens::expire`]), so a wave of refusals of an old token never ends a fresh one.
+//! What is held is a value of [`crate::credentials`]. A token that WeChat refuses is given up only if it
+//! is the one that is held, on this host and in Redis ([`Tokens::expire`]), so a wave of refusals of an
+//! old token never ends a fresh one.
 
+mod address;
 mod ahead;
-mod budget;
 mod fetch;
-mod flight;
 mod shared;
-mod slot;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod token;
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -35,74 +31,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wxhost_wechat::errcode::ApiError;
 use wxhost_wechat::id::AppId;
 
+pub use self::address::{AddressReports, Probe};
 pub use self::ahead::{confirm, renew_ahead};
-pub(crate) use self::fetch::jittered;
-use self::flight::{Flight, Landed, Purpose};
-use self::slot::Slot;
-pub use self::slot::Slots;
-pub use self::token::{Credential, Token, TokenState};
-use crate::accounts::{Account, Accounts, Attention};
-use crate::client::Transport;
+use crate::accounts::{Account, Accounts};
 use crate::clock::Clock;
+pub use crate::credentials::{Credential, Token, TokenError, TokenState};
+use crate::credentials::{Flight, Landed, Purpose, Slot};
+pub(crate) use crate::random::jittered;
 use crate::seal::MasterKeys;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::transport::Transport;
 
 /// Fetches of one host at the same time, over all accounts: when everything has ended at once (a first
 /// start, a long outage), WeChat sees a queue and no storm.
 pub const FETCHES_AT_ONCE: usize = 32;
-/// Of these, renewals that nobody waits for yet.
+/// Fetches of tickets beside them. A ticket's may wait for a token's, never the other way round.
+const TICKETS_AT_ONCE: usize = 16;
+/// Of the fetches of tokens, renewals that nobody waits for yet.
 const AHEAD_AT_ONCE: usize = 16;
 /// A host that has not looked at the clock for so long was asleep: what it holds may be old.
 const ASLEEP: Duration = Duration::from_secs(3);
 /// How long a fetch under way is waited for when the host stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-
-/// Why there is no token.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The account has no AppSecret.
-    #[error("the account has no AppSecret: set one")]
-    NoSecret,
-    /// WeChat gives it none before its owner has acted.
-    #[error("the account waits for its owner: {}", attention.message)]
-    AccountBlocked {
-        /// What is to be mended.
-        attention: Attention,
-    },
-    /// WeChat refuses one now.
-    #[error(transparent)]
-    Refused(ApiError),
-    /// WeChat does not answer, or has been asked too often.
-    #[error("wechat gives no token now")]
-    Unreachable,
-    /// There was none in time.
-    #[error("there was no token in time")]
-    Deadline,
-    /// A token was forced too lately, or too often today.
-    #[error("a token was forced lately: wait {wait_seconds} seconds")]
-    ForcedLately {
-        /// Until it may be forced again.
-        wait_seconds: u64,
-    },
-}
-
-impl TokenError {
-    /// A stable word, in kebab-case.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoSecret => "no-secret",
-            Self::AccountBlocked { .. } => "account-blocked",
-            Self::Refused(_) => "wechat-refused",
-            Self::Unreachable => "wechat-unreachable",
-            Self::Deadline => "timeout",
-            Self::ForcedLately { .. } => "forced-lately",
-        }
-    }
-}
 
 /// What tokens are made with.
 pub struct TokensParts {
@@ -129,14 +82,16 @@ pub struct Tokens {
     parts: TokensParts,
     /// For fetches: they outlive who asked for them.
     this: Weak<Self>,
-    /// Fetches that may run.
-    turns: Semaphore,
+    /// Fetches of access tokens that may run.
+    token_turns: Semaphore,
+    /// Fetches of tickets that may run.
+    ticket_turns: Semaphore,
     /// Renewals ahead of the end that may run.
     ahead: Arc<Semaphore>,
     /// When this host last looked at the clock; 0 before it has.
     beat_ms: AtomicI64,
     /// What was confirmed before this time may be old.
-    doubted_before_ms: AtomicI64,
+    stale_before_ms: AtomicI64,
 }
 
 impl fmt::Debug for Tokens {
@@ -169,10 +124,11 @@ impl Tokens {
         Arc::new_cyclic(|this| Self {
             parts,
             this: Weak::clone(this),
-            turns: Semaphore::new(FETCHES_AT_ONCE),
+            token_turns: Semaphore::new(FETCHES_AT_ONCE),
+            ticket_turns: Semaphore::new(TICKETS_AT_ONCE),
             ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             beat_ms: AtomicI64::new(0),
-            doubted_before_ms: AtomicI64::new(0),
+            stale_before_ms: AtomicI64::new(0),
         })
     }
 
@@ -267,17 +223,38 @@ impl Tokens {
         }
     }
 
-    /// Asks WeChat again although it was to be left alone: somebody has mended something.
-    pub fn forgive(&self, account: &Account) {
+    /// Gives up the access token that has this hash, if it is the one that is held: somebody outside was
+    /// refused with it. `hash` is 16 hex digits of its SHA-256 or more.
+    pub async fn expire_hash(&self, account: &Account, hash: &str) {
+        let held = account.slots.of(Credential::AccessToken).current();
+        if let Some(held) = held.filter(|held| held.has_hash(hash)) {
+            self.expire(account, &held).await;
+        }
+    }
+
+    /// Lets WeChat be asked again although it was to be left alone: somebody has mended something.
+    pub fn clear_backoff(&self, account: &Account) {
         for credential in Credential::ALL {
             account.slots.of(credential).forget_pause();
         }
     }
 
+    /// The same for all hosts, after a quota was cleared.
+    pub async fn clear_quota_pause(&self, account: &Account) {
+        self.clear_backoff(account);
+        if let Some(redis) = self.parts.store.shared() {
+            for credential in Credential::ALL {
+                // It ends by itself otherwise.
+                let key = Wanted::key_of(account, credential);
+                let _ = redis.lift_pause(key).await;
+            }
+        }
+    }
+
     /// Takes it that whatever is held may be old, until the shared store has said otherwise.
-    pub fn doubt(&self) {
+    pub fn mark_stale(&self) {
         let now_ms = self.parts.clock.now_ms();
-        self.doubted_before_ms.store(now_ms, Ordering::Relaxed);
+        self.stale_before_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// Whether the memory can be relied on: this host has not slept since it was confirmed.
@@ -286,7 +263,7 @@ impl Tokens {
         // Nobody else fetches for a host without a shared store, and its loops are not running yet.
         beat_ms == 0
             || (now_ms - beat_ms < millis(ASLEEP)
-                && slot.confirmed_at_ms() >= self.doubted_before_ms.load(Ordering::Relaxed))
+                && slot.confirmed_at_ms() >= self.stale_before_ms.load(Ordering::Relaxed))
     }
 
     async fn get_slowly(&self, wanted: &Wanted, deadline: Instant) -> Landed {
@@ -300,7 +277,9 @@ impl Tokens {
             }
             may_ask(&wanted.account)?;
             if let Some(pause) = slot.pause() {
-                if pause.until >= deadline {
+                // Others have just been asked for one in vain.
+                let is_hopeless = matches!(pause.error, TokenError::AddressRefused { .. });
+                if pause.until >= deadline || is_hopeless {
                     return Err(pause.error);
                 }
                 tokio::time::sleep_until(pause.until).await;
@@ -366,7 +345,7 @@ fn may_ask(account: &Account) -> Result<(), TokenError> {
     match &account.attention {
         None => Ok(()),
         Some(attention) => Err(TokenError::AccountBlocked {
-            attention: Attention::clone(attention),
+            attention: attention.clone(),
         }),
     }
 }

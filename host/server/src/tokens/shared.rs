@@ -1,30 +1,35 @@
 //! One fetch for all hosts that share a Redis, and what happens without it.
 //!
-//! Whoever gets the lease fetches; the others wait for the bell (a message on `wxhost:token`) or look
-//! again by themselves. While Redis is away, a host goes on with what it holds. What it must have then,
+//! Whoever gets the lease fetches; the others wait for a notification (a message on `wxhost:token`) or
+//! look again by themselves. Only who can fetch at once asks for the lease: a host with a queue of
+//! fetches must not keep idle ones from them. While Redis is away, a host goes on with what it holds. What it must have then,
 //! it fetches itself: `stable_token` answers every host the same. `cgi-bin/token` would end the others'
 //! token, so on that line nothing is fetched before the held one has ended.
 
-use std::pin::pin;
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::futures::Notified;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
 use super::fetch::{Fetched, rest};
-use super::flight::{FLIGHT, Landed, Purpose};
-use super::slot::Slot;
-use super::token::{Facts, Token, slack, spread};
 use super::{Credential, TokenError, Tokens, Wanted, may_ask};
-use crate::accounts::{Account, TokenLine};
+use crate::accounts::Account;
+use crate::credentials::{FLIGHT, Facts, Landed, Purpose, Slot, Token, TokenLine, slack, spread};
 use crate::random;
 use crate::seal::Place;
-use crate::store::Redis;
 use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
+use crate::store::{Redis, StoreAway, keys};
 
-/// How often a waiting host looks by itself, should the bell not have reached it.
-const POLL: Duration = Duration::from_millis(200);
+/// How often a host that waits for another one's fetch looks by itself, should the notification not have
+/// reached it.
+pub(super) const POLL: Duration = Duration::from_millis(200);
+/// The same for a fetch that waits for its turn on this host: there may be thousands.
+const QUEUE_POLL: Duration = Duration::from_secs(2);
 /// How often a lease is renewed while WeChat is asked: it outlives two lost renewals.
 const RENEWAL: Duration = Duration::from_millis(750);
 /// WeChat refuses to force a token within 30 s of the last one.
@@ -33,6 +38,14 @@ const FORCE_PAUSE: Duration = Duration::from_secs(31);
 const FORCES_PER_DAY: u32 = 20;
 /// Of these, what hosts may take by themselves; the rest is for the operator.
 const OWN_FORCES_PER_DAY: u32 = 10;
+
+/// A token that is looked for among hosts.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    redis: &'a Redis,
+    wanted: &'a Wanted,
+    until: Instant,
+}
 
 /// A lease on fetching, held by this flight.
 struct Lease<'a> {
@@ -47,29 +60,51 @@ impl Tokens {
         let until = Instant::now() + FLIGHT;
         let landed = match may_ask(&wanted.account) {
             Err(error) => Err(error),
-            Ok(()) => match self.parts.store.shared() {
-                None => Box::pin(self.fly_alone(wanted, until)).await,
-                Some(redis) => Box::pin(self.fly_shared(redis, wanted, until)).await,
-            },
+            Ok(()) => Box::pin(self.fly_permitted(wanted, until)).await,
         };
-        if let Err(error) = &landed {
+        // That an operator's wish was refused says nothing of what others need.
+        if let Err(error) = &landed
+            && wanted.purpose != Purpose::Force
+        {
             self.note_failure(wanted, error);
         }
         landed
     }
 
+    async fn fly_permitted(&self, wanted: &Wanted, until: Instant) -> Landed {
+        let shared = self.parts.store.shared();
+        let landed = match (wanted.account.slots.address.blocks(), shared) {
+            (Some(refusal), _) => Err(TokenError::AddressRefused { refusal }),
+            (None, None) => self.fly_alone(wanted, until).await,
+            (None, Some(redis)) => self.fly_shared(redis, wanted, until).await,
+        };
+        match (landed, shared) {
+            (Err(TokenError::AddressRefused { refusal }), Some(redis))
+                if wanted.purpose != Purpose::Force =>
+            {
+                self.borrow(redis, wanted, refusal, until).await
+            }
+            (landed, _) => landed,
+        }
+    }
+
     async fn fly_shared(&self, redis: &Redis, wanted: &Wanted, until: Instant) -> Landed {
-        let (slot, key) = (wanted.slot(), wanted.key());
         if wanted.purpose == Purpose::Force {
             self.permit_operator(wanted).await?;
         }
-        let owner = random::unique_name();
+        let search = Search {
+            redis,
+            wanted,
+            until,
+        };
+        let turns = self.turns(wanted.credential);
+        let mut queue = pin!(turns.acquire());
         loop {
-            let mut bell = pin!(slot.bell.notified());
-            bell.as_mut().enable();
+            let mut changed = pin!(wanted.slot().changed.notified());
+            changed.as_mut().enable();
             // One look for both questions: a token that another host's news brings in between would be
             // taken for the one that does not do.
-            let current = slot.current();
+            let current = wanted.slot().current();
             if let Some(token) = current
                 .as_ref()
                 .filter(|token| self.suffices(wanted, token))
@@ -77,40 +112,116 @@ impl Tokens {
                 return Ok(Arc::clone(token));
             }
             let have = current.map_or(0, |token| token.fence);
-            match redis.take_token(key, &owner, have).await {
-                Err(_) => return self.fly_alone(wanted, until).await,
-                Ok(Taken::Newer(stored)) => match self.adopt(wanted, &stored) {
-                    None => return self.fly_alone(wanted, until).await,
-                    Some(token) if wanted.purpose != Purpose::Force => return Ok(token),
-                    Some(_) => {}
-                },
-                Ok(Taken::Paused { errcode, left_ms }) => {
-                    return self.paused(wanted, errcode, left_ms);
-                }
-                Ok(Taken::Busy { left_ms }) => {
-                    if wanted.purpose == Purpose::Ahead {
-                        return slot.current().ok_or(TokenError::Unreachable);
+            let turn = match turns.try_acquire() {
+                Ok(turn) => turn,
+                Err(_) => {
+                    match self.adopt_newer(&search, have).await {
+                        Err(_) => return self.fly_alone(wanted, until).await,
+                        Ok(true) => continue,
+                        Ok(false) => {}
                     }
-                    if Instant::now() >= until {
-                        return Err(TokenError::Unreachable);
+                    let news = turn_or_news(queue.as_mut(), changed.as_mut(), until);
+                    match news.await? {
+                        Some(turn) => turn,
+                        None => continue,
                     }
-                    let left = Duration::from_millis(left_ms.max(1).unsigned_abs());
-                    let _ = tokio::time::timeout(left.min(POLL), bell).await;
                 }
-                Ok(Taken::Leased { fence, failed_hash }) => {
-                    let lease = Lease {
-                        redis,
-                        owner,
-                        fence,
-                    };
-                    return self.fetch_leased(wanted, lease, failed_hash, until).await;
-                }
+            };
+            queue.set(turns.acquire());
+            if let Some(landed) = self.use_turn(&search, turn, have, changed).await {
+                return landed;
             }
         }
     }
 
+    /// Fetches, if no other host does or has; None if it is to be looked again.
+    async fn use_turn(
+        &self,
+        search: &Search<'_>,
+        turn: SemaphorePermit<'_>,
+        have: u64,
+        changed: Pin<&mut Notified<'_>>,
+    ) -> Option<Landed> {
+        let Search {
+            redis,
+            wanted,
+            until,
+        } = *search;
+        if wanted.credential != Credential::AccessToken {
+            // Before the lease is taken, which would be held while the token is waited for.
+            if let Err(error) = self.access_token(&wanted.account, until).await {
+                return Some(Err(error));
+            }
+        }
+        let owner = random::unique_name();
+        let taken = redis.take_token(wanted.key(), &owner, have).await;
+        match taken {
+            Err(_) => {
+                drop(turn);
+                Some(self.fly_alone(wanted, until).await)
+            }
+            Ok(Taken::Newer(stored)) => match self.adopt(wanted, &stored) {
+                None => {
+                    drop(turn);
+                    Some(self.fly_alone(wanted, until).await)
+                }
+                Some(token) => (wanted.purpose != Purpose::Force).then_some(Ok(token)),
+            },
+            Ok(Taken::Paused { errcode, left_ms }) => Some(self.paused(wanted, errcode, left_ms)),
+            Ok(Taken::Busy { .. }) if wanted.purpose == Purpose::Ahead => {
+                Some(wanted.slot().current().ok_or(TokenError::Unreachable))
+            }
+            Ok(Taken::Busy { .. }) if Instant::now() >= until => Some(Err(TokenError::Unreachable)),
+            Ok(Taken::Busy { left_ms }) => {
+                drop(turn);
+                let left = Duration::from_millis(left_ms.max(1).unsigned_abs());
+                let _ = tokio::time::timeout(left.min(POLL), changed).await;
+                None
+            }
+            Ok(Taken::Leased { fence, failed_hash }) => {
+                let lease = Lease {
+                    redis,
+                    owner,
+                    fence,
+                };
+                let landed = self.fetch_leased(wanted, lease, failed_hash, until).await;
+                drop(turn);
+                Some(landed)
+            }
+        }
+    }
+
+    /// Takes over a token that is stored and newer than `have`; whether there was one.
+    async fn adopt_newer(&self, search: &Search<'_>, have: u64) -> Result<bool, StoreAway> {
+        let wanted = search.wanted;
+        let stored = search.redis.read_token(wanted.key()).await?;
+        match stored.filter(|stored| !stored.failed && stored.fence > have) {
+            None => Ok(false),
+            // One that can't be opened is none.
+            Some(stored) => self.adopt(wanted, &stored).map(|_| true).ok_or(StoreAway),
+        }
+    }
+
+    fn turns(&self, credential: Credential) -> &Semaphore {
+        match credential {
+            Credential::AccessToken => &self.token_turns,
+            Credential::JsapiTicket | Credential::CardTicket => &self.ticket_turns,
+        }
+    }
+
+    pub(super) async fn turn(
+        &self,
+        credential: Credential,
+        until: Instant,
+    ) -> Result<SemaphorePermit<'_>, TokenError> {
+        match tokio::time::timeout_at(until, self.turns(credential).acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(TokenError::Unreachable),
+        }
+    }
+
     /// Whether a token does for what one is wanted for.
-    fn suffices(&self, wanted: &Wanted, token: &Token) -> bool {
+    pub(super) fn suffices(&self, wanted: &Wanted, token: &Token) -> bool {
         let now_ms = self.parts.clock.now_ms();
         token.is_usable(now_ms)
             && match wanted.purpose {
@@ -128,23 +239,20 @@ impl Tokens {
         until: Instant,
     ) -> Landed {
         let failed = failed_hash.or_else(|| failed_hash_of(wanted.slot()));
-        let mut work = pin!(self.fetch(wanted, failed.as_deref(), until));
-        let mut beat = tokio::time::interval(RENEWAL);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        beat.tick().await;
-        let fetched = loop {
-            tokio::select! {
-                fetched = &mut work => break fetched,
-                // A lease that is lost is noticed when the token is written.
-                _ = beat.tick() => {
-                    let _ = lease.redis.renew_token_lease(wanted.key(), &lease.owner).await;
-                }
-            }
+        let fetched = tokio::select! {
+            fetched = self.fetch(wanted, failed.as_deref(), until) => fetched,
+            never = keep(&lease, wanted.key()) => match never {},
         };
         match fetched {
             Ok(fetched) => self.write(wanted, &lease, fetched).await,
             Err(error) => {
-                let pause = shared_pause(&error, self.parts.clock.now_ms());
+                let pause = match wanted.purpose {
+                    // Forced tokens have a count of their own.
+                    Purpose::Force => None,
+                    Purpose::Need | Purpose::Ahead => {
+                        shared_pause(&error, self.parts.clock.now_ms())
+                    }
+                };
                 let release = lease
                     .redis
                     .release_token_lease(wanted.key(), &lease.owner, pause);
@@ -202,7 +310,12 @@ impl Tokens {
             return Ok(token);
         }
         let failed = failed_hash_of(slot);
+        let turn = self.turn(wanted.credential, until).await?;
+        if wanted.credential != Credential::AccessToken {
+            self.access_token(&wanted.account, until).await?;
+        }
         let fetched = self.fetch(wanted, failed.as_deref(), until).await?;
+        drop(turn);
         let last = slot.current().map_or(0, |token| token.fence);
         let now_us = self
             .parts
@@ -262,7 +375,7 @@ impl Tokens {
     }
 
     /// Takes over what another host has stored; None if it cannot be opened.
-    fn adopt(&self, wanted: &Wanted, stored: &StoredToken) -> Option<Arc<Token>> {
+    pub(super) fn adopt(&self, wanted: &Wanted, stored: &StoredToken) -> Option<Arc<Token>> {
         let place = Place::credential(wanted.app_id(), wanted.credential.as_str());
         let value = match self.parts.keys.open_text(place, &stored.value) {
             Ok(value) => value,
@@ -330,18 +443,28 @@ impl Tokens {
         }
     }
 
-    /// Another host has news of a token: `<app id> <credential>`.
-    pub fn hear(&self, news: &str) {
-        let Some((app_id, word)) = news.split_once(' ') else {
+    /// Another host has news of a token: `<app id> <credential>`; or wants one that it can't fetch itself:
+    /// the same and `wanted`.
+    pub fn on_notification(&self, news: &str) {
+        let mut words = news.split(' ');
+        let account = words
+            .next()
+            .and_then(|app_id| self.parts.accounts.get(app_id));
+        let credential = words.next().and_then(Credential::of);
+        let (Some(account), Some(credential)) = (account, credential) else {
             return;
         };
-        let (Some(credential), Some(account)) =
-            (Credential::of(word), self.parts.accounts.get(app_id))
-        else {
-            return;
-        };
+        match words.next() {
+            None => self.on_change(account, credential),
+            Some(keys::WANTED) => self.fetch_for_others(account, credential),
+            // A newer host may say more.
+            Some(_) => {}
+        }
+    }
+
+    fn on_change(&self, account: Arc<Account>, credential: Credential) {
         let slot = account.slots.of(credential);
-        slot.bell.notify_waiters();
+        slot.changed.notify_waiters();
         if slot.current().is_some()
             && let Some(tokens) = self.this.upgrade()
         {
@@ -360,12 +483,17 @@ impl Tokens {
             Purpose::Force => FORCES_PER_DAY,
             Purpose::Need | Purpose::Ahead => OWN_FORCES_PER_DAY,
         };
+        let (forces, now) = (&wanted.slot().forces, Instant::now());
         if let Some(redis) = self.parts.store.shared()
             && let Ok(permitted) = redis.permit_force(wanted.app_id(), most).await
         {
+            if permitted.is_ok() {
+                // Should Redis go away or forget, this host goes on counting.
+                forces.lock().count(now, FORCE_PAUSE);
+            }
             return permitted;
         }
-        wanted.slot().permit_force(FORCE_PAUSE)
+        forces.lock().permit(now, FORCE_PAUSE, most)
     }
 
     async fn permit_operator(&self, wanted: &Wanted) -> Result<(), TokenError> {
@@ -425,11 +553,40 @@ impl Tokens {
 }
 
 impl Wanted {
-    fn key(&self) -> CredentialKey<'_> {
+    pub(super) fn key(&self) -> CredentialKey<'_> {
+        Self::key_of(&self.account, self.credential)
+    }
+
+    pub(super) fn key_of(account: &Account, credential: Credential) -> CredentialKey<'_> {
         CredentialKey {
-            app_id: self.app_id(),
-            credential: self.credential.as_str(),
+            app_id: account.app_id.as_str(),
+            credential: credential.as_str(),
         }
+    }
+}
+
+/// Waits for a turn to fetch; None if it is time to look for what others have fetched.
+async fn turn_or_news<'a>(
+    turn: Pin<&mut impl Future<Output = Result<SemaphorePermit<'a>, AcquireError>>>,
+    changed: Pin<&mut Notified<'_>>,
+    until: Instant,
+) -> Result<Option<SemaphorePermit<'a>>, TokenError> {
+    tokio::select! {
+        turn = turn => turn.map(Some).map_err(|_| TokenError::Unreachable),
+        () = changed => Ok(None),
+        () = tokio::time::sleep(QUEUE_POLL) => Ok(None),
+        () = tokio::time::sleep_until(until) => Err(TokenError::Unreachable),
+    }
+}
+
+/// Renews a lease for as long as it is held. That it was lost is noticed when the token is written.
+async fn keep(lease: &Lease<'_>, key: CredentialKey<'_>) -> Infallible {
+    let mut beat = tokio::time::interval(RENEWAL);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat.tick().await;
+    loop {
+        beat.tick().await;
+        let _ = lease.redis.renew_token_lease(key, &lease.owner).await;
     }
 }
 

@@ -1,12 +1,14 @@
 //! Hosts with tokens for unit tests: a real database, a pretend WeChat, and a shared store where
 //! `WXHOST_TEST_REDIS_URL` names a Redis.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -34,21 +36,23 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Tokens of a host that reaches no WeChat: nobody listens on port 1.
-pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Tokens> {
+/// The client of a host that reaches no WeChat: nobody listens on port 1.
+pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Client> {
     let store = Store::Memory(Arc::new(MemoryCache::new()));
-    tokens(accounts, keys, store, "http://127.0.0.1:1")
+    client_of("http://127.0.0.1:1", accounts, keys, store)
 }
 
-/// Tokens of a host with a WeChat at `base`.
-pub(crate) fn tokens(
+/// The client of a host whose WeChat is at `base`.
+pub(crate) fn client_of(
+    base: &str,
     accounts: &Arc<Accounts>,
     keys: &Arc<MasterKeys>,
     store: Store,
-    base: &str,
-) -> Arc<Tokens> {
-    let transport = Transport::open(base, &[]).unwrap();
-    over(Arc::new(transport), accounts, keys, store)
+) -> Arc<Client> {
+    let transport = Arc::new(Transport::open(base, &[]).unwrap());
+    let tokens = over(Arc::clone(&transport), accounts, keys, store);
+    let metrics = Arc::clone(&tokens.parts.metrics);
+    Arc::new(Client::new(transport, tokens, metrics))
 }
 
 /// Tokens of one host, got through these connections.
@@ -159,13 +163,45 @@ impl Bed {
     /// A host that shares this Redis and hears what others say.
     pub(crate) async fn sharing(&self, redis: &Arc<Redis>) -> Host {
         let host = self.host(Store::Redis(Arc::clone(redis))).await;
+        self.listening(host, redis).await
+    }
+
+    /// The same, with another address than 127.0.0.1 as WeChat sees it.
+    pub(crate) async fn sharing_from(&self, address: Ipv4Addr, redis: &Arc<Redis>) -> Host {
+        let transport = Transport::open(&self.seen_from(address).await, &[]).unwrap();
+        let host = self
+            .host_over(transport, Store::Redis(Arc::clone(redis)))
+            .await;
+        self.listening(host, redis).await
+    }
+
+    /// Where the pretend WeChat is for who wants to be seen under this address.
+    pub(crate) async fn seen_from(&self, address: Ipv4Addr) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let url = self.wechat.url();
+        let target: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let socket = TcpSocket::new_v4()?;
+                    socket.bind((address, 0).into())?;
+                    let mut far = socket.connect(target).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        base
+    }
+
+    async fn listening(&self, host: Host, redis: &Arc<Redis>) -> Host {
         let mut subscription = redis.subscription().await.unwrap();
         subscription.subscribe(keys::TOKEN).await.unwrap();
         let tokens = Arc::clone(&host.tokens);
         let stop = host.tokens.parts.stop.clone();
         tokio::spawn(async move {
             let heard = subscription.into_on_message().for_each(|message| {
-                tokens.hear(&message.get_payload::<String>().unwrap());
+                tokens.on_notification(&message.get_payload::<String>().unwrap());
                 std::future::ready(())
             });
             tokio::select! {

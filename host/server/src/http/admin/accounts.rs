@@ -8,15 +8,17 @@ use wxhost_wechat::{
     secret::{AppSecret, CallbackToken, EncodingAesKey},
 };
 
-use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, page_items};
+use super::{
+    AdminState, JsonBody, Operator, Path, Query, SecretText, addresses::AddressRefusal, page_items,
+};
 use crate::{
     accounts::{
         self as registry, AccountChange, ApiSettings, KeyChange, NewAccount, Status, TokenLine,
         mode_of,
     },
     db::{
-        accounts::{self, AccountRow},
-        deployments,
+        accounts::{self, AccountFilter, AccountRow},
+        addresses, deployments,
     },
     grants::OperatorGrants,
     http::error::{ApiError, ErrorBody},
@@ -145,6 +147,8 @@ pub(super) struct Account {
     token_line: String,
     /// What its owner must mend before WeChat gives it tokens again.
     attention: Option<Attention>,
+    /// Hosts whose address WeChat refuses for it.
+    address_refusals: Vec<AddressRefusal>,
     /// What its plugin may reach.
     grants: OperatorGrants,
     /// Origins whose pages may have JS-SDK signatures.
@@ -197,6 +201,7 @@ impl From<AccountRow> for Account {
             has_secret: row.secret_sealed.is_some(),
             token_line: row.token_line,
             attention: row.attention.as_deref().and_then(Attention::of),
+            address_refusals: Vec::new(),
             grants: serde_json::from_str(&row.grants).unwrap_or_default(),
             jssdk_origins: serde_json::from_str(&row.jssdk_origins).unwrap_or_default(),
             access_token: None,
@@ -221,6 +226,9 @@ pub(super) struct Accounts {
 pub(super) struct AccountQuery {
     /// Of this tenant only.
     tenant: Option<String>,
+    /// Those that want attention only: of their `owner`, because WeChat refuses a host's `address`, or
+    /// `any` of these.
+    attention: Option<String>,
     /// After this app id.
     after: Option<String>,
     /// 1 to 200; 50 if absent.
@@ -275,12 +283,24 @@ pub(super) async fn list(
 ) -> Result<Json<Accounts>, ApiError> {
     let limit = page_items(query.limit)?;
     let after = query.after.as_deref().unwrap_or_default();
-    let rows = accounts::list(&state.db, query.tenant.as_deref(), after, limit).await?;
+    let attention = query.attention.as_deref();
+    if attention.is_some_and(|word| !["owner", "address", "any"].contains(&word)) {
+        return Err(ApiError::invalid(
+            "attention",
+            "must be owner, address or any",
+        ));
+    }
+    let filter = AccountFilter {
+        tenant: query.tenant.as_deref(),
+        attention,
+    };
+    let rows = accounts::list(&state.db, &filter, after, limit).await?;
     let next = rows
         .last()
         .filter(|_| rows.len() == limit as usize)
         .map(|row| row.app_id.clone());
-    let accounts = rows.into_iter().map(Account::from).collect();
+    let mut accounts: Vec<_> = rows.into_iter().map(Account::from).collect();
+    add_refusals(&state, &mut accounts).await?;
     Ok(Json(Accounts { accounts, next }))
 }
 
@@ -298,6 +318,7 @@ pub(super) async fn show(
         return Err(ApiError::not_found("account", &app_id));
     };
     let mut account = Account::from(row);
+    add_refusals(&state, std::slice::from_mut(&mut account)).await?;
     if let Some(version) = account.active_version {
         let deployment = deployments::find(&state.db, &app_id, version).await?;
         account.active_digest = deployment.map(|deployment| deployment.digest);
@@ -372,6 +393,22 @@ pub(super) async fn rotate_key(
         .await?;
     state.announce().await;
     Ok(Json(row.into()))
+}
+
+/// Adds to accounts, in the order of their app ids, which hosts' addresses WeChat refuses.
+async fn add_refusals(state: &AdminState, accounts: &mut [Account]) -> Result<(), ApiError> {
+    let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
+        return Ok(());
+    };
+    for row in addresses::between(&state.db, &first.app_id, &last.app_id).await? {
+        let found = accounts
+            .iter_mut()
+            .find(|account| account.app_id == row.app_id);
+        if let Some(account) = found {
+            account.address_refusals.push(row.into());
+        }
+    }
+    Ok(())
 }
 
 fn token(text: &SecretText) -> Result<CallbackToken, ApiError> {

@@ -4,6 +4,7 @@
 //! bounded, unknown fields are refused, and every refusal names the field.
 
 mod accounts;
+mod addresses;
 mod audit;
 mod calls;
 mod contacts;
@@ -11,6 +12,7 @@ mod deployments;
 mod keys;
 mod kv;
 mod outbox;
+mod quota;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -37,8 +39,8 @@ use super::{
     tenant,
 };
 use crate::{
-    accounts::Accounts, audit::Author, clock::Clock, db::Database, keys::ApiKeys, plugins::Plugins,
-    seal::MasterKeys, store::Store, tokens::Tokens,
+    accounts::Accounts, audit::Author, client::Client, clock::Clock, db::Database, keys::ApiKeys,
+    plugins::Plugins, seal::MasterKeys, store::Store, tokens::Tokens,
 };
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
@@ -65,6 +67,8 @@ pub struct AdminState {
     pub api_keys: Arc<ApiKeys>,
     /// What is deployed.
     pub plugins: Arc<Plugins>,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
     /// What WeChat is called with.
     pub tokens: Arc<Tokens>,
     /// Tells the time.
@@ -128,6 +132,10 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(accounts::rotate_key))
         .routes(routes!(tokens::refresh))
         .routes(routes!(tokens::clear_attention))
+        .routes(routes!(addresses::lift))
+        .routes(routes!(addresses::probe))
+        .routes(routes!(quota::clear))
+        .routes(routes!(quota::trace))
         .routes(routes!(deployments::activate))
         .routes(routes!(deployments::rollback))
         .routes(routes!(calls::list))

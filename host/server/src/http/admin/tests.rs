@@ -63,10 +63,12 @@ impl Api {
         let api_keys = ApiKeys::load((*db).clone()).await.unwrap();
         let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
         let accounts = Arc::new(accounts);
+        let client = crate::tokens::testing::unconnected(&accounts, &keys);
         let state = AdminState {
             db: (*db).clone(),
             store: Store::Memory(Arc::new(MemoryCache::new())),
-            tokens: crate::tokens::testing::unconnected(&accounts, &keys),
+            tokens: Arc::clone(client.tokens()),
+            client,
             keys,
             accounts,
             api_keys: Arc::new(api_keys),

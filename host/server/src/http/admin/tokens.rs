@@ -60,7 +60,7 @@ pub(super) async fn clear_attention(
         .await?;
     state.announce().await;
     if let Some(account) = state.accounts.get(&app_id) {
-        state.tokens.forgive(&account);
+        state.tokens.clear_backoff(&account);
     }
     Ok(Json(row.into()))
 }

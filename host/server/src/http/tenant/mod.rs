@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `GET /api/v1/accounts/{app_id}/access-token` | `access-token` |
 //! | `GET /api/v1/accounts/{app_id}/jssdk-signature?url=` | `jssdk-signature` |
-//! | `ANY /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
+//! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
 //! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
 //! have no business on the operator's network, and the admin token no use here. Every handler takes a

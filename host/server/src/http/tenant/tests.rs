@@ -23,7 +23,6 @@ use super::*;
 use crate::{
     accounts::{AccountChange, ApiSettings, NewAccount, NewTenant, Status},
     audit::{self, Author},
-    client::Transport,
     db::{
         self,
         audit::{AuditFilter, AuditRow},
@@ -74,6 +73,13 @@ impl Answer {
 
 impl Host {
     async fn start() -> Self {
+        let wechat = WeChat::start().await;
+        let base = wechat.base.clone();
+        Self::with(wechat, &base).await
+    }
+
+    /// A host whose WeChat is at `base`.
+    async fn with(wechat: WeChat, base: &str) -> Self {
         let db = sqlite().await;
         let sealing = Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None));
         let accounts = Accounts::load((*db).clone(), Arc::clone(&sealing))
@@ -82,13 +88,9 @@ impl Host {
         fill(&accounts).await;
         let accounts = Arc::new(accounts);
         let api_keys = Arc::new(ApiKeys::load((*db).clone()).await.unwrap());
-        let wechat = WeChat::start().await;
         let memory = || Store::Memory(Arc::new(MemoryCache::new()));
         let metrics = Arc::new(Metrics::new());
-        let transport = Arc::new(Transport::open(&wechat.base, &[]).unwrap());
-        let wires = Arc::clone(&transport);
-        let tokens = tokens::testing::over(wires, &accounts, &sealing, memory());
-        let client = Arc::new(Client::new(transport, tokens, Arc::clone(&metrics)));
+        let client = tokens::testing::client_of(base, &accounts, &sealing, memory());
         let (audit, writer) = audit::channel((*db).clone(), &metrics);
         let state = TenantState::new((accounts, api_keys), client, audit, memory());
         let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ANSWER_KEPT, Redis, millis};
 use crate::inbox::Answer;
-use crate::store::link::Connection;
+use crate::store::connection::Connection;
 use crate::store::{StoreAway, keys};
 
 /// Answers that may wait: what comes while a Redis that hangs is given up. One more is dropped, as if

@@ -302,7 +302,7 @@ async fn without_redis_hosts_go_on_with_what_they_hold() {
         let hosts = [bed.host(away.clone()).await, bed.host(away.clone()).await];
         for host in &hosts {
             let token = host.token().await.unwrap();
-            host.tokens.doubt();
+            host.tokens.mark_stale();
             assert_eq!(host.token().await.unwrap().fence, token.fence);
             ask(host).await.unwrap();
         }
@@ -314,4 +314,67 @@ async fn without_redis_hosts_go_on_with_what_they_hold() {
         let same = hosts[0].held().unwrap().hash == hosts[1].held().unwrap().hash;
         assert_eq!(same, line == Stable);
     }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_while_wechat_takes_longer_than_it_lasts() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    bed.fault(json!({"kind": "slow", "ms": 4500, "path_prefix": "/cgi-bin/stable_token"}));
+    let (one, other) = (bed.sharing(&redis).await, bed.sharing(&redis).await);
+    let (first, second) = tokio::join!(one.token(), other.token());
+    assert_eq!(first.unwrap().fence, second.unwrap().fence);
+    assert_eq!(
+        bed.count("stable_fetches"),
+        1,
+        "the second host has asked, too"
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_a_time_out_and_not_the_token() {
+    // It takes connections and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for url in [
+        format!("redis://{address}"),
+        format!("redis+sentinel://{address}/mymaster"),
+        format!("redis+cluster://{address}"),
+    ] {
+        let hanging = Arc::new(Redis::open(&url.clone().into()).unwrap());
+        let bed = Bed::new(Stable, 7200).await;
+        let host = bed.host(Store::Redis(Arc::clone(&hanging))).await;
+        let tokens = join_all((0..20).map(|_| host.token())).await;
+        assert!(tokens.iter().all(Result::is_ok), "{url}: {tokens:?}");
+        ask(&host).await.unwrap();
+        assert_eq!(bed.count("stable_fetches"), 1, "{url}");
+        assert!(hanging.subscription().await.is_err(), "{url}");
+    }
+}
+
+/// A cold start: one host is asked for everything and queues; the other, idle, must not wait behind it.
+#[tokio::test]
+async fn an_idle_host_fetches_what_a_busy_one_has_not_come_to() {
+    let Some(redis) = redis() else { return };
+    let bed = Bed::new(Stable, 7200).await;
+    let (busy, idle) = (bed.sharing(&redis).await, bed.sharing(&redis).await);
+    let turns = u32::try_from(FETCHES_AT_ONCE).unwrap();
+    let all_turns = busy.tokens.token_turns.acquire_many(turns).await.unwrap();
+    let (account, tokens) = (busy.account(), Arc::clone(&busy.tokens));
+    let queued = tokio::spawn(async move {
+        let token = tokens.get(&account, Credential::AccessToken, soon()).await;
+        token.map(|token| token.fence)
+    });
+    until("a fetch that waits for its turn", || {
+        let account = busy.account();
+        let slot = account.slots.of(Credential::AccessToken);
+        let waits = slot.flight.lock().is_some();
+        waits.then_some(())
+    })
+    .await;
+    let fetched = idle.token().await.unwrap();
+    // The busy one hears of it and has no need of a turn any more.
+    assert_eq!(queued.await.unwrap().unwrap(), fetched.fence);
+    drop(all_turns);
+    assert_eq!(bed.count("stable_fetches"), 1);
 }

@@ -1,4 +1,4 @@
-//! Paths of WeChat's that give out tokens or secrets: answered here, or refused.
+//! Answers in the place of those of WeChat's that give out tokens and tickets.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +10,8 @@ use axum::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::asked::Asked;
 use crate::{
     accounts::Account,
-    grants,
     http::{
         error::ApiError,
         tenant::{
@@ -31,33 +29,9 @@ const PSEUDO_TOKEN_SECONDS: u32 = 7200;
 /// How long a caller waits for a ticket that has to be fetched first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a path gives out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gives {
-    /// The account's access token.
-    AccountToken,
-    /// Its tickets.
-    Ticket,
-    /// Another token or secret; why it is not passed on.
-    Secret(&'static str),
-    /// Nothing of the kind.
-    Data,
-}
-
-impl Gives {
-    /// Of a path as it was asked for, in whatever spelling.
-    pub(super) fn of(path: &str) -> Self {
-        match &*path.to_ascii_lowercase() {
-            "/cgi-bin/token" | "/cgi-bin/stable_token" => Self::AccountToken,
-            "/cgi-bin/ticket/getticket" => Self::Ticket,
-            path => grants::never(path).map_or(Self::Data, Self::Secret),
-        }
-    }
-}
-
 /// The key itself, in the words of `cgi-bin/token`: an SDK sends it as `access_token` from now on, and
 /// the host puts the real one there.
-pub(super) fn pseudo_token(caller: &Caller, asked: &Asked) -> Result<Response, ApiError> {
+pub(super) fn pseudo_token(caller: &Caller, key: Option<&str>) -> Result<Response, ApiError> {
     if !caller.key.grants.forwards() {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
@@ -65,15 +39,8 @@ pub(super) fn pseudo_token(caller: &Caller, asked: &Asked) -> Result<Response, A
             "the key has no grant forward",
         ));
     }
-    let named = asked.token_for.as_deref();
-    if named.is_some_and(|app_id| app_id != asked.app_id) {
-        return Err(ApiError::invalid(
-            "appid",
-            "is another account than the one of the address",
-        ));
-    }
     let token = json!({
-        "access_token": asked.key(),
+        "access_token": key,
         "expires_in": PSEUDO_TOKEN_SECONDS,
     });
     Ok((NO_STORE, Json(token)).into_response())
@@ -103,37 +70,4 @@ pub(super) async fn ticket(
         "expires_in": seconds_left(&ticket, state.clock),
     });
     Ok((NO_STORE, Json(body)).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_spelling_of_a_path_gets_a_secret_out() {
-        for (path, expected) in [
-            ("/cgi-bin/token", "account token"),
-            ("/CGI-BIN/Stable_Token", "account token"),
-            ("/cgi-bin/ticket/getticket", "ticket"),
-            ("/cgi-bin/ticket/GetTicket", "ticket"),
-            ("/cgi-bin/ticket/other", "secret"),
-            ("/cgi-bin/tokens", "secret"),
-            ("/sns/oauth2/access_token", "secret"),
-            ("/SNS/jscode2session", "secret"),
-            ("/cgi-bin/component/api_component_token", "secret"),
-            ("/cgi-bin/openapi/rid/get", "secret"),
-            ("/cgi-bin/clear_quota/v2", "secret"),
-            ("/cgi-bin/clear_quota", "data"),
-            ("/cgi-bin/user/info", "data"),
-            ("/snsx", "data"),
-        ] {
-            let gives = match Gives::of(path) {
-                Gives::AccountToken => "account token",
-                Gives::Ticket => "ticket",
-                Gives::Secret(_) => "secret",
-                Gives::Data => "data",
-            };
-            assert_eq!(gives, expected, "{path}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! `ANY /wechat/{app_id}/{path}`: WeChat's API with the account's token added, so that a tenant's own
+//! `GET` or `POST /wechat/{app_id}/{path}`: WeChat's API with the account's token added, so that a tenant's own
 //! system, or a published SDK with its base address changed, needs none.
 //!
 //! What WeChat answers goes back as it came, status and body; an answer of the host's own has the
@@ -6,24 +6,28 @@
 //! with the app id and, for the secret, its API key) is given the key as its token and brings it back
 //! as `access_token`, where the real one takes its place. So neither token nor secret leaves the host.
 //!
-//! - [`asked`]: a request, with the key that it brings.
-//! - [`credentials`]: paths that give out tokens or secrets: answered here, or refused.
+//! WeChat's API takes GET and POST; what passes either way is on a list of headers. An answer that
+//! redirects, or that repeats the real token, is not passed on.
+//!
+//! - [`request`]: a request, with the key that it brings.
+//! - [`endpoint`]: what a path of WeChat's gives out: data, or tokens and secrets.
+//! - [`credentials`]: answers in the place of those that give out tokens.
 //! - [`passed`]: what of a request and of an answer passes, and how much.
 
-mod asked;
 mod credentials;
+mod endpoint;
 mod passed;
+mod request;
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Path, Request, State},
-    http::StatusCode,
-    response::Response,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use wxhost_wechat::errcode;
 
-use self::{asked::Asked, credentials::Gives};
+use self::{endpoint::Endpoint, request::ForwardRequest};
 use super::{Caller, TenantState};
 use crate::{
     accounts::Account,
@@ -54,34 +58,65 @@ pub(super) async fn forward(
     Path((app_id, path)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(app_id, path, request).await?;
-    let caller = Caller::admit(&state, asked.key(), &asked.request_id).await?;
-    let object = format!("{} {}", asked.method, asked.path);
-    let app_id = asked.app_id.clone();
-    let action = match Gives::of(&asked.path) {
-        Gives::Ticket => Action::TicketExport,
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Ok(wrong_method());
+    }
+    let request = ForwardRequest::read(app_id, path, request).await?;
+    let caller = Caller::admit(&state, request.key(), &request.request_id).await?;
+    let object = format!("{} {}", request.method, request.path);
+    let app_id = request.app_id.clone();
+    let action = match Endpoint::of(&request.path) {
+        Endpoint::Ticket => Action::TicketExport,
         _ => Action::Forward,
     };
-    let answered = answer(&state, &caller, asked).await;
+    let answered = answer(&state, &caller, request).await;
     let result = answered.as_ref().map(|answered| &*answered.result);
     caller.note(&state, (action, &app_id, &object), result);
     Ok(answered?.response)
 }
 
-async fn answer(state: &TenantState, caller: &Caller, asked: Asked) -> Result<Answered, ApiError> {
-    let account = caller.account(state, &asked.app_id)?;
-    let path = ApiPath::parse(&asked.path).map_err(|e| ApiError::invalid("path", e))?;
-    match Gives::of(&asked.path) {
-        Gives::AccountToken => credentials::pseudo_token(caller, &asked).map(Answered::here),
-        Gives::Ticket => credentials::ticket(state, caller, &account, asked.parameter("type"))
-            .await
-            .map(Answered::here),
-        Gives::Secret(why) => Err(ApiError::new(
+/// TRACE would show the token; the rest WeChat does not know.
+fn wrong_method() -> Response {
+    let refused = ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong-method",
+        "WeChat's API takes GET and POST",
+    );
+    let mut response = refused.into_response();
+    let allowed = HeaderValue::from_static("GET, POST");
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
+}
+
+async fn answer(
+    state: &TenantState,
+    caller: &Caller,
+    request: ForwardRequest,
+) -> Result<Answered, ApiError> {
+    let account = caller.account(state, &request.app_id)?;
+    let path = ApiPath::parse(&request.path).map_err(|e| ApiError::invalid("path", e))?;
+    match Endpoint::of(&request.path) {
+        Endpoint::AccessToken => {
+            let named = request.token_for.as_deref();
+            if named.is_some_and(|app_id| app_id != request.app_id) {
+                return Err(ApiError::invalid(
+                    "appid",
+                    "is another account than the one of the address",
+                ));
+            }
+            credentials::pseudo_token(caller, request.key()).map(Answered::here)
+        }
+        Endpoint::Ticket => {
+            let kind = request.parameter("type");
+            let ticket = credentials::ticket(state, caller, &account, kind);
+            ticket.await.map(Answered::here)
+        }
+        Endpoint::Secret(why) => Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "path-refused",
             format!("{path} is not passed on: it {why}"),
         )),
-        Gives::Data => pass(state, caller, &account, (path, asked)).await,
+        Endpoint::Data => pass(state, caller, &account, (path, request)).await,
     }
 }
 
@@ -89,7 +124,7 @@ async fn pass(
     state: &TenantState,
     caller: &Caller,
     account: &Arc<Account>,
-    (path, asked): (ApiPath, Asked),
+    (path, request): (ApiPath, ForwardRequest),
 ) -> Result<Answered, ApiError> {
     if !caller.key.grants.allows_forward(&path) {
         return Err(ApiError::new(
@@ -98,17 +133,24 @@ async fn pass(
             format!("the key has no grant forward:{path}"),
         ));
     }
-    let mut headers = asked.headers;
-    let body = passed::payload(&mut headers, asked.body).await?;
+    let mut headers = request.headers;
+    let body = passed::payload(&mut headers, request.body).await?;
     let deadline = passed::deadline(&body);
     let request = RawRequest {
-        method: asked.method,
+        method: request.method,
         path: path.as_str().to_owned(),
-        query: asked.query,
+        query: request.query,
         headers,
         body,
     };
     let answer = state.client.raw(account, request, deadline).await?;
+    if answer.status.is_redirection() {
+        return Err(ApiError::new(
+            StatusCode::BAD_GATEWAY,
+            "redirect-refused",
+            "WeChat answers with a redirect, which is neither followed nor passed on",
+        ));
+    }
     Ok(Answered {
         result: outcome(&answer),
         response: passed::response(answer, Arc::clone(&caller.places)),
@@ -118,9 +160,8 @@ async fn pass(
 /// WeChat's status and, where it is to be had without waiting, its errcode.
 fn outcome(answer: &RawResponse) -> String {
     let status = answer.status.as_u16();
-    let body = answer.body.as_bytes().unwrap_or_default();
-    match errcode::read(body) {
-        Ok(()) => status.to_string(),
-        Err(refusal) => format!("{status} errcode {}", refusal.errcode.0),
+    match &answer.refusal {
+        None => status.to_string(),
+        Some(refusal) => format!("{status} errcode {}", refusal.errcode.0),
     }
 }

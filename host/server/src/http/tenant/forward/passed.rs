@@ -2,7 +2,8 @@
 //!
 //! A body of up to 512 KiB is read first and can be sent again when WeChat refuses the token; a larger
 //! one passes as it comes, once. WeChat takes no body of unknown length, so a larger one must say its
-//! own. Answers are asked for without compression: a refused token must be legible.
+//! own. Of headers only those pass, either way, that are on a list: nothing of the tenant's network and
+//! none of its keys goes out, nothing of WeChat's that could show the token comes back.
 
 use std::{
     io,
@@ -27,8 +28,8 @@ use crate::{
     client::{Payload, RawResponse},
     http::{
         body::{self, Limits, ReadError, announced_bytes},
-        error::{ApiError, ERROR_CODE},
-        tenant::caller::{KEY_HEADER, Places},
+        error::ApiError,
+        tenant::caller::Places,
     },
 };
 
@@ -48,59 +49,37 @@ const WHOLE: Limits = Limits {
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 const STREAM_TIME: Duration = Duration::from_secs(120);
 
-/// Of the connection, not of what passes (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+/// Headers of a request that pass. No `Range`: in pieces, the token could not be found in an answer.
+const REQUEST_HEADERS: [HeaderName; 5] = [
+    header::ACCEPT,
+    header::ACCEPT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::USER_AGENT,
 ];
 
-/// What is between the caller and the host, or would tell WeChat of the tenant's network.
-const CALLERS_OWN: [&str; 12] = [
-    "accept-encoding",
-    "authorization",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    KEY_HEADER,
+/// Headers of an answer that pass.
+const ANSWER_HEADERS: [HeaderName; 8] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::RETRY_AFTER,
 ];
 
-/// Takes away what does not pass to WeChat.
-pub(super) fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in CALLERS_OWN {
-        headers.remove(name);
-    }
+/// Leaves of a request's headers those that pass to WeChat.
+pub(super) fn keep_request_headers(headers: &mut HeaderMap) {
+    *headers = kept(headers, &REQUEST_HEADERS);
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
+fn kept(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    names
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // How long the body is must not be taken away by a word.
-        .filter(|name| name != header::CONTENT_LENGTH)
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+        .filter_map(|name| Some((name.clone(), headers.get(name)?.clone())))
+        .collect()
 }
 
 /// The body to be passed on, and its length among the headers where it comes piece by piece.
@@ -170,9 +149,7 @@ impl Stream for Pieces {
 
 /// WeChat's answer, as it comes. `places` are kept until its end.
 pub(super) fn response(answer: RawResponse, places: Arc<Places>) -> Response {
-    let mut headers = answer.headers;
-    strip_hop_by_hop(&mut headers);
-    headers.remove(ERROR_CODE);
+    let headers = kept(&answer.headers, &ANSWER_HEADERS);
     let pieces = Body::new(Limited::new(answer.body, MAX_BODY_BYTES)).into_data_stream();
     let end = Instant::now() + STREAM_TIME;
     let bounded = stream::unfold((pieces, places), move |(mut pieces, places)| async move {
@@ -200,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connections_headers_and_the_callers_own_do_not_pass() {
+    fn only_headers_on_the_list_pass() {
         let mut given = headers(&[
             ("connection", "close, X-Odd, content-length"),
             ("x-odd", "1"),
@@ -213,9 +190,11 @@ mod tests {
             ("accept-encoding", "gzip"),
             ("content-type", "application/json"),
             ("content-length", "3"),
+            ("range", "bytes=0-1"),
+            ("x-new", "1"),
             ("user-agent", "WxJava"),
         ]);
-        strip_request(&mut given);
+        keep_request_headers(&mut given);
         let mut names: Vec<_> = given.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "content-type", "user-agent"]);

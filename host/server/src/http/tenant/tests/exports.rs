@@ -148,3 +148,33 @@ async fn a_page_reads_the_answer_only_with_a_key_that_can_do_nothing_else() {
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
     }
 }
+
+#[tokio::test]
+async fn a_system_that_was_refused_says_which_token_that_was_and_gets_a_newer_one() {
+    use sha2::{Digest, Sha256};
+    let host = Host::start().await;
+    let key = host.key(&["access-token"]).await;
+    let path = "/api/v1/accounts/wx01/access-token";
+    let token = async |refused: &str| {
+        let answer = host.get(&format!("{path}{refused}"), &key).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    };
+    let hash = |token: &str| hex::encode(Sha256::digest(token));
+    let first = token("").await;
+    assert_eq!(token("").await, first, "nobody has said that it is dead");
+    host.wechat.refuse_tokens();
+    let second = token(&format!("?refused={}", hash(&first).to_uppercase())).await;
+    assert_ne!(second, first);
+    // Who is late to say so, or says so of another, ends no fresh one.
+    for late in [&hash(&first), &hash(&first)[..16], &hash("another")] {
+        assert_eq!(token(&format!("?refused={late}")).await, second);
+    }
+    for bad in ["", "0123", "x123456789abcdef", &"0".repeat(65)] {
+        host.get(&format!("{path}?refused={bad}"), &key)
+            .await
+            .expect(400, "invalid-field");
+    }
+    let entries = host.audit().await;
+    assert_eq!(entries[2].object, "refused");
+}

@@ -14,7 +14,63 @@ use axum::{
 };
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A WeChat of which the first token is refused with these very bytes, head and body.
+pub(super) async fn refusing_with(refusal: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut tokens = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head = head(&mut stream).await;
+            let answer = if head.starts_with("POST /cgi-bin/stable_token") {
+                tokens += 1;
+                json_over_http(&format!(
+                    r#"{{"access_token":"real-token-{tokens}","expires_in":7200}}"#
+                ))
+            } else if head.contains("access_token=real-token-1") {
+                refusal.to_vec()
+            } else {
+                json_over_http(r#"{"errcode":0,"errmsg":"ok"}"#)
+            };
+            // The client may have gone away.
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    base
+}
+
+/// The head of a request; its body is read and dropped.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .and_then(|length| length.parse::<usize>().ok());
+    let mut body = vec![0; length.unwrap_or_default()];
+    // A request that breaks off has no body.
+    let _ = stream.read_exact(&mut body).await;
+    text
+}
+
+fn json_over_http(json: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{json}",
+        json.len()
+    )
+    .into_bytes()
+}
 
 /// A request that it was sent.
 #[derive(Clone, Debug)]
@@ -104,6 +160,21 @@ async fn answer(State(memory): State<Arc<Memory>>, request: Request) -> Response
             Body::from(vec![0xff; 100_000]),
         )
             .into_response(),
+        "/redirect" => (
+            StatusCode::FOUND,
+            [("location", format!("https://elsewhere.example/?{query}"))],
+        )
+            .into_response(),
+        "/echo" => (
+            [
+                ("content-type", "text/html"),
+                ("x-debug", "1"),
+                ("cache-control", &*format!("no-cache, {query}")),
+            ],
+            pieces(&seen.uri.to_string()),
+        )
+            .into_response(),
+        "/gzip" => ([("content-encoding", "gzip")], "no gzip at all").into_response(),
         "/quota" => Json(json!({"errcode": 45009, "errmsg": "quota"})).into_response(),
         _ => (
             [("content-type", "application/json; encoding=utf-8")],
@@ -111,6 +182,17 @@ async fn answer(State(memory): State<Arc<Memory>>, request: Request) -> Response
         )
             .into_response(),
     }
+}
+
+/// A long page that comes in pieces of seven bytes and repeats `text` at its end.
+fn pieces(text: &str) -> Body {
+    let page = format!("<html>{}{text}</html>", "x".repeat(8000));
+    let pieces: Vec<_> = page
+        .as_bytes()
+        .chunks(7)
+        .map(|piece| std::io::Result::Ok(Bytes::copy_from_slice(piece)))
+        .collect();
+    Body::from_stream(futures::stream::iter(pieces))
 }
 
 fn is_refused(memory: &Memory, query: &str) -> bool {

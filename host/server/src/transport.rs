@@ -60,14 +60,14 @@ pub enum OpenError {
 
 /// A request to be sent as it is, but for the base address.
 #[derive(Debug)]
-pub(super) struct Outgoing<'a> {
-    pub(super) method: http::Method,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) method: http::Method,
     /// With a leading slash, as it stands in the request line.
-    pub(super) path: &'a str,
+    pub(crate) path: &'a str,
     /// Not yet URL-encoded.
-    pub(super) query: Vec<(&'a str, &'a str)>,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Payload,
+    pub(crate) query: Vec<(&'a str, &'a str)>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Payload,
 }
 
 /// What is sent.
@@ -161,7 +161,7 @@ impl Transport {
     }
 
     /// Sends a request to the first address that takes connections; the answer's body is still to come.
-    pub(super) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, TransportError> {
+    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, TransportError> {
         let mut body = Some(outgoing.body);
         for address in self.in_order() {
             let this = match body.take() {

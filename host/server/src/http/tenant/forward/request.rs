@@ -11,7 +11,7 @@ use axum::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{credentials::Gives, passed};
+use super::{endpoint::Endpoint, passed};
 use crate::{
     http::{
         body::{self, Limits},
@@ -30,7 +30,7 @@ const TOKEN_BODY: Limits = Limits {
 };
 
 /// A request.
-pub(super) struct Asked {
+pub(super) struct ForwardRequest {
     pub(super) method: Method,
     pub(super) app_id: String,
     /// What follows the app id, with a leading slash.
@@ -53,7 +53,7 @@ struct TokenCall {
     secret: Option<SecretString>,
 }
 
-impl Asked {
+impl ForwardRequest {
     /// Reads a request; its body only where a token is asked for.
     pub(super) async fn read(
         app_id: String,
@@ -71,7 +71,7 @@ impl Asked {
         let mut key = key_in(&headers).map(SecretString::from);
         key = key.or_else(|| value(&query, "access_token").map(SecretString::from));
         let mut token_for = None;
-        if Gives::of(&path) == Gives::AccountToken {
+        if Endpoint::of(&path) == Endpoint::AccessToken {
             let call = token_call(&query, &headers, body).await?;
             token_for = call.appid;
             key = key.or(call.secret);
@@ -79,7 +79,7 @@ impl Asked {
         }
         // A key that strayed into another parameter must not reach WeChat either.
         query.retain(|(name, value)| name != "access_token" && !KeyText::is_shaped_like_one(value));
-        passed::strip_request(&mut headers);
+        passed::keep_request_headers(&mut headers);
         Ok(Self {
             method: parts.method,
             app_id,

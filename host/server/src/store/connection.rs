@@ -10,7 +10,7 @@
 //! Sentinels themselves are asked without.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{
     ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub,
@@ -25,39 +25,135 @@ use redis::{
 use tokio::sync::Mutex;
 
 /// How Redis is reached.
-pub(super) enum Link {
+pub(super) enum Server {
     /// One server; the manager connects again by itself.
-    Server {
+    Single {
         client: Client,
         manager: ConnectionManager,
+        timeout: Duration,
     },
     /// The master that Sentinels name.
-    Sentinel(Mutex<Sentinel>),
+    Sentinel {
+        attempt: Attempt<Sentinel>,
+        timeout: Duration,
+    },
     /// A Cluster; once connected it follows the cluster's changes by itself.
     Cluster {
-        client: ClusterClient,
-        connected: Mutex<Option<ClusterConnection>>,
+        attempt: Attempt<Cluster>,
         /// For subscriptions: a Cluster passes messages on to all nodes.
         nodes: Vec<Client>,
         timeout: Duration,
     },
 }
 
+/// Makes connections.
+pub(super) trait Connect {
+    type Connection: Clone;
+
+    fn connect(&mut self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
+}
+
+/// A connection that many share, and what makes it. Those who wait while it is made share what comes of
+/// it, be it a failure: a hundred callers of a Redis that hangs wait for one time-out, not for a
+/// hundred, one after the other.
+pub(super) struct Attempt<M: Connect>(Mutex<Attempted<M>>);
+
+struct Attempted<M: Connect> {
+    maker: M,
+    connected: Option<M::Connection>,
+    /// The last failure, and when it was known.
+    failed: Option<(Instant, RedisError)>,
+}
+
+impl<M: Connect> Attempt<M> {
+    fn new(maker: M) -> Self {
+        Self(Mutex::new(Attempted {
+            maker,
+            connected: None,
+            failed: None,
+        }))
+    }
+
+    /// What is connected, or what comes of connecting.
+    async fn get(&self) -> RedisResult<M::Connection> {
+        let asked_at = Instant::now();
+        let mut this = self.0.lock().await;
+        if let Some(connection) = &this.connected {
+            return Ok(connection.clone());
+        }
+        if let Some((at, error)) = &this.failed
+            && *at >= asked_at
+        {
+            return Err(error.clone());
+        }
+        match this.maker.connect().await {
+            Ok(connection) => {
+                this.connected = Some(connection.clone());
+                this.failed = None;
+                Ok(connection)
+            }
+            Err(error) => {
+                this.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects anew next time.
+    async fn forget(&self) {
+        self.0.lock().await.connected = None;
+    }
+}
+
 pub(super) struct Sentinel {
     client: SentinelClient,
-    connected: Option<MultiplexedConnection>,
     timeout: Duration,
+}
+
+impl Sentinel {
+    async fn master(&mut self) -> RedisResult<Client> {
+        within(self.timeout * 2, self.client.async_get_client()).await
+    }
+}
+
+impl Connect for Sentinel {
+    type Connection = MultiplexedConnection;
+
+    async fn connect(&mut self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let connecting = Box::pin(self.client.get_async_connection_with_config(&config));
+        within(self.timeout * 2, connecting).await
+    }
+}
+
+pub(super) struct Cluster {
+    client: ClusterClient,
+    timeout: Duration,
+}
+
+impl Connect for Cluster {
+    type Connection = ClusterConnection;
+
+    async fn connect(&mut self) -> RedisResult<ClusterConnection> {
+        within(
+            self.timeout * 2,
+            Box::pin(self.client.get_async_connection()),
+        )
+        .await
+    }
 }
 
 /// A connection that commands can be sent through; cheap to clone.
 #[derive(Clone)]
 pub(super) enum Connection {
-    Server(ConnectionManager),
-    Sentinel(Arc<Link>, MultiplexedConnection),
+    Single(ConnectionManager),
+    Sentinel(Arc<Server>, MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl Link {
+impl Server {
     /// Prepares to reach the Redis of `url`; nothing is connected yet. An answer is waited for as long
     /// as `timeout`.
     pub(super) fn open(url: &str, timeout: Duration) -> RedisResult<Self> {
@@ -66,18 +162,22 @@ impl Link {
             Some(("rediss+sentinel", rest)) => Self::sentinel(rest, true, timeout),
             Some(("redis+cluster", rest)) => Self::cluster(rest, false, timeout),
             Some(("rediss+cluster", rest)) => Self::cluster(rest, true, timeout),
-            _ => Self::server(url, timeout),
+            _ => Self::single(url, timeout),
         }
     }
 
-    fn server(url: &str, timeout: Duration) -> RedisResult<Self> {
+    fn single(url: &str, timeout: Duration) -> RedisResult<Self> {
         let client = Client::open(url)?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(timeout))
             .set_connection_timeout(Some(timeout))
             .set_number_of_retries(0);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        Ok(Self::Server { client, manager })
+        Ok(Self::Single {
+            client,
+            manager,
+            timeout,
+        })
     }
 
     fn sentinel(rest: &str, tls: bool, timeout: Duration) -> RedisResult<Self> {
@@ -110,11 +210,13 @@ impl Link {
                 .map_err(|_| malformed("the database is a number"))?;
             builder = builder.set_client_to_redis_db(db);
         }
-        Ok(Self::Sentinel(Mutex::new(Sentinel {
-            client: builder.build()?,
-            connected: None,
+        Ok(Self::Sentinel {
+            attempt: Attempt::new(Sentinel {
+                client: builder.build()?,
+                timeout,
+            }),
             timeout,
-        })))
+        })
     }
 
     fn cluster(rest: &str, tls: bool, timeout: Duration) -> RedisResult<Self> {
@@ -145,8 +247,7 @@ impl Link {
             .max_retry_wait(50)
             .build()?;
         Ok(Self::Cluster {
-            client,
-            connected: Mutex::new(None),
+            attempt: Attempt::new(Cluster { client, timeout }),
             nodes,
             timeout,
         })
@@ -155,43 +256,25 @@ impl Link {
     /// A connection to send commands through. It may turn out to be broken when it is used.
     pub(super) async fn connection(self: &Arc<Self>) -> RedisResult<Connection> {
         match &**self {
-            Self::Server { manager, .. } => Ok(Connection::Server(manager.clone())),
-            Self::Sentinel(sentinel) => {
-                let mut sentinel = sentinel.lock().await;
-                let connection = match &sentinel.connected {
-                    Some(connection) => connection.clone(),
-                    None => sentinel.connect().await?,
-                };
+            Self::Single { manager, .. } => Ok(Connection::Single(manager.clone())),
+            Self::Sentinel { attempt, .. } => {
+                let connection = attempt.get().await?;
                 Ok(Connection::Sentinel(Arc::clone(self), connection))
             }
-            Self::Cluster {
-                client,
-                connected,
-                timeout,
-                ..
-            } => {
-                let mut connected = connected.lock().await;
-                if let Some(connection) = &*connected {
-                    return Ok(Connection::Cluster(connection.clone()));
-                }
-                let connecting = Box::pin(client.get_async_connection());
-                let connection = within(*timeout * 2, connecting).await?;
-                *connected = Some(connection.clone());
-                Ok(Connection::Cluster(connection))
-            }
+            Self::Cluster { attempt, .. } => Ok(Connection::Cluster(attempt.get().await?)),
         }
     }
 
-    /// A connection for subscriptions. It ends when the server goes away.
+    /// A connection for subscriptions. It ends when the server goes away. The library itself would wait
+    /// for a server that hangs for ever.
     pub(super) async fn subscription(&self) -> RedisResult<PubSub> {
         match self {
-            Self::Server { client, .. } => client.get_async_pubsub().await,
-            Self::Sentinel(sentinel) => {
-                let mut sentinel = sentinel.lock().await;
-                let timeout = sentinel.timeout;
-                let master = within(timeout * 2, sentinel.client.async_get_client()).await?;
-                drop(sentinel);
-                within(timeout * 2, master.get_async_pubsub()).await
+            Self::Single {
+                client, timeout, ..
+            } => within(*timeout * 2, client.get_async_pubsub()).await,
+            Self::Sentinel { attempt, timeout } => {
+                let master = attempt.0.lock().await.maker.master().await?;
+                within(*timeout * 2, master.get_async_pubsub()).await
             }
             Self::Cluster { nodes, timeout, .. } => {
                 let mut failure = malformed("no node is named");
@@ -208,21 +291,9 @@ impl Link {
 
     /// Looks for the master anew next time: what was connected failed.
     async fn forget(&self) {
-        if let Self::Sentinel(sentinel) = self {
-            sentinel.lock().await.connected = None;
+        if let Self::Sentinel { attempt, .. } = self {
+            attempt.forget().await;
         }
-    }
-}
-
-impl Sentinel {
-    async fn connect(&mut self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout));
-        let connecting = Box::pin(self.client.get_async_connection_with_config(&config));
-        let connection = within(self.timeout * 2, connecting).await?;
-        self.connected = Some(connection.clone());
-        Ok(connection)
     }
 }
 
@@ -237,12 +308,12 @@ fn is_gone(error: &RedisError) -> bool {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
-            Self::Server(connection) => connection.req_packed_command(cmd),
+            Self::Single(connection) => connection.req_packed_command(cmd),
             Self::Cluster(connection) => connection.req_packed_command(cmd),
-            Self::Sentinel(link, connection) => Box::pin(async move {
+            Self::Sentinel(server, connection) => Box::pin(async move {
                 let answer = connection.req_packed_command(cmd).await;
                 if answer.as_ref().is_err_and(is_gone) {
-                    link.forget().await;
+                    server.forget().await;
                 }
                 answer
             }),
@@ -256,14 +327,14 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
-            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
             Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Sentinel(link, connection) => Box::pin(async move {
+            Self::Sentinel(server, connection) => Box::pin(async move {
                 let answer = connection
                     .req_packed_commands(pipeline, offset, count)
                     .await;
                 if answer.as_ref().is_err_and(is_gone) {
-                    link.forget().await;
+                    server.forget().await;
                 }
                 answer
             }),
@@ -272,7 +343,7 @@ impl ConnectionLike for Connection {
 
     fn get_db(&self) -> i64 {
         match self {
-            Self::Server(connection) => connection.get_db(),
+            Self::Single(connection) => connection.get_db(),
             Self::Cluster(connection) => connection.get_db(),
             Self::Sentinel(_, connection) => connection.get_db(),
         }
@@ -350,6 +421,9 @@ impl<'a> Address<'a> {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]
@@ -369,13 +443,83 @@ mod tests {
             ("redis+cluster://u@a", "refused"),
             ("redis+cluster://", "refused"),
         ] {
-            let kind = match Link::open(url, Duration::from_millis(100)) {
-                Ok(Link::Server { .. }) => "server",
-                Ok(Link::Sentinel(_)) => "sentinel",
-                Ok(Link::Cluster { .. }) => "cluster",
+            let kind = match Server::open(url, Duration::from_millis(100)) {
+                Ok(Server::Single { .. }) => "server",
+                Ok(Server::Sentinel { .. }) => "sentinel",
+                Ok(Server::Cluster { .. }) => "cluster",
                 Err(_) => "refused",
             };
             assert_eq!(kind, expected, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_connection_shares_what_comes_of_the_attempt() {
+        let attempt = Attempt::new(Counting {
+            tries: 0,
+            up: false,
+        });
+        for failed in join_all((0..50).map(|_| attempt.get())).await {
+            failed.unwrap_err();
+        }
+        assert_eq!(
+            attempt.0.lock().await.maker.tries,
+            1,
+            "one for all who waited"
+        );
+        attempt.get().await.unwrap_err();
+        assert_eq!(
+            attempt.0.lock().await.maker.tries,
+            2,
+            "who comes later tries anew"
+        );
+        attempt.0.lock().await.maker.up = true;
+        assert_eq!(attempt.get().await.unwrap(), 3);
+        assert_eq!(attempt.get().await.unwrap(), 3);
+    }
+
+    /// Counts how often it connects.
+    struct Counting {
+        tries: u32,
+        up: bool,
+    }
+
+    impl Connect for Counting {
+        type Connection = u32;
+
+        async fn connect(&mut self) -> RedisResult<u32> {
+            self.tries += 1;
+            tokio::task::yield_now().await;
+            match self.up {
+                true => Ok(self.tries),
+                false => Err(malformed("away")),
+            }
+        }
+    }
+
+    /// Takes connections and says nothing, as a server that hangs or a firewall that swallows.
+    async fn silent() -> (String, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (listener.local_addr().unwrap().to_string(), listener)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_given_up_whatever_kind_it_is() {
+        let (address, _listener) = silent().await;
+        for url in [
+            format!("redis://{address}"),
+            format!("redis+sentinel://{address}/mymaster"),
+            format!("redis+cluster://{address}"),
+        ] {
+            let server = Server::open(&url, Duration::from_millis(50)).unwrap();
+            let server = Arc::new(server);
+            let subscribed = server.subscription().await;
+            assert!(subscribed.is_err(), "{url}");
+            let asked = async {
+                let mut connection = server.connection().await?;
+                redis::cmd("PING").query_async::<()>(&mut connection).await
+            };
+            assert!(asked.await.is_err(), "{url}");
         }
     }
 }

@@ -52,7 +52,7 @@ const SHORT_LIFE: (i64, i64, i64) = (15, 8, 5);
 pub struct Token {
     value: SecretString,
     /// Tells one value from another without showing it.
-    pub(super) hash: String,
+    pub(crate) hash: String,
     /// Until when it is used, Unix milliseconds: a little before WeChat ends it.
     pub expires_at_ms: i64,
     /// When it was fetched, Unix milliseconds of the host that did.
@@ -60,29 +60,29 @@ pub struct Token {
     /// Larger than that of every token before it, on all hosts.
     pub fence: u64,
     /// From then on a newer one is fetched.
-    pub(super) renew_at_ms: i64,
+    pub(crate) renew_at_ms: i64,
     /// How long it was to live when it was fetched.
-    pub(super) lifetime_ms: i64,
+    pub(crate) lifetime_ms: i64,
     /// WeChat has refused it.
     failed: AtomicBool,
 }
 
 /// What a token is made from.
-pub(super) struct Facts {
-    pub(super) value: SecretString,
-    pub(super) fence: u64,
-    pub(super) fetched_at_ms: i64,
+pub(crate) struct Facts {
+    pub(crate) value: SecretString,
+    pub(crate) fence: u64,
+    pub(crate) fetched_at_ms: i64,
     /// What WeChat said, from when it was asked.
-    pub(super) lifetime_ms: i64,
+    pub(crate) lifetime_ms: i64,
     /// How long it may still be used.
-    pub(super) left_ms: i64,
-    pub(super) now_ms: i64,
+    pub(crate) left_ms: i64,
+    pub(crate) now_ms: i64,
     /// 0 to 999, the same for an account on every host: spreads the renewals.
-    pub(super) spread: i64,
+    pub(crate) spread: i64,
 }
 
 impl Token {
-    pub(super) fn new(facts: Facts) -> Self {
+    pub(crate) fn new(facts: Facts) -> Self {
         let expires_at_ms = facts.now_ms + facts.left_ms;
         let ends_at_ms = expires_at_ms + slack(facts.lifetime_ms);
         let (_, early, late) = SHORT_LIFE;
@@ -106,36 +106,47 @@ impl Token {
         self.value.expose_secret()
     }
 
-    pub(super) fn is_usable(&self, now_ms: i64) -> bool {
+    pub(crate) fn is_usable(&self, now_ms: i64) -> bool {
         now_ms < self.expires_at_ms && !self.has_failed()
     }
 
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn mark_failed(&self) {
+    pub(crate) fn mark_failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
+    /// Whether WeChat gave out the same text, whenever it was fetched.
+    pub(crate) fn has_same_value(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+
+    /// Whether this is its hash: its SHA-256 in lower-case hex, or the beginning of it.
+    pub(crate) fn has_hash(&self, hash: &str) -> bool {
+        hash.len() >= self.hash.len() && hash.starts_with(&self.hash)
+    }
+
     /// Whether it is the same token, fetched at the same time.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         self.fence == other.fence && self.hash == other.hash
     }
 }
 
 /// How long a token of this life counts as ended before its end.
-pub(super) fn slack(lifetime_ms: i64) -> i64 {
+pub(crate) fn slack(lifetime_ms: i64) -> i64 {
     SLACK_MS.min(lifetime_ms / SHORT_LIFE.0)
 }
 
-/// Sixteen hex digits. A token has far more entropy than could be guessed from them.
-pub(super) fn hash(value: &SecretString) -> String {
+/// Sixteen hex digits: the beginning of its SHA-256. A token has far more entropy than could be guessed
+/// from them.
+pub(crate) fn hash(value: &SecretString) -> String {
     hex::encode(&Sha256::digest(value.expose_secret())[..8])
 }
 
 /// 0 to 999, from an account's id.
-pub(super) fn spread(app_id: &str) -> i64 {
+pub(crate) fn spread(app_id: &str) -> i64 {
     let digest = Sha256::digest(app_id);
     i64::from(u16::from_be_bytes([digest[0], digest[1]])) * 1000 / 65_536
 }

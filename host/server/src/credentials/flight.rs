@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use super::TokenError;
 use super::token::Token;
 
-pub(super) type Landed = Result<Arc<Token>, TokenError>;
+pub(crate) type Landed = Result<Arc<Token>, TokenError>;
 
 /// How long one fetch may take in all, the wait for another host's included.
-pub(super) const FLIGHT: Duration = Duration::from_secs(20);
+pub(crate) const FLIGHT: Duration = Duration::from_secs(20);
 
 /// What a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Somebody waits: there is no usable token.
     Need,
     /// The one that is held ends soon.
@@ -27,14 +27,14 @@ pub(super) enum Purpose {
 
 /// A fetch under way; clones wait for the same one.
 #[derive(Clone)]
-pub(super) struct Flight {
-    pub(super) purpose: Purpose,
+pub(crate) struct Flight {
+    pub(crate) purpose: Purpose,
     began: Instant,
     landed: watch::Receiver<Option<Landed>>,
 }
 
 impl Flight {
-    pub(super) fn new(purpose: Purpose) -> (Self, watch::Sender<Option<Landed>>) {
+    pub(crate) fn new(purpose: Purpose) -> (Self, watch::Sender<Option<Landed>>) {
         let (sender, landed) = watch::channel(None);
         let flight = Self {
             purpose,
@@ -45,11 +45,11 @@ impl Flight {
     }
 
     /// Whether it should have landed: this host was stopped meanwhile.
-    pub(super) fn is_overdue(&self) -> bool {
+    pub(crate) fn is_overdue(&self) -> bool {
         self.began.elapsed() > FLIGHT
     }
 
-    pub(super) async fn landed(mut self) -> Landed {
+    pub(crate) async fn landed(mut self) -> Landed {
         match self.landed.wait_for(Option::is_some).await {
             Ok(landed) => landed.clone().unwrap_or(Err(TokenError::Unreachable)),
             // The task has panicked, or the host stops.

@@ -1,0 +1,47 @@
+//! How an account gets its tokens, and what its owner must mend before it gets any.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which of WeChat's two token calls an account uses. Their tokens live side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenLine {
+    /// `cgi-bin/stable_token`: whoever asks gets the same token. The default.
+    Stable,
+    /// `cgi-bin/token`: each call makes a new token and ends the one before.
+    Classic,
+}
+
+impl TokenLine {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+impl FromStr for TokenLine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stable" => Ok(Self::Stable),
+            "classic" => Ok(Self::Classic),
+            _ => Err(String::from("a token line is stable or classic")),
+        }
+    }
+}
+
+/// What an account's owner must mend before WeChat gives it tokens again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attention {
+    /// WeChat's code.
+    pub errcode: i64,
+    /// WeChat's words, and what to do.
+    pub message: String,
+    /// Unix milliseconds.
+    pub since_ms: i64,
+}

@@ -1,0 +1,132 @@
+//! How often a host may ask WeChat for one token: a mistake must not burn the day's quota.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::TokenLine;
+
+/// Asked at once after a quiet time. A life of two hours takes one.
+pub(crate) const BURST: u32 = 20;
+/// `cgi-bin/token` may be called 2,000 times a day: one a minute leaves room for others. Where hosts share
+/// a Redis, it is one a minute for all of them.
+pub(crate) const CLASSIC_PERIOD: Duration = Duration::from_secs(60);
+/// `cgi-bin/stable_token` may be called 500,000 times a day: one a second leaves room for five hosts.
+const STABLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Forced tokens are counted over this time.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A bucket that fills again with time.
+#[derive(Default)]
+pub(crate) struct Budget {
+    spent: f64,
+    at: Option<Instant>,
+}
+
+impl Budget {
+    /// Whether WeChat may be asked now.
+    pub(crate) fn take(&mut self, line: TokenLine, now: Instant) -> bool {
+        let period = match line {
+            TokenLine::Stable => STABLE_PERIOD,
+            TokenLine::Classic => CLASSIC_PERIOD,
+        };
+        let passed = self.at.map_or(Duration::ZERO, |at| now - at);
+        self.at = Some(now);
+        let refilled = passed.as_secs_f64() / period.as_secs_f64();
+        self.spent = (self.spent - refilled).max(0.0);
+        if self.spent + 1.0 > f64::from(BURST) {
+            return false;
+        }
+        self.spent += 1.0;
+        true
+    }
+
+    /// WeChat has not been asked after all.
+    pub(crate) fn give_back(&mut self) {
+        self.spent = (self.spent - 1.0).max(0.0);
+    }
+}
+
+/// Tokens that a host forced: WeChat allows so many a day, and not one right after the other. Where
+/// hosts share a Redis it counts for all of them; this holds without it, too.
+#[derive(Default)]
+pub(crate) struct Forces {
+    /// Until then none.
+    paused_until: Option<Instant>,
+    /// When the day of `count` began.
+    day_begun: Option<Instant>,
+    count: u32,
+}
+
+impl Forces {
+    /// Whether one may be forced now, and counts it; else how long to wait.
+    pub(crate) fn permit(
+        &mut self,
+        now: Instant,
+        pause: Duration,
+        most_a_day: u32,
+    ) -> Result<(), Duration> {
+        if let Some(until) = self.paused_until.filter(|until| now < *until) {
+            return Err(until - now);
+        }
+        let passed = self.day_begun.map(|begun| now - begun);
+        if let Some(passed) = passed.filter(|passed| *passed < DAY)
+            && self.count >= most_a_day
+        {
+            return Err(DAY - passed);
+        }
+        self.count(now, pause);
+        Ok(())
+    }
+
+    /// Counts one that was forced, whoever permitted it.
+    pub(crate) fn count(&mut self, now: Instant, pause: Duration) {
+        if self.day_begun.is_none_or(|begun| now - begun >= DAY) {
+            self.day_begun = Some(now);
+            self.count = 0;
+        }
+        self.count += 1;
+        self.paused_until = Some(now + pause);
+    }
+
+    /// WeChat forces no more for this time.
+    pub(crate) fn pause(&mut self, now: Instant, time: Duration) {
+        self.paused_until = Some(now + time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_has_so_many_forced_tokens_without_redis_too() {
+        let (mut forces, start) = (Forces::default(), Instant::now());
+        let pause = Duration::from_secs(31);
+        let forced = (0..2 * 24 * 3600)
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                forces.permit(now, pause, 10).is_ok()
+            })
+            .count();
+        assert_eq!(forced, 20, "ten a day, for two days");
+        let end = start + 2 * DAY;
+        forces.pause(end, Duration::from_secs(3600));
+        let wait = forces.permit(end + Duration::from_secs(600), pause, 10);
+        assert_eq!(wait, Err(Duration::from_secs(3000)));
+    }
+
+    #[test]
+    fn a_loop_of_refused_tokens_does_not_burn_the_days_quota() {
+        for (line, most) in [(TokenLine::Classic, 2000), (TokenLine::Stable, 100_000)] {
+            let mut budget = Budget::default();
+            let start = Instant::now();
+            let day = 24 * 3600 * 10;
+            let asked = (0..day)
+                .filter(|tenth| budget.take(line, start + Duration::from_millis(100 * tenth)))
+                .count();
+            assert!((1000..most).contains(&asked), "{line:?}: {asked}");
+        }
+    }
+}
