@@ -58,10 +58,8 @@ async fn refused_addresses_are_probed_shown_and_lifted(stage: Stage) -> Result<(
         host.metric("wxhost_addresses_refused").await? >= 1.0,
         "no metric"
     );
-    let account = host
-        .admin()
-        .get(&format!("/api/v1/accounts/{}", lacking.app_id()));
-    let account = account.await?;
+    let path = format!("/api/v1/accounts/{}", lacking.app_id());
+    let account = host.admin().get(&path).await?;
     ensure!(account["attention"].is_null(), "{account}");
     let (status, answer) = office.call(&host, lacking, "lacking").await?;
     ensure!(

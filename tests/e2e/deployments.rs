@@ -17,6 +17,7 @@ use wxhost_tests::wait;
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::reply::Reply;
 
+use crate::office;
 use crate::samples;
 use crate::scenario::scenarios;
 use crate::stage::Stage;
@@ -200,6 +201,30 @@ async fn admin_api_needs_its_token(stage: Stage) -> Result<()> {
             );
         }
     }
+    // Every route that is described, with what is good elsewhere too: a key of a tenant for the operator's,
+    // the admin token for tenants' systems'.
+    let tenant = host.admin().add_tenant().await?;
+    let key = office::key(host, &tenant).await?;
+    let document = host.admin().get("/api/v1/openapi.json").await?;
+    let mut routes = 0;
+    for (path, operations) in document["paths"].as_object().context("paths")? {
+        let path = path.replace("{app_id}", account.app_id());
+        for (method, operation) in operations.as_object().context("operations")? {
+            let for_tenants = operation["security"].to_string().contains("api_key");
+            let elsewhere = match for_tenants {
+                true => host.admin().token(),
+                false => &key,
+            };
+            for token in ["", "wrong", elsewhere] {
+                let stranger = host.admin().clone().with_token(token);
+                let method: Method = method.to_uppercase().parse()?;
+                let (status, answer) = stranger.try_call(method.clone(), &path, None).await?;
+                ensure!(status == 401, "{method} {path}: {status} {answer}");
+            }
+            routes += 1;
+        }
+    }
+    ensure!(routes >= 29, "only {routes} routes are described");
     Ok(())
 }
 

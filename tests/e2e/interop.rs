@@ -152,7 +152,9 @@ pub(crate) async fn talk(talker: &Talker, task: &Value) -> Result<Value> {
         String::from_utf8_lossy(&done.stderr)
     );
     // A build tool may have its own word before.
-    let told = said.lines().find(|line| line.starts_with('{'));
+    let told = said
+        .lines()
+        .find_map(|line| line.find('{').map(|begin| &line[begin..]));
     Ok(serde_json::from_str(
         told.with_context(|| said.clone().into_owned())?,
     )?)

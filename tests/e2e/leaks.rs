@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::http::HeaderMap;
-use axum::routing::get;
+use axum::routing::any;
 use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ use crate::stage::Stage;
 scenarios! {
     BOTH: nothing_shows_a_secret;
 }
+
+/// What a person writes in the hope that it becomes a secret on its way.
+const WRITTEN: &str = "{{secret:api-key}}";
 
 /// A tenant's system that says what key it was shown.
 struct BackEnd {
@@ -45,7 +48,7 @@ impl BackEnd {
             shown.lock().push(key.clone());
             format!("you said {key}")
         };
-        let router = Router::new().route("/echo", get(echo));
+        let router = Router::new().route("/echo", any(echo));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { url, keys })
     }
@@ -60,7 +63,8 @@ async fn nothing_shows_a_secret(stage: Stage) -> Result<()> {
         .with("EGRESS_ALLOW_PRIVATE", r#"["127.0.0.1/32"]"#);
     let host = site.host().await?;
     let secret = secrets::fresh(32)?;
-    let bundle = Bundle::of(Plugin::Rogue.component()?).secrets(json!({"api-key": secret}));
+    let bound = json!({"value": secret, "origins": [back_end.url]});
+    let bundle = Bundle::of(Plugin::Rogue.component()?).secrets(json!({"api-key": bound}));
     let settings = json!({
         "grants": {"api": ["/cgi-bin/"], "egress": [back_end.url]},
         "jssdk_origins": ["https://shop.example"],
@@ -83,6 +87,10 @@ async fn nothing_shows_a_secret(stage: Stage) -> Result<()> {
             .iter()
             .any(|shown| shown.contains(&secret)),
         "the secret was not filled in"
+    );
+    ensure!(
+        back_end.keys.lock().contains(&WRITTEN.to_owned()),
+        "what a person wrote did not leave as it was written"
     );
     run.own_systems().await?;
     run.refusals().await?;
@@ -130,8 +138,12 @@ impl Run<'_> {
         ] {
             self.account.say(self.host, &user, text).await?;
         }
-        for text in ["fetch", "fetch-secret"] {
-            let text = format!("{text} {}/echo", back_end.url);
+        let echo = format!("{}/echo", back_end.url);
+        for text in [
+            format!("fetch {echo}"),
+            format!("fetch-secret {echo}"),
+            format!("pass-on {echo} {WRITTEN}"),
+        ] {
             let answer = self.account.ask(self.host, &user, &text).await?;
             secrets::expect_none("a plugin's answer", &answer)?;
         }

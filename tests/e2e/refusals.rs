@@ -19,7 +19,7 @@ scenarios! {
     BOTH: forgeries_get_their_status_and_run_nothing, replayed_nonce_with_another_body_is_refused,
         unknown_and_disabled_accounts_are_not_found, unreadable_bodies_are_acknowledged_and_told,
         refusals_of_unknown_accounts_take_as_long, window_is_the_accounts_own, large_bodies_are_refused_unread,
-        strange_requests_do_no_harm;
+        forged_queries_are_refused_before_their_body, strange_requests_do_no_harm;
 }
 
 /// What is refused with which code.
@@ -232,6 +232,31 @@ async fn large_bodies_are_refused_unread(stage: Stage) -> Result<()> {
     }
     let (status, _) = host.get("/healthz").await?;
     ensure!(status == 200);
+    Ok(())
+}
+
+async fn forged_queries_are_refused_before_their_body(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    for mode in [Mode::Plain, Mode::Compatible, Mode::Safe] {
+        let account = stage.bare_account(host, mode).await?;
+        let callback = account.callback(&new_user()?, &Doing::text("much"));
+        let forged = Forgery::BadSignature.craft(account.known(), &callback, &Machine);
+        let query: Vec<_> = forged
+            .query
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        for (app_id, status) in [(account.app_id(), "403"), ("wx0123456789abcdef", "404")] {
+            // The body is announced and never sent.
+            let request = format!(
+                "POST /callback/{app_id}?{} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+                query.join("&"),
+            );
+            let answer = exchange(host, &request).await?;
+            let answer = String::from_utf8_lossy(&answer);
+            ensure!(answer == format!("HTTP/1.1 {status}"), "{mode:?}: {answer}");
+        }
+    }
     Ok(())
 }
 

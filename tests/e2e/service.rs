@@ -259,6 +259,12 @@ async fn dangerous_settings_are_refused(stage: Stage) -> Result<()> {
             "answer_wait_ms",
         ),
         ("a typo in a number", "DELIVERIES", "three", "deliveries"),
+        (
+            "its admin API open to everybody",
+            "LISTEN",
+            "0.0.0.0:0",
+            "WXHOST_ADMIN_LISTEN",
+        ),
     ] {
         let site = stage.site().await?.with("DATABASE_URL", &url);
         let site = if value.is_empty() {

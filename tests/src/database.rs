@@ -56,7 +56,7 @@ impl Site {
         .bind(account.app_id())
         .bind(event_id)
         .bind(answer)
-        .bind(i64::try_from(Machine.unix_seconds() * 1000)?)
+        .bind(i64::try_from(Machine.now().as_millis())?)
         .execute(&mut connection)
         .await?;
         Ok(connection.close().await?)

@@ -19,9 +19,8 @@ pub trait Capabilities: Send + Sync {
     /// The plugin's settings: a JSON document.
     fn config(&self) -> &str;
 
-    /// The reference that stands for a secret wherever the host sends data outward; `None` when the
-    /// deployment has no secret of that name. Never the secret itself.
-    fn secret(&self, name: &str) -> Option<String>;
+    /// Whether the deployment has a secret of this name. Never the secret itself.
+    fn has_secret(&self, name: &str) -> bool;
 
     /// A durable value.
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError>;

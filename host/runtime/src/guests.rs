@@ -329,8 +329,8 @@ impl Capabilities for World {
         "{}"
     }
 
-    fn secret(&self, _name: &str) -> Option<String> {
-        None
+    fn has_secret(&self, _name: &str) -> bool {
+        false
     }
 
     async fn kv_get(&self, _key: &str) -> Result<Option<KvEntry>, KvError> {

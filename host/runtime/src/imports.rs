@@ -53,9 +53,8 @@ impl config::Host for CallState {
         Ok(self.capabilities.config().to_owned())
     }
 
-    fn secret(&mut self, name: String) -> wasmtime::Result<Result<String, config::SecretError>> {
-        let reference = self.capabilities.secret(&name);
-        Ok(reference.ok_or(config::SecretError::Unknown))
+    fn has_secret(&mut self, name: String) -> wasmtime::Result<bool> {
+        Ok(self.capabilities.has_secret(&name))
     }
 }
 

@@ -18,17 +18,17 @@ use crate::audit;
 use crate::callback::{CallbackLane, CallbackSettings};
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, HttpSettings};
 use crate::contacts;
 use crate::contacts::import::Importer;
 use crate::db::Database;
 use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
-use crate::http::admin::AdminState;
+use crate::http::admin::{AdminParts, AdminState};
 use crate::http::callback::CallbackState;
 use crate::http::health::HealthState;
-use crate::http::listener::Listener;
-use crate::http::router::{self, Front};
+use crate::http::listener::{ConnectionLimits, Listener};
+use crate::http::router::{self, Routes};
 use crate::http::tenant::TenantState;
 use crate::keys::ApiKeys;
 use crate::outbox;
@@ -63,7 +63,7 @@ pub enum StartError {
     #[error("redis: {0}")]
     Redis(String),
     /// WeChat's address is none.
-    #[error("wechat_api_base or wechat_api_backups: {0}")]
+    #[error("wechat.api_base or wechat.api_backups: {0}")]
     Wechat(#[from] crate::client::OpenError),
     /// Plugins can't be run here.
     #[error("plugin runtime: {0}")]
@@ -124,15 +124,16 @@ impl App {
         let closing = CancellationToken::new();
         let (public, operator) = routers(&config, &lane);
         let mut servers = Vec::new();
-        let (addr, admin_addr) = match config.admin_listen {
+        let http = &config.http;
+        let (addr, admin_addr) = match http.admin_listen {
             None => {
                 let both = public.merge(operator);
-                let addr = serve(config.listen, both, &closing, &mut servers).await?;
+                let addr = serve(http.listen, both, http, (&closing, &mut servers))?;
                 (addr, addr)
             }
             Some(inner) => (
-                serve(config.listen, public, &closing, &mut servers).await?,
-                serve(inner, operator, &closing, &mut servers).await?,
+                serve(http.listen, public, http, (&closing, &mut servers))?,
+                serve(inner, operator, http, (&closing, &mut servers))?,
             ),
         };
         tracing::info!(%addr, %admin_addr, "wxhost is ready");
@@ -185,10 +186,10 @@ async fn open(
     loops: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Services, StartError> {
-    make_directory(&config.data_dir)?;
+    make_directory(&config.storage.data_dir)?;
     let keys = Arc::new(master_keys(config)?);
     let db = open_database(config, &keys).await?;
-    let store = match &config.redis_url {
+    let store = match &config.storage.redis_url {
         None => Store::Memory(Arc::new(MemoryCache::new())),
         Some(url) => {
             let redis = Redis::open(url).map_err(|error| StartError::Redis(error.to_string()))?;
@@ -210,7 +211,7 @@ async fn open(
     )
     .map_err(|error| StartError::Outward(whole(&error)))?;
     let metrics = Arc::new(Metrics::new());
-    let transport = Transport::open(&config.wechat_api_base, &config.wechat_api_backups)?;
+    let transport = Transport::open(&config.wechat.api_base, &config.wechat.api_backups)?;
     let transport = Arc::new(transport);
     let tokens = Tokens::new(TokensParts {
         accounts: Arc::clone(&accounts),
@@ -270,9 +271,9 @@ async fn open_database(config: &Config, keys: &MasterKeys) -> Result<Database, S
 
 fn callback_settings(config: &Config) -> CallbackSettings {
     CallbackSettings {
-        answer_wait: Duration::from_millis(config.answer_wait_ms),
-        deliveries: config.deliveries,
-        call_deadline: Duration::from_millis(config.call_deadline_ms),
+        answer_wait: Duration::from_millis(config.callbacks.answer_wait_ms),
+        deliveries: config.callbacks.deliveries,
+        call_deadline: Duration::from_millis(config.plugins.call_deadline_ms),
     }
 }
 
@@ -293,9 +294,9 @@ fn spawn_loops(
     loops.spawn(reports.run(stop.clone()));
     let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 3600);
     let kept = Kept {
-        calls: days(config.calls_kept_days),
-        audit: days(config.audit_kept_days),
-        outbox: days(config.outbox_kept_days),
+        calls: days(config.retention.calls_days),
+        audit: days(config.retention.audit_days),
+        outbox: days(config.retention.outbox_days),
     };
     loops.spawn(tasks::forget_old(
         services.db.background(),
@@ -328,7 +329,7 @@ fn spawn_calls(
         client: Arc::clone(&services.client),
         wake: Arc::clone(&services.outbox),
         metrics: Arc::clone(&services.metrics),
-        scenes: Scenes::new(config.messages_after_message, config.messages_after_payment),
+        scenes: Scenes::new(config.messages.after_message, config.messages.after_payment),
     };
     loops.spawn(sender.run(stop.clone()));
     let importer = Importer {
@@ -340,7 +341,7 @@ fn spawn_calls(
     loops.spawn(importer.run(stop.clone()));
 }
 
-fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
+fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Routes, Router) {
     let services = lane.services();
     let callbacks = CallbackState::new(Arc::clone(lane));
     let tenants = TenantState::new(
@@ -359,7 +360,8 @@ fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
         runtime: Arc::clone(&services.runtime),
         metrics: Arc::clone(&services.metrics),
     };
-    let admin = AdminState {
+    let admin = AdminState::new(AdminParts {
+        audit: services.audit.clone(),
         db: services.db.clone(),
         store: services.store.clone(),
         keys: Arc::clone(&services.keys),
@@ -369,8 +371,8 @@ fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
         client: Arc::clone(&services.client),
         tokens: Arc::clone(services.client.tokens()),
         clock: services.clock,
-        token: config.admin_token.clone().unwrap_or_default(),
-    };
+        token: config.admin.token.clone().unwrap_or_default(),
+    });
     (
         router::public(callbacks, tenants),
         router::operator(admin, health),
@@ -378,19 +380,23 @@ fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Front, Router) {
 }
 
 /// Serves until `closing`; returns the address that was bound.
-async fn serve(
+fn serve(
     listen: SocketAddr,
-    front: impl Into<Front>,
-    closing: &CancellationToken,
-    servers: &mut Vec<JoinHandle<()>>,
+    routes: impl Into<Routes>,
+    settings: &HttpSettings,
+    (closing, servers): (&CancellationToken, &mut Vec<JoinHandle<()>>),
 ) -> Result<SocketAddr, StartError> {
     let failed = |source| StartError::Io {
         what: format!("listen on {listen}"),
         source,
     };
-    let listener = Listener::bind(listen).await.map_err(failed)?;
+    let limits = ConnectionLimits {
+        all: settings.max_connections,
+        per_peer: settings.max_connections_per_peer,
+    };
+    let listener = Listener::bind(listen, limits).map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
-    servers.push(tokio::spawn(listener.serve(front.into(), closing.clone())));
+    servers.push(tokio::spawn(listener.serve(routes.into(), closing.clone())));
     Ok(addr)
 }
 
@@ -420,12 +426,12 @@ fn runtime_settings(config: &Config, keys: &MasterKeys) -> RuntimeSettings {
         },
         None => Compiler::InProcess,
     };
-    let native_dir = config.data_dir.join("native");
+    let native_dir = config.storage.data_dir.join("native");
     let mut settings = RuntimeSettings::new(native_dir, keys.derive("native-code"), compiler);
-    settings.max_concurrent_calls = config.max_concurrent_calls;
-    settings.queue_length = config.max_queued_calls;
-    settings.queue_wait = Duration::from_millis(config.queue_wait_ms);
-    settings.loaded_bytes = config.loaded_plugins_mib as usize * 1024 * 1024;
+    settings.max_concurrent_calls = config.plugins.max_concurrent_calls;
+    settings.queue_length = config.plugins.max_queued_calls;
+    settings.queue_wait = Duration::from_millis(config.plugins.queue_wait_ms);
+    settings.loaded_bytes = config.plugins.loaded_mib as usize * 1024 * 1024;
     settings
 }
 
@@ -435,18 +441,21 @@ fn master_keys(config: &Config) -> Result<MasterKeys, StartError> {
         MasterKey::parse(text.expose_secret().trim())
             .map_err(|error| StartError::MasterKey(error.to_string()))
     };
-    let current = match &config.master_key {
+    let current = match &config.seal.master_key {
         Some(text) => parse(text)?,
         None => parse(&key_file(config)?)?,
     };
-    let others = [&config.previous_master_key, &config.next_master_key];
+    let others = [
+        &config.seal.previous_master_key,
+        &config.seal.next_master_key,
+    ];
     let others: Result<Vec<_>, _> = others.into_iter().flatten().map(parse).collect();
     Ok(MasterKeys::new(current, others?))
 }
 
 fn key_file(config: &Config) -> Result<SecretString, StartError> {
-    let default = config.data_dir.join(KEY_FILE);
-    let path: &Path = config.master_key_file.as_deref().unwrap_or(&default);
+    let default = config.storage.data_dir.join(KEY_FILE);
+    let path: &Path = config.seal.master_key_file.as_deref().unwrap_or(&default);
     let failed = |source| StartError::Io {
         what: format!("master key file {}", path.display()),
         source,
@@ -454,7 +463,8 @@ fn key_file(config: &Config) -> Result<SecretString, StartError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text.into()),
         Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound && config.master_key_file.is_none() =>
+            if error.kind() == std::io::ErrorKind::NotFound
+                && config.seal.master_key_file.is_none() =>
         {
             let text = new_key_file(path).map_err(failed)?;
             tracing::warn!(file = %path.display(), "a master key was made; keep a copy: without it every stored secret is lost");

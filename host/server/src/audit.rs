@@ -2,20 +2,97 @@
 //!
 //! A change of the admin API is noted in the transaction that makes it (`Author::note`): one does not
 //! happen without the other. What tenants' systems do with their keys is written behind the answer
-//! ([`Audit`]); what finds no room is counted (`wxhost_audit_entries_dropped_total`).
+//! ([`Audit::add`]); what finds no room is counted (`wxhost_audit_entries_dropped_total`). A look at what
+//! people wrote or did, a token that is given out and a failed sign-in are noted before they are
+//! answered ([`Audit::write`]): what can't be noted is not shown.
 //!
 //! Entries hold ids, paths and stable words. Nothing of a query, a header or a body goes in, so no
 //! token or secret can.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::behind::{self, Row};
 use crate::clock::Clock;
 use crate::db::audit::{self as rows, AuditRow, BATCH};
 use crate::db::{Change, Database, DbError};
+use crate::printable::is_hidden;
 use crate::random;
 use crate::telemetry::Metrics;
 
+/// Failed sign-ins of a minute that have an entry each; of more the next minute's first entry tells the
+/// number. Who tries without end must not fill the database.
+const MAX_FAILED_SIGN_INS: u32 = 60;
+
 /// Where entries are handed in that no transaction holds.
-pub type Audit = behind::Queue<AuditRow>;
+#[derive(Clone, Debug)]
+pub struct Audit {
+    behind: behind::Queue<AuditRow>,
+    db: Database,
+    failed: Arc<Mutex<FailedSignIns>>,
+}
+
+/// Failed sign-ins of the minute that last had one.
+#[derive(Debug, Default)]
+struct FailedSignIns {
+    minute: i64,
+    count: u32,
+}
+
+impl FailedSignIns {
+    /// Counts one more. Where it has an entry: how many had none since the last entry.
+    fn admit(&mut self, now_ms: i64) -> Option<u32> {
+        let minute = now_ms.div_euclid(60_000);
+        if minute == self.minute {
+            self.count = self.count.saturating_add(1);
+            return (self.count <= MAX_FAILED_SIGN_INS).then_some(0);
+        }
+        let before = std::mem::replace(&mut self.count, 1);
+        self.minute = minute;
+        Some(before.saturating_sub(MAX_FAILED_SIGN_INS))
+    }
+}
+
+impl Audit {
+    /// Hands in an entry that is written behind the answer.
+    pub fn add(&self, entry: AuditRow) {
+        self.behind.add(entry);
+    }
+
+    /// Writes an entry, before what it is about is done or shown.
+    ///
+    /// # Errors
+    /// The database failed: nothing is to be done or shown.
+    pub async fn write(&self, entry: AuditRow) -> Result<(), DbError> {
+        rows::insert(&self.db, &[entry]).await
+    }
+
+    /// Notes that somebody had no good credentials for a request (`GET /…`).
+    pub async fn failed_sign_in(&self, request_id: &str, request: &str, peer: Option<IpAddr>) {
+        let Some(unnoted) = self.failed.lock().admit(Clock.now_ms()) else {
+            return;
+        };
+        let author = Author {
+            actor: "unknown".to_owned(),
+            request_id: request_id.to_owned(),
+        };
+        let object = match peer {
+            Some(address) => format!("{request} from {address}"),
+            None => request.to_owned(),
+        };
+        let result = match unnoted {
+            0 => "refused".to_owned(),
+            more => format!("refused, {more} more before"),
+        };
+        let entry = author.entry(Action::SignIn, None, &object, &result);
+        // It is refused all the same.
+        if let Err(error) = self.write(entry).await {
+            tracing::warn!(error = %error, "a failed sign-in is missing in the audit");
+        }
+    }
+}
 
 /// The loop that writes them.
 pub type AuditWriter = behind::Writer<AuditRow>;
@@ -40,7 +117,9 @@ impl Row for AuditRow {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Audit, AuditWriter) {
-    behind::channel(db, metrics.audit.clone())
+    let (behind, writer) = behind::channel(db.clone(), metrics.audit.clone());
+    let failed = Arc::default();
+    (Audit { behind, db, failed }, writer)
 }
 
 /// What can be done. The words are stable.
@@ -74,8 +153,24 @@ pub enum Action {
     KeyAdd,
     /// An API key was revoked.
     KeyRevoke,
+    /// A dead letter was resumed; the object names the event.
+    EventResume,
+    /// A dead letter was dropped; the object names the event.
+    EventDrop,
     /// A pause of the outbox was lifted; the object names the API.
     PauseLift,
+    /// Contacts were looked at; the object names one.
+    ContactsRead,
+    /// The import of an account's followers was started.
+    ContactsImport,
+    /// Stored values were looked at; the object names one.
+    ValuesRead,
+    /// Records of calls were looked at; the object names one.
+    CallsRead,
+    /// What was sent to whom was looked at.
+    OutboxRead,
+    /// Somebody had no good credentials; the object names the request.
+    SignIn,
     /// An access token was given out.
     TokenExport,
     /// A JS-SDK or card ticket was given out.
@@ -104,7 +199,15 @@ impl Action {
             Self::PluginActivate => "plugin.activate",
             Self::KeyAdd => "key.add",
             Self::KeyRevoke => "key.revoke",
+            Self::EventResume => "event.resume",
+            Self::EventDrop => "event.drop",
             Self::PauseLift => "outbox.lift",
+            Self::ContactsRead => "contacts.read",
+            Self::ContactsImport => "contacts.import",
+            Self::ValuesRead => "kv.read",
+            Self::CallsRead => "calls.read",
+            Self::OutboxRead => "outbox.read",
+            Self::SignIn => "sign-in",
             Self::TokenExport => "token.export",
             Self::TicketExport => "ticket.export",
             Self::JssdkSignature => "jssdk.sign",
@@ -185,7 +288,7 @@ impl Author {
 fn storable(text: &str, most: usize) -> String {
     text.chars()
         .take(most)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -196,6 +299,22 @@ mod tests {
     use super::*;
     use crate::db::audit::AuditFilter;
     use crate::db::testing::databases;
+
+    #[test]
+    fn failed_sign_ins_without_end_have_a_bounded_number_of_entries() {
+        let mut failed = FailedSignIns::default();
+        let start = 1_700_000_040_000;
+        assert_eq!(failed.admit(start), Some(0));
+        for _ in 1..MAX_FAILED_SIGN_INS {
+            assert_eq!(failed.admit(start + 59_000), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(failed.admit(start + 59_999), None);
+        }
+        assert_eq!(failed.admit(start + 60_000), Some(1000));
+        assert_eq!(failed.admit(start + 60_000), Some(0));
+        assert_eq!(failed.admit(start + 600_000), Some(0));
+    }
 
     #[tokio::test]
     async fn a_zero_character_in_an_app_id_does_not_hold_up_the_audit() {

@@ -132,9 +132,8 @@ impl Capabilities for CallCapabilities {
         &self.parts.deployment.config
     }
 
-    fn secret(&self, name: &str) -> Option<String> {
-        let known = self.parts.deployment.secrets.contains_key(name);
-        known.then(|| format!("{{{{secret:{name}}}}}"))
+    fn has_secret(&self, name: &str) -> bool {
+        self.parts.deployment.secrets.contains(name)
     }
 
     async fn kv_get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {

@@ -2,9 +2,12 @@
 //! account; and of WeChat's API nothing that gives away or resets a token, a ticket or a secret, whoever
 //! grants it.
 
+mod path;
+
 use serde::{Deserialize, Serialize};
 use wxhost_runtime::{Origin, PathPrefix, Wanted};
 
+pub use self::path::{ApiPath, PathError};
 use crate::egress::Target;
 
 /// Entries of a list of grants.
@@ -73,7 +76,8 @@ impl From<&OperatorGrants> for Grants {
 impl Grants {
     /// Whether a plugin may call a path of WeChat's API. Only paths in plain form are ever granted, so
     /// nothing can mean one thing here and another at WeChat's.
-    pub fn allows_api(&self, wanted: &Wanted, path: &str) -> bool {
+    pub fn allows_api(&self, wanted: &Wanted, path: &ApiPath) -> bool {
+        let path = path.as_str();
         wanted.api.iter().any(|prefix| prefix.covers(path))
             && self.api.iter().any(|prefix| prefix.covers(path))
             && never(path).is_none()
@@ -204,6 +208,10 @@ mod tests {
         }
     }
 
+    fn allowed(grants: &Grants, wanted: &Wanted, path: &str) -> bool {
+        ApiPath::parse(path).is_ok_and(|path| grants.allows_api(wanted, &path))
+    }
+
     #[test]
     fn a_path_is_allowed_where_both_say_so() {
         let wanted = wanted(&["/cgi-bin/tags/", "/cgi-bin/user/info"], &[]);
@@ -217,21 +225,18 @@ mod tests {
             (["/cgi-bin/menu/"], "/cgi-bin/draft/get", false),
         ] {
             let grants = Grants::from(&said(&granted, &[]));
-            assert_eq!(
-                grants.allows_api(&wanted, path),
-                allowed,
-                "{granted:?} {path}"
-            );
+            let found = self::allowed(&grants, &wanted, path);
+            assert_eq!(found, allowed, "{granted:?} {path}");
         }
         let nobody = Grants::default();
-        assert!(!nobody.allows_api(&wanted, "/cgi-bin/tags/get"));
+        assert!(!allowed(&nobody, &wanted, "/cgi-bin/tags/get"));
     }
 
     #[test]
     fn a_path_that_walks_around_its_grant_is_not_allowed() {
         let wanted = wanted(&["/cgi-bin/"], &[]);
         let grants = Grants::from(&said(&["/cgi-bin/"], &[]));
-        assert!(grants.allows_api(&wanted, "/cgi-bin/tags/get"));
+        assert!(allowed(&grants, &wanted, "/cgi-bin/tags/get"));
         for path in [
             "/cgi-bin//token",
             "//cgi-bin/tags/get",
@@ -248,7 +253,7 @@ mod tests {
             "/Cgi-Bin/tags/get",
             "user@api.weixin.qq.com/cgi-bin/tags/get",
         ] {
-            assert!(!grants.allows_api(&wanted, path), "{path}");
+            assert!(!allowed(&grants, &wanted, path), "{path}");
         }
     }
 
@@ -282,7 +287,7 @@ mod tests {
             "/wxa/resetusersessionkey",
             "/wxa/reset_session-key",
         ] {
-            assert!(!grants.allows_api(&wanted, path), "{path}");
+            assert!(!allowed(&grants, &wanted, path), "{path}");
             let asked = Wanted {
                 api: vec![path.parse().unwrap()],
                 egress: Vec::new(),
@@ -299,7 +304,7 @@ mod tests {
             "/cgi-bin/componentx",
             "/wxa/getwxacode",
         ] {
-            assert!(grants.allows_api(&wanted, path), "{path}");
+            assert!(allowed(&grants, &wanted, path), "{path}");
         }
     }
 

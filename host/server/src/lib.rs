@@ -10,11 +10,12 @@
 //!    event has to send.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
-//!    [`keys`]: what tenants' own systems may ask for.
+//!    [`secrets`]: what those may carry, and where to; [`keys`]: what tenants' own systems may ask for.
 //! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts; [`credentials`] is
 //!    what a host holds of them, [`transport`] the connections to WeChat.
 //! 6. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
-//! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches.
+//! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches, where [`printable`] lets no
+//!    stranger forge a row.
 //!
 //! `wxhost-wechat` knows the protocol, `wxhost-runtime` the sandbox; neither knows of the other.
 
@@ -36,6 +37,7 @@ pub mod grants;
 pub mod keys;
 pub mod outbox;
 pub mod plugins;
+pub mod secrets;
 
 pub mod client;
 pub mod credentials;
@@ -49,6 +51,7 @@ pub mod store;
 pub mod audit;
 pub mod behind;
 pub mod clock;
+pub mod printable;
 pub mod random;
 pub mod records;
 pub mod tasks;

@@ -76,9 +76,15 @@ impl<'a> Place<'a> {
         Self::of("accounts", "token_sealed", app_id, "")
     }
 
-    /// An account's EncodingAESKey, now or before the last change.
+    /// An account's EncodingAESKey.
     pub fn aes_key(app_id: &'a str) -> Self {
         Self::of("accounts", "aes_key_sealed", app_id, "")
+    }
+
+    /// An account's EncodingAESKey before the last change. A key that was let go must not come back as
+    /// the present one by a copied box.
+    pub fn former_aes_key(app_id: &'a str) -> Self {
+        Self::of("accounts", "former_aes_key_sealed", app_id, "")
     }
 
     /// An account's AppSecret.
@@ -253,6 +259,12 @@ impl MasterKeys {
         }
     }
 
+    /// The box of an EncodingAESKey that is the present one no more.
+    pub fn as_former_aes_key(&self, app_id: &str, present: &str) -> Result<String, SealError> {
+        let key = self.open(Place::aes_key(app_id), present)?;
+        self.seal(Place::former_aes_key(app_id), &key)
+    }
+
     /// Tells whether a box should be made anew: it was not sealed by the current key.
     fn is_outdated(&self, sealed: &str) -> bool {
         parts(sealed).is_none_or(|(key_id, _)| key_id != self.current.id)
@@ -332,10 +344,17 @@ fn reseal_account(keys: &MasterKeys, row: &mut sealed::SealedAccount) -> Result<
     if let Some(secret) = &mut row.secret_sealed {
         keys.reseal(Place::app_secret(&row.app_id), secret)?;
     }
-    [&mut row.aes_key_sealed, &mut row.previous_aes_key_sealed]
-        .into_iter()
-        .flatten()
-        .try_for_each(|key| keys.reseal(Place::aes_key(&row.app_id), key))
+    if let Some(key) = &mut row.aes_key_sealed {
+        keys.reseal(Place::aes_key(&row.app_id), key)?;
+    }
+    if let Some(key) = &mut row.former_aes_key_sealed {
+        keys.reseal(Place::former_aes_key(&row.app_id), key)?;
+    }
+    if let Some(previous) = &row.previous_aes_key_sealed {
+        row.former_aes_key_sealed = Some(keys.as_former_aes_key(&row.app_id, previous)?);
+        row.previous_aes_key_sealed = None;
+    }
+    Ok(())
 }
 
 async fn reseal_deployments(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
@@ -425,6 +444,7 @@ mod tests {
         for place in [
             Place::token("wx02"),
             Place::aes_key("wx01"),
+            Place::former_aes_key("wx01"),
             Place::secrets("wx01", "1"),
         ] {
             assert!(matches!(keys.open(place, &sealed), Err(SealError::Damaged)));
@@ -558,8 +578,12 @@ mod tests {
             assert_eq!(open(Place::aes_key("wx01"), &aes_key), b"now");
             let secret = account.secret_sealed.unwrap();
             assert_eq!(open(Place::app_secret("wx01"), &secret), b"app");
-            let previous = account.previous_aes_key_sealed.unwrap();
-            assert_eq!(open(Place::aes_key("wx01"), &previous), b"before");
+            // It was sealed by the version before, where it would have opened as the present key.
+            assert_eq!(account.previous_aes_key_sealed, None);
+            let former = account.former_aes_key_sealed.unwrap();
+            assert_eq!(open(Place::former_aes_key("wx01"), &former), b"before");
+            let swapped = new.open(Place::aes_key("wx01"), &former);
+            assert!(matches!(swapped, Err(SealError::Damaged)));
             let deployment = deployments::find(&db, "wx01", 1).await.unwrap().unwrap();
             let secrets = deployment.secrets_sealed;
             assert_eq!(open(Place::secrets("wx01", "1"), &secrets), b"{}");

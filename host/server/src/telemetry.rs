@@ -5,7 +5,7 @@
 //! no account label: ten thousand accounts would make them useless; call records answer for one.
 
 use std::borrow::Cow;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -18,19 +18,55 @@ use tracing_subscriber::EnvFilter;
 
 use crate::behind::Losses;
 use crate::config::{Config, LogFormat};
+use crate::printable;
 
 /// Begins to log to standard error, as the settings ask. Later calls change nothing.
 pub fn log_to_stderr(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(&config.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal() && config.log.format == LogFormat::Text;
+    let format = config.log.format;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(colours)
+        .with_writer(move || LineWriter {
+            out: std::io::stderr(),
+            format,
+            colours,
+        });
     // A second host in one process (tests, the demo) logs where the first one does.
-    let _ = match config.log_format {
+    let _ = match config.log.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+}
+
+/// Writes log lines, each with one write: whatever texts stand in it, it stays one line, and what it says
+/// can be seen.
+struct LineWriter<W> {
+    out: W,
+    format: LogFormat,
+    /// The lines hold escapes for colours. In what others wrote they are escaped already.
+    colours: bool,
+}
+
+impl<W: Write> Write for LineWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = match text.strip_suffix('\n') {
+            Some(text) => (text, "\n"),
+            None => (&*text, ""),
+        };
+        let text = match self.format {
+            LogFormat::Text => printable::escaped(text, |c| self.colours && c == '\u{1b}'),
+            LogFormat::Json => printable::in_json(text),
+        };
+        self.out.write_all(format!("{text}{end}").as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A short, stable word as a label.
@@ -281,6 +317,32 @@ impl Default for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(line: &str, format: LogFormat, colours: bool) -> String {
+        let mut out = Vec::new();
+        let mut writer = LineWriter {
+            out: &mut out,
+            format,
+            colours,
+        };
+        writer.write_all(line.as_bytes()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_stranger_forges_no_line_of_the_log() {
+        let forged = "refused: x\nERROR the host is on fire \u{1b}[2J\u{202e}\n";
+        assert_eq!(
+            written(forged, LogFormat::Text, false),
+            "refused: x\\nERROR the host is on fire \\u{1b}[2J\\u{202e}\n"
+        );
+        let coloured = "\u{1b}[2mWARN\u{1b}[0m x\ny\n";
+        let shown = "\u{1b}[2mWARN\u{1b}[0m x\\ny\n";
+        assert_eq!(written(coloured, LogFormat::Text, true), shown);
+        let json = "{\"message\":\"a\u{202e}\"}\n";
+        let shown = "{\"message\":\"a\\u202e\"}\n";
+        assert_eq!(written(json, LogFormat::Json, false), shown);
+    }
 
     #[test]
     fn metrics_are_text_for_prometheus() {

@@ -3,7 +3,7 @@
 //!
 //! Addresses hold tokens and secrets in their queries, so no error here repeats one, redirects are not
 //! followed, and the environment's proxies are left aside: what an operator wants between goes into
-//! `wechat_api_base`.
+//! `wechat.api_base`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

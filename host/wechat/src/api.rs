@@ -53,5 +53,5 @@ pub mod network;
 pub mod quota;
 
 pub use answer::{AnswerError, Done, LongId};
-pub use call::{Body, Call, MAX_PATH_BYTES, Method, Multipart, Request, generic};
+pub use call::{Body, Call, MAX_PATH_BYTES, Method, Multipart, Request, generic, is_plain_path};
 pub use limit::{InvalidCall, Unit};

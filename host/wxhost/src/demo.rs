@@ -72,16 +72,15 @@ async fn show(url: &str, admin_token: &str, args: &DemoArgs) -> Result<bool> {
 }
 
 fn settings(directory: &Path, admin_token: &str) -> Result<Config> {
-    Ok(Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        data_dir: directory.to_owned(),
-        admin_token: Some(admin_token.to_owned().into()),
-        master_key: Some(random_hex(32)?.into()),
-        // What people should read is on standard output.
-        log_level: "warn".to_owned(),
-        compiler: Some(crate::compile::program()),
-        ..Config::default()
-    })
+    let mut config = Config::default();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.storage.data_dir = directory.to_owned();
+    config.admin.token = Some(admin_token.to_owned().into());
+    config.seal.master_key = Some(random_hex(32)?.into());
+    // What people should read is on standard output.
+    config.log.level = "warn".to_owned();
+    config.compiler = Some(crate::compile::program());
+    Ok(config)
 }
 
 /// So many random bytes, in hex.

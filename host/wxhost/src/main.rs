@@ -7,6 +7,7 @@ mod calls;
 mod client;
 mod compile;
 mod contacts;
+mod events;
 mod key;
 mod outbox;
 mod plugin;
@@ -55,6 +56,9 @@ enum Command {
     Plugin(plugin::PluginVerb),
     /// What came of the calls of an account's plugins.
     Calls(calls::CallsArgs),
+    /// Callbacks that were acknowledged and are not ended, and the dead letters among them.
+    #[command(subcommand)]
+    Events(events::EventsVerb),
     /// The people who met an account.
     Contacts(contacts::ContactsArgs),
     /// What an account has to send, and what came of it.
@@ -108,6 +112,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Account(verb) => account::run(verb, &connection).await?,
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
+        Command::Events(verb) => events::run(verb, &connection).await?,
         Command::Contacts(args) => contacts::run(args, &connection).await?,
         Command::Outbox(args) => outbox::run(args, &connection).await?,
         Command::Key(verb) => key::run(verb, &connection).await?,

@@ -65,10 +65,13 @@ pub(crate) struct DeployArgs {
     /// The plugin's settings: a JSON document or a file.
     #[arg(long, value_name = "JSON|FILE")]
     config: Option<String>,
-    /// A secret that the settings may refer to by name; NAME=@FILE reads it from a file. Can be
-    /// repeated.
+    /// A secret that the plugin may send by its name; NAME=@FILE reads it from a file. Can be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     secret: Vec<String>,
+    /// Where a secret may go, such as erp-key=https://erp.example; if not said, to every host that
+    /// plugin.toml names. Can be repeated.
+    #[arg(long, value_name = "NAME=ORIGIN")]
+    secret_origin: Vec<String>,
     /// What a call may use: a JSON document or a file.
     #[arg(long, value_name = "JSON|FILE")]
     limits: Option<String>,
@@ -79,9 +82,17 @@ pub(crate) struct DeployArgs {
 struct Deployment {
     component_base64: String,
     config: Option<Box<RawValue>>,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Box<RawValue>>,
+}
+
+/// A secret; without origins it is its text alone.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Secret {
+    Text(String),
+    Bound { value: String, origins: Vec<String> },
 }
 
 pub(crate) async fn run(verb: PluginVerb, connection: &Connection) -> Result<()> {
@@ -126,18 +137,35 @@ fn deployment(args: &DeployArgs) -> Result<Deployment> {
     Ok(Deployment {
         component_base64: BASE64_STANDARD.encode(read(&args.file)?),
         config: json(&args.config)?,
-        secrets: args
-            .secret
-            .iter()
-            .map(|given| {
-                let (name, value) = given
-                    .split_once('=')
-                    .ok_or_else(|| anyhow!("--secret must be NAME=VALUE or NAME=@FILE"))?;
-                Ok((name.to_owned(), value_or_file(value)?))
-            })
-            .collect::<Result<_>>()?,
+        secrets: secrets(args)?,
         limits: json(&args.limits)?,
     })
+}
+
+fn secrets(args: &DeployArgs) -> Result<BTreeMap<String, Secret>> {
+    let mut secrets = BTreeMap::new();
+    for given in &args.secret {
+        let (name, value) = given
+            .split_once('=')
+            .context("--secret must be NAME=VALUE or NAME=@FILE")?;
+        secrets.insert(name.to_owned(), Secret::Text(value_or_file(value)?));
+    }
+    for given in &args.secret_origin {
+        let (name, origin) = given
+            .split_once('=')
+            .context("--secret-origin must be NAME=ORIGIN")?;
+        let secret = secrets
+            .get_mut(name)
+            .with_context(|| format!("--secret-origin: there is no --secret {name}"))?;
+        match secret {
+            Secret::Bound { origins, .. } => origins.push(origin.to_owned()),
+            Secret::Text(value) => {
+                let (value, origins) = (std::mem::take(value), vec![origin.to_owned()]);
+                *secret = Secret::Bound { value, origins };
+            }
+        }
+    }
+    Ok(secrets)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

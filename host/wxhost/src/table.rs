@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use wxhost_server::printable::{in_json, in_row, in_rows};
 
 /// Prints text; a reader that has gone away (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -16,7 +17,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Prints a document as it is.
 pub(crate) fn print_json(document: &Value) -> Result<()> {
-    print(&format!("{document:#}\n"))
+    print(&in_json(&format!("{document:#}\n")))
 }
 
 /// Prints the members of a document, one on a line.
@@ -24,23 +25,28 @@ pub(crate) fn print_one(document: &Value) -> Result<()> {
     let Some(members) = document.as_object() else {
         return print_json(document);
     };
+    print(&lines(members))
+}
+
+fn lines(members: &Map<String, Value>) -> String {
     let width = members.keys().map(String::len).max().unwrap_or_default();
     let lines = members
         .iter()
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| {
-            let value = shown(value);
             // The log of a call has many lines.
-            let value = value
-                .trim_end()
-                .replace('\n', &format!("\n{:width$}  ", ""));
+            let value = in_rows(&text_of(value), &format!("{:width$}  ", ""));
             format!("{name:width$}  {value}\n")
         });
-    print(&lines.collect::<String>())
+    lines.collect()
 }
 
 /// Prints the documents of a list under the named columns.
 pub(crate) fn print_list(list: &Value, columns: &[&str]) -> Result<()> {
+    print(&table(list, columns))
+}
+
+fn table(list: &Value, columns: &[&str]) -> String {
     let header = columns
         .iter()
         .map(|column| column.to_uppercase().replace('_', " "));
@@ -49,11 +55,11 @@ pub(crate) fn print_list(list: &Value, columns: &[&str]) -> Result<()> {
         rows.push(
             columns
                 .iter()
-                .map(|column| shown(&document[*column]))
+                .map(|column| in_row(&text_of(&document[*column])).into_owned())
                 .collect(),
         );
     }
-    print(&aligned(&rows))
+    aligned(&rows)
 }
 
 fn aligned(rows: &[Vec<String>]) -> String {
@@ -83,26 +89,17 @@ fn width(cell: &str) -> usize {
     cell.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }
 
-/// A value without the quotes, on a terminal that it cannot command.
-fn shown(value: &Value) -> String {
-    let text = match value {
-        Value::Null => return String::from("-"),
+/// A value without the quotes, as it is: not yet fit for a terminal.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::Null => String::from("-"),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.iter().all(Value::is_string) => {
             let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             items.join(", ")
         }
         other => other.to_string(),
-    };
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -126,8 +123,17 @@ mod tests {
 
     #[test]
     fn what_a_plugin_wrote_cannot_command_the_terminal() {
-        assert_eq!(shown(&json!("a\u{1b}[2Jb\nc")), "a\u{fffd}[2Jb\nc");
-        assert_eq!(shown(&json!(["x", "y"])), "x, y");
-        assert_eq!(shown(&json!({"a": 1})), r#"{"a":1}"#);
+        let list = json!([{"id": "1", "error": "a\u{1b}[2Jb\n2  forged"}]);
+        assert_eq!(
+            table(&list, &["id", "error"]),
+            "ID  ERROR\n1   a\\u{1b}[2Jb\\n2  forged\n"
+        );
+        let one = json!({"log": "info  a\u{202e}\nresult  forged"});
+        assert_eq!(
+            lines(one.as_object().unwrap()),
+            "log  info  a\\u{202e}\n     result  forged\n"
+        );
+        assert_eq!(text_of(&json!(["x", "y"])), "x, y");
+        assert_eq!(text_of(&json!({"a": 1})), r#"{"a":1}"#);
     }
 }

@@ -84,7 +84,7 @@ impl CallbackHandler for Rogue {
             }
             "account" => Reply::text(format!("{:?}", account::info())).into(),
             "config" => Reply::text(config::text()).into(),
-            "secret" => Reply::text(config::secret(argument)?).into(),
+            "secret" => Reply::text(config::has_secret(argument).to_string()).into(),
             "remember" => {
                 let before = cache::get("remembered")?;
                 cache::set("remembered", argument.as_bytes(), 60)?;
@@ -116,8 +116,16 @@ fn reach_out(event: &Event, verb: &str, argument: &str) -> Option<Result> {
         "fetch-mapped" => fetch("http://[::ffff:127.0.0.1]:6379/"),
         "fetch-metadata" => fetch("http://169.254.169.254/latest/meta-data/"),
         "fetch-secret" => {
-            let secret = config::secret("api-key").unwrap_or_default();
-            let request = egress::Request::get(argument).header("authorization", secret);
+            let secret = [egress::Part::secret("api-key")];
+            let request = egress::Request::get(argument).header_of("authorization", secret);
+            show(request.send().map(|answer| answer.status))
+        }
+        // Passes on what a person wrote, as a good plugin may.
+        "pass-on" => {
+            let (url, words) = argument.split_once(' ').unwrap_or((argument, ""));
+            let request = egress::Request::new("POST", url)
+                .header("authorization", words)
+                .body(words);
             show(request.send().map(|answer| answer.status))
         }
         "fetch-flood" => loop {

@@ -4,8 +4,6 @@ use crate::error::{Error, Result};
 use crate::host;
 use serde::de::DeserializeOwned;
 
-pub use crate::bindings::wxhost::plugin::config::SecretError;
-
 /// The settings as JSON text; `{}` when none were given. At most 64 KiB.
 #[must_use]
 pub fn text() -> String {
@@ -22,12 +20,9 @@ pub fn parse<T: DeserializeOwned>() -> Result<T> {
         .map_err(|error| Error::config(format!("the settings do not fit this plugin: {error}")))
 }
 
-/// A reference to a secret: text that stands for it, and that the host replaces where data leaves it.
-/// The secret itself never enters the plugin.
-///
-/// # Errors
-///
-/// [`SecretError::Unknown`] when the deployment gave no secret of that name.
-pub fn secret(name: &str) -> Result<String, SecretError> {
-    host::config::secret(name)
+/// Whether the deployment gave a secret of this name. The secret itself never enters the plugin: a
+/// request names it, see [`Part::secret`](crate::egress::Part::secret).
+#[must_use]
+pub fn has_secret(name: &str) -> bool {
+    host::config::has_secret(name)
 }

@@ -1,12 +1,12 @@
 //! HTTP to the tenant's own systems: to the hosts that `plugin.toml` asks for and the operator grants.
 //!
 //! ```
-//! use wxhost_sdk::egress::Request;
-//! use wxhost_sdk::{Result, config};
+//! use wxhost_sdk::Result;
+//! use wxhost_sdk::egress::{Part, Request};
 //!
 //! fn stock(article: &str) -> Result<String> {
 //!     let answer = Request::get(format!("https://erp.example.com/stock/{article}"))
-//!         .header("authorization", format!("Bearer {}", config::secret("erp")?))
+//!         .header_of("authorization", [Part::text("Bearer "), Part::secret("erp")])
 //!         .send()?;
 //!     answer.text()
 //! }
@@ -29,7 +29,7 @@ use crate::host;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use crate::bindings::wxhost::plugin::egress::{Error, Request, Response};
+pub use crate::bindings::wxhost::plugin::egress::{Error, Header, Part, Request, Response};
 
 /// How long a request may take unless it says otherwise. The answer to a user has less than five seconds.
 const TIMEOUT_MS: u32 = 3_000;
@@ -62,17 +62,31 @@ impl Request {
         }
     }
 
-    /// With a header. A reference from [`config::secret`](crate::config::secret) in its value is replaced
-    /// by the secret where the request leaves the host.
+    /// With a header.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.header_of(name, [Part::text(value)])
+    }
+
+    /// With a header of several pieces, a secret among them.
+    #[must_use]
+    pub fn header_of(mut self, name: impl Into<String>, value: impl Into<Vec<Part>>) -> Self {
+        self.headers.push(Header {
+            name: name.into(),
+            value: value.into(),
+        });
         self
     }
 
     /// With a body of 256 KiB at most.
     #[must_use]
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        self.body_of([Part::Bytes(body.into())])
+    }
+
+    /// With a body of several pieces, a secret among them.
+    #[must_use]
+    pub fn body_of(mut self, body: impl Into<Vec<Part>>) -> Self {
         self.body = body.into();
         self
     }
@@ -91,6 +105,19 @@ impl Request {
     /// When the host is not granted, cannot be reached, or does not answer in time.
     pub fn send(&self) -> Result<Response, Error> {
         host::egress::fetch(self)
+    }
+}
+
+impl Part {
+    /// Text. Whatever stands in it goes out as it is.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// The secret of this name. The host puts it there where the request leaves it, if the deployment
+    /// lets it go to that host.
+    pub fn secret(name: impl Into<String>) -> Self {
+        Self::Secret(name.into())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::bindings::wxhost::plugin::failure::PluginError;
 use crate::outcome::Outcome;
-use crate::{cache, config, contacts, egress, kv, wechat_api};
-use std::any::{Any, TypeId};
+use crate::{cache, contacts, egress, kv, wechat_api};
+use std::any::Any;
 use std::fmt;
 
 pub use crate::bindings::wxhost::plugin::failure::Fault;
@@ -102,13 +102,7 @@ fn fault_of<E: Any>(error: &E) -> Fault {
     let away = matches!(error.downcast_ref(), Some(kv::Error::Unavailable))
         || matches!(error.downcast_ref(), Some(cache::Error::Unavailable))
         || matches!(error.downcast_ref(), Some(contacts::Error::Unavailable));
-    if away {
-        Fault::Dependency
-    } else if error.type_id() == TypeId::of::<config::SecretError>() {
-        Fault::Config
-    } else {
-        Fault::Bug
-    }
+    if away { Fault::Dependency } else { Fault::Bug }
 }
 
 fn fault_of_api(error: &wechat_api::Error) -> Fault {
@@ -126,10 +120,12 @@ fn fault_of_fetch(error: &egress::Error) -> Fault {
         egress::Error::NotGranted(_)
         | egress::Error::AddressRefused
         | egress::Error::UnknownSecret(_)
+        | egress::Error::SecretNotForHost(_)
         | egress::Error::RedirectRefused => Fault::Config,
-        egress::Error::Unreachable | egress::Error::Timeout | egress::Error::TooLarge => {
-            Fault::Dependency
-        }
+        egress::Error::Unreachable
+        | egress::Error::Timeout
+        | egress::Error::TooLarge
+        | egress::Error::AnswerRefused => Fault::Dependency,
         egress::Error::InvalidArgument(_) => Fault::Bug,
     }
 }
@@ -149,7 +145,7 @@ fn message_of(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Error, Fault};
-    use crate::{cache, config, contacts, egress, kv, wechat_api};
+    use crate::{cache, contacts, egress, kv, wechat_api};
 
     fn check(error: impl Into<Error>, fault: Fault, message: &str) {
         let error = error.into();
@@ -170,9 +166,9 @@ mod tests {
             "Error::Unavailable",
         );
         check(
-            config::SecretError::Unknown,
+            egress::Error::UnknownSecret("erp".into()),
             Fault::Config,
-            "SecretError::Unknown",
+            "Error::UnknownSecret(\"erp\")",
         );
         check(
             contacts::Error::Unavailable,

@@ -202,8 +202,8 @@ impl Capabilities for Nothing {
         "{}"
     }
 
-    fn secret(&self, _: &str) -> Option<String> {
-        None
+    fn has_secret(&self, _: &str) -> bool {
+        false
     }
 
     async fn kv_get(&self, _: &str) -> Result<Option<KvEntry>, KvError> {

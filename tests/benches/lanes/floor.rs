@@ -164,8 +164,8 @@ impl config::Host for Bare {
         "{}".into()
     }
 
-    fn secret(&mut self, _: String) -> Result<String, config::SecretError> {
-        Err(config::SecretError::Unknown)
+    fn has_secret(&mut self, _: String) -> bool {
+        false
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the host knows of an account, ready for use: keys opened, ciphers built.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use wxhost_runtime::{
     AccountInfo, CallLimits, Digest, Handler, Manifest, TenantPermits, Wanted, account,
 };
@@ -18,6 +18,7 @@ use crate::{
     grants::{Grants, OperatorGrants},
     random,
     seal::{MasterKeys, Place, SealError},
+    secrets::Secrets,
 };
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
@@ -228,13 +229,22 @@ pub(super) fn receiver(
     keys: &MasterKeys,
 ) -> Result<Receiver, AccountError> {
     let token = keys.open_text(Place::token(&row.app_id), &row.token_sealed)?;
-    let aes_key = |sealed: Option<&String>| -> Result<Option<EncodingAesKey>, AccountError> {
+    let aes_key = |place, sealed: &Option<String>| -> Result<_, AccountError> {
         let Some(sealed) = sealed else {
             return Ok(None);
         };
-        let text = keys.open_text(Place::aes_key(&row.app_id), sealed)?;
+        let text = keys.open_text(place, sealed)?;
         let key = EncodingAesKey::parse(text.expose_secret()).map_err(column("aes_key_sealed"))?;
         Ok(Some(key))
+    };
+    let present = Place::aes_key(&row.app_id);
+    let previous = match &row.previous_aes_key_sealed {
+        None => aes_key(
+            Place::former_aes_key(&row.app_id),
+            &row.former_aes_key_sealed,
+        )?,
+        // A host of the version before has changed the key since.
+        before => aes_key(present, before)?,
     };
     let settings = ReceiverSettings {
         app_id,
@@ -242,8 +252,8 @@ pub(super) fn receiver(
         mode,
         keys: CallbackKeys {
             token: CallbackToken::parse(token.expose_secret()).map_err(column("token_sealed"))?,
-            current: aes_key(row.aes_key_sealed.as_ref())?,
-            previous: aes_key(row.previous_aes_key_sealed.as_ref())?,
+            current: aes_key(present, &row.aes_key_sealed)?,
+            previous,
         },
         window_seconds: u64::try_from(row.window_seconds).map_err(column("window_seconds"))?,
     };
@@ -277,8 +287,8 @@ pub struct Deployment {
     pub digest: Digest,
     /// The plugin's settings, a JSON document.
     pub config: Arc<str>,
-    /// Secrets by name; for the host's edge, never for the plugin.
-    pub secrets: HashMap<String, SecretString>,
+    /// For the host's edge, never for the plugin.
+    pub secrets: Secrets,
     /// What a call may use.
     pub limits: CallLimits,
     /// What the component handles.
@@ -301,21 +311,17 @@ impl Deployment {
     fn from_row(row: &DeploymentRow, keys: &MasterKeys) -> Result<Self, AccountError> {
         let version = row.version.to_string();
         let secrets = keys.open(Place::secrets(&row.app_id, &version), &row.secrets_sealed)?;
-        let secrets: HashMap<String, String> =
-            serde_json::from_slice(&secrets).map_err(column("secrets_sealed"))?;
+        let wanted = wanted_of(row.manifest.as_deref()).map_err(column("manifest"))?;
         let limits: CallLimits = serde_json::from_str(&row.limits).map_err(column("limits"))?;
         Ok(Self {
             version: row.version,
             digest: row.digest.parse().map_err(column("digest"))?,
             config: row.config.as_str().into(),
-            secrets: secrets
-                .into_iter()
-                .map(|(name, value)| (name, SecretString::from(value)))
-                .collect(),
+            secrets: Secrets::from_stored(&secrets, &wanted).map_err(column("secrets_sealed"))?,
             // The host's maxima may have come down since.
             limits: limits.clamp(),
             handlers: handlers_of(&row.handlers).map_err(column("handlers"))?,
-            wanted: wanted_of(row.manifest.as_deref()).map_err(column("manifest"))?,
+            wanted,
         })
     }
 }

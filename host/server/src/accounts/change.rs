@@ -319,7 +319,11 @@ impl Accounts {
             }
             if let Some(key) = new.aes_key {
                 let sealed = keys.seal(Place::aes_key(app_id), key.expose().as_bytes())?;
-                row.previous_aes_key_sealed = row.aes_key_sealed.replace(sealed);
+                row.previous_aes_key_sealed = None;
+                row.former_aes_key_sealed = match row.aes_key_sealed.replace(sealed) {
+                    None => None,
+                    Some(before) => Some(keys.as_former_aes_key(app_id, &before)?),
+                };
             }
             Ok(())
         })
@@ -388,6 +392,7 @@ impl Accounts {
                 .map(|key| self.keys.seal(Place::aes_key(app_id), key))
                 .transpose()?,
             previous_aes_key_sealed: None,
+            former_aes_key_sealed: None,
             app_id: app_id.to_owned(),
             tenant_id: account.tenant_id,
             name: account.name,

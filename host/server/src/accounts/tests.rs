@@ -13,7 +13,7 @@ use crate::{
     audit::Author,
     db::testing::{databases, sqlite},
     grants::OperatorGrants,
-    seal::{MasterKey, MasterKeys},
+    seal::{MasterKey, MasterKeys, Place},
 };
 
 fn keys(byte: u8) -> Arc<MasterKeys> {
@@ -159,7 +159,7 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
     let db = sqlite().await;
     let accounts = with_account(&db).await;
     let before = db::accounts::find(&db, "wx01").await.unwrap().unwrap();
-    assert!(before.previous_aes_key_sealed.is_none());
+    assert!(before.former_aes_key_sealed.is_none());
     let new_key = || KeyChange {
         token: None,
         aes_key: Some(aes_key_of('b')),
@@ -168,7 +168,14 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
         .rotate_keys("wx01", new_key(), &by())
         .await
         .unwrap();
-    assert_eq!(row.previous_aes_key_sealed, before.aes_key_sealed);
+    assert_eq!(row.previous_aes_key_sealed, None);
+    let former = row.former_aes_key_sealed.as_deref().unwrap();
+    let opened = keys(1).open(Place::former_aes_key("wx01"), former).unwrap();
+    let present = before.aes_key_sealed.as_deref().unwrap();
+    let key = keys(1).open(Place::aes_key("wx01"), present).unwrap();
+    assert_eq!(opened, key);
+    // Copied to where the present key stands, it does not come back.
+    assert!(keys(1).open(Place::aes_key("wx01"), former).is_err());
     assert_eq!(row.token_sealed, before.token_sealed);
     accounts.refresh().await.unwrap();
     assert!(accounts.get("wx01").is_some());

@@ -120,9 +120,15 @@ impl CallError {
     /// Whether WeChat may have done what it was asked, though nothing says so.
     pub fn may_have_been_done(&self) -> bool {
         match self {
-            Self::Broken | Self::Timeout | Self::TooLarge | Self::Answer(_) => true,
+            Self::Broken
+            | Self::Timeout
+            | Self::TooLarge
+            | Self::TokenInAnswer
+            | Self::Answer(_) => true,
             Self::NoSecret
             | Self::AccountBlocked { .. }
+            | Self::AddressRefused { .. }
+            | Self::Resting { .. }
             | Self::Refused(_)
             | Self::Unreachable
             | Self::TokenTimeout
@@ -257,13 +263,16 @@ impl Client {
             self.learn(account, answer.as_ref().map(drop), asked_at);
             let is_busy = match &answer {
                 Ok(body) => match errcode::read(body) {
-                    Err(refusal) if refusal.errcode.on(&request.path).names_bad_token() => match &token
-                    {
-                        Some(token) if refusals.may_repeat(&self.tokens, account, token).await => {
-                            continue;
+                    Err(refusal) if refusal.errcode.on(&request.path).names_bad_token() => {
+                        match &token {
+                            Some(token)
+                                if refusals.may_repeat(&self.tokens, account, token).await =>
+                            {
+                                continue;
+                            }
+                            _ => false,
                         }
-                        _ => false,
-                    },
+                    }
                     Err(refusal) => {
                         self.note_address(account, &refusal);
                         refusal.errcode.is_busy()

@@ -131,7 +131,7 @@ async fn an_account_whose_calls_are_left_unanswered_rests_and_no_other_does() {
     let mut made = 0;
     let wait = loop {
         match ask(&host, &order).await {
-            Err(CallError::Unreachable) => made += 1,
+            Err(CallError::Unreachable | CallError::Broken) => made += 1,
             Err(CallError::Resting { wait }) => break wait,
             other => panic!("{other:?}"),
         }

@@ -19,8 +19,11 @@ pub struct AccountRow {
     pub token_sealed: String,
     /// The sealed EncodingAESKey.
     pub aes_key_sealed: Option<String>,
-    /// The sealed EncodingAESKey before the last change.
+    /// The sealed EncodingAESKey before the last change, if a host of the version before made it: sealed as
+    /// the present key is. It is newer than `former_aes_key_sealed`.
     pub previous_aes_key_sealed: Option<String>,
+    /// The sealed EncodingAESKey before the last change.
+    pub former_aes_key_sealed: Option<String>,
     /// How far a callback's timestamp may be off, in seconds.
     pub window_seconds: i64,
     /// What the user gets when the plugin fails.
@@ -52,9 +55,9 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
         "INSERT INTO accounts (app_id, tenant_id, name, original_id, mode, token_sealed, \
          aes_key_sealed, previous_aes_key_sealed, window_seconds, fallback_text, status, \
          active_version, created_at, updated_at, secret_sealed, token_line, attention, grants, \
-         jssdk_origins, revision) \
+         jssdk_origins, former_aes_key_sealed, revision) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20)",
+         $19, $20, $21)",
     )
     .bind(&account.app_id)
     .bind(&account.tenant_id)
@@ -75,6 +78,7 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .bind(&account.attention)
     .bind(&account.grants)
     .bind(&account.jssdk_origins)
+    .bind(&account.former_aes_key_sealed)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
@@ -100,7 +104,7 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
          aes_key_sealed = $6, previous_aes_key_sealed = $7, window_seconds = $8, \
          fallback_text = $9, status = $10, active_version = $11, updated_at = $12, \
          secret_sealed = $13, token_line = $14, attention = $15, grants = $16, jssdk_origins = $17, \
-         revision = $18 WHERE app_id = $1",
+         former_aes_key_sealed = $18, revision = $19 WHERE app_id = $1",
     )
     .bind(&account.app_id)
     .bind(&account.name)
@@ -119,6 +123,7 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .bind(&account.attention)
     .bind(&account.grants)
     .bind(&account.jssdk_origins)
+    .bind(&account.former_aes_key_sealed)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
@@ -198,6 +203,7 @@ pub(crate) mod tests {
             token_sealed: "v1.x.y".into(),
             aes_key_sealed: None,
             previous_aes_key_sealed: None,
+            former_aes_key_sealed: None,
             window_seconds: 300,
             fallback_text: None,
             status: "active".into(),

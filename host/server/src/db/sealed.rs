@@ -11,8 +11,10 @@ pub struct SealedAccount {
     pub token_sealed: String,
     /// The EncodingAESKey.
     pub aes_key_sealed: Option<String>,
-    /// The EncodingAESKey before it.
+    /// The EncodingAESKey before it, sealed as the present key is.
     pub previous_aes_key_sealed: Option<String>,
+    /// The EncodingAESKey before it.
+    pub former_aes_key_sealed: Option<String>,
     /// The AppSecret.
     pub secret_sealed: Option<String>,
 }
@@ -46,7 +48,8 @@ pub async fn accounts_after(
     limit: u32,
 ) -> Result<Vec<SealedAccount>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT app_id, token_sealed, aes_key_sealed, previous_aes_key_sealed, secret_sealed \
+        "SELECT app_id, token_sealed, aes_key_sealed, previous_aes_key_sealed, \
+         former_aes_key_sealed, secret_sealed \
          FROM accounts WHERE app_id > $1 ORDER BY app_id LIMIT $2",
     )
     .bind(app_id)
@@ -59,13 +62,15 @@ pub async fn accounts_after(
 pub async fn update_account(change: &mut Change, account: &SealedAccount) -> Result<(), DbError> {
     sqlx::query(
         "UPDATE accounts SET token_sealed = $2, aes_key_sealed = $3, \
-         previous_aes_key_sealed = $4, secret_sealed = $5 WHERE app_id = $1",
+         previous_aes_key_sealed = $4, secret_sealed = $5, former_aes_key_sealed = $6 \
+         WHERE app_id = $1",
     )
     .bind(&account.app_id)
     .bind(&account.token_sealed)
     .bind(&account.aes_key_sealed)
     .bind(&account.previous_aes_key_sealed)
     .bind(&account.secret_sealed)
+    .bind(&account.former_aes_key_sealed)
     .execute(change.connection())
     .await?;
     Ok(())

@@ -1,15 +1,19 @@
 //! Which header fields pass: outward what a plugin may say, inward what it may hear.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::EgressError;
 use super::secrets::SecretFiller;
+use super::{EgressError, Part};
 
 /// Fields of one request.
 const MAX_FIELDS: usize = 64;
 
 /// Names and values together, of a request and of an answer, in bytes.
 const MAX_BYTES: usize = 32 * 1024;
+
+/// Parts of one value.
+const MAX_PARTS: usize = 64;
 
 /// Fields that belong to the connection, which is the host's (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: &[&str] = &[
@@ -27,9 +31,13 @@ const HOP_BY_HOP: &[&str] = &[
 /// More fields of requests that the host sets itself, or that change how the answer is framed.
 const OURS: &[&str] = &["host", "content-length", "expect"];
 
+/// Fields that do not go together with a secret: a part of an answer may hold a part of it, which could
+/// not be taken out.
+const NOT_WITH_A_SECRET: &[&str] = &["range", "if-range"];
+
 /// The fields of a request, with secrets filled in. Values that hold one are marked as sensitive.
 pub(super) fn outward(
-    given: Vec<(String, String)>,
+    given: Vec<(String, Vec<Part>)>,
     filler: &mut SecretFiller<'_>,
 ) -> Result<HeaderMap, EgressError> {
     let invalid = |reason: String| EgressError::InvalidArgument(format!("headers: {reason}"));
@@ -48,7 +56,10 @@ pub(super) fn outward(
         }
         let too_many = || invalid(format!("more than {MAX_BYTES} bytes"));
         left = left.checked_sub(name.len()).ok_or_else(too_many)?;
-        let filled = filler.fill("headers", value.into_bytes(), left)?;
+        if value.len() > MAX_PARTS {
+            return Err(invalid(format!("{parsed} has more than {MAX_PARTS} parts")));
+        }
+        let filled = filler.fill("headers", value, left)?;
         left -= filled.bytes.len();
         let value = HeaderValue::from_bytes(&filled.bytes);
         let mut value = value.map_err(|_| invalid(format!("the value of {parsed} is not one")))?;
@@ -58,8 +69,30 @@ pub(super) fn outward(
     Ok(fields)
 }
 
+/// Sees to it that the answer to a request with a secret can be searched for it: whole and uncompressed.
+pub(super) fn demand_legible(fields: &mut HeaderMap) -> Result<(), EgressError> {
+    for name in NOT_WITH_A_SECRET {
+        if fields.contains_key(*name) {
+            let reason = format!("headers: {name} does not go together with a secret");
+            return Err(EgressError::InvalidArgument(reason));
+        }
+    }
+    fields.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    Ok(())
+}
+
+/// Whether an answer is whole and uncompressed.
+pub(super) fn is_legible(status: StatusCode, fields: &HeaderMap) -> bool {
+    let mut encodings = fields.get_all(header::CONTENT_ENCODING).iter();
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    status != StatusCode::PARTIAL_CONTENT && encodings.all(identity)
+}
+
 /// The fields of an answer that a plugin hears: all but those of the connection, and those that are not
-/// text. Echoed secrets become references again.
+/// text. Echoed secrets become names again.
 pub(super) fn inward(
     fields: &HeaderMap,
     filler: &SecretFiller<'_>,
@@ -83,21 +116,41 @@ pub(super) fn inward(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use secrecy::SecretString;
-
     use super::*;
+    use crate::egress::Target;
+    use crate::secrets::{GivenSecret, Secrets};
+
+    const ERP: Target<'static> = Target {
+        tls: true,
+        host: "erp.example",
+        port: 443,
+    };
+
+    fn secrets() -> Secrets {
+        let given = [("key", "s3cr3t-value"), ("split", "a\r\nx-forged: yes")];
+        let given = given.map(|(name, value)| {
+            let origins = Some(vec!["https://erp.example".to_owned()]);
+            let value = value.into();
+            (name.to_owned(), GivenSecret { value, origins })
+        });
+        Secrets::of(given.into(), &wxhost_runtime::Wanted::default()).expect("secrets")
+    }
+
+    fn secret(name: &str) -> Part {
+        Part::Secret(name.to_owned())
+    }
 
     fn outward_of(given: &[(&str, &str)]) -> Result<HeaderMap, EgressError> {
-        let secrets: HashMap<String, SecretString> = [
-            ("key".to_owned(), "s3cr3t-value".into()),
-            ("split".to_owned(), "a\r\nx-forged: yes".into()),
-        ]
-        .into();
         let given = given.iter();
-        let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        outward(given.collect(), &mut SecretFiller::new(&secrets))
+        let given = given.map(|(name, value)| (*name, vec![Part::Bytes((*value).into())]));
+        outward_parts(given.collect())
+    }
+
+    fn outward_parts(given: Vec<(&str, Vec<Part>)>) -> Result<HeaderMap, EgressError> {
+        let secrets = secrets();
+        let given = given.into_iter();
+        let given = given.map(|(name, value)| (name.to_owned(), value));
+        outward(given.collect(), &mut SecretFiller::new(&secrets, ERP))
     }
 
     #[track_caller]
@@ -118,7 +171,8 @@ mod tests {
 
     #[test]
     fn secrets_are_filled_in_and_hidden_from_debug() {
-        let fields = outward_of(&[("authorization", "Bearer {{secret:key}}")]).expect("fields");
+        let value = vec![Part::Bytes(b"Bearer ".to_vec()), secret("key")];
+        let fields = outward_parts(vec![("authorization", value)]).expect("fields");
         assert_eq!(fields["authorization"].as_bytes(), b"Bearer s3cr3t-value");
         let shown = format!("{fields:?}");
         assert!(!shown.contains("s3cr3t"), "{shown}");
@@ -149,10 +203,9 @@ mod tests {
         refused(&[("x-a\r\nhost", "evil")], "is not a name");
         refused(&[("x-a:", "1")], "is not a name");
         refused(&[("", "1")], "is not a name");
-        refused(
-            &[("x-a", "{{secret:split}}")],
-            "the value of x-a is not one",
-        );
+        let refused = outward_parts(vec![("x-a", vec![secret("split")])]);
+        let reason = "headers: the value of x-a is not one".to_owned();
+        assert_eq!(refused, Err(EgressError::InvalidArgument(reason)));
     }
 
     #[test]
@@ -166,14 +219,47 @@ mod tests {
             &[("x-a", &"x".repeat(MAX_BYTES - 3)), ("x-b", "")],
             "more than 32768",
         );
+        let many = outward_parts(vec![("x-a", vec![secret("key"); 65])]);
+        let reason = "headers: x-a has more than 64 parts".to_owned();
+        assert_eq!(many, Err(EgressError::InvalidArgument(reason)));
+    }
+
+    #[test]
+    fn a_secret_asks_for_a_whole_and_plain_answer() {
+        let fields = &mut outward_of(&[("accept-encoding", "gzip")]).expect("fields");
+        demand_legible(fields).expect("legible");
+        let asked: Vec<_> = fields.get_all("accept-encoding").iter().collect();
+        assert_eq!(asked, ["identity"]);
+        for name in ["range", "If-Range"] {
+            let mut fields = outward_of(&[(name, "bytes=0-3")]).expect("fields");
+            assert!(demand_legible(&mut fields).is_err(), "{name}");
+        }
+        for (status, encoding, legible) in [
+            (200, None, true),
+            (206, None, false),
+            (200, Some("gzip"), false),
+            (200, Some("Identity"), true),
+            (404, Some("br"), false),
+        ] {
+            let mut fields = HeaderMap::new();
+            if let Some(encoding) = encoding {
+                fields.insert("content-encoding", HeaderValue::from_static(encoding));
+            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(
+                is_legible(status, &fields),
+                legible,
+                "{status} {encoding:?}"
+            );
+        }
     }
 
     #[test]
     fn answers_lose_fields_of_the_connection_and_echoed_secrets() {
-        let secrets = HashMap::from([("key".to_owned(), SecretString::from("s3cr3t-value"))]);
-        let mut filler = SecretFiller::new(&secrets);
+        let secrets = secrets();
+        let mut filler = SecretFiller::new(&secrets, ERP);
         filler
-            .fill("body", b"{{secret:key}}".to_vec(), 64)
+            .fill("body", vec![secret("key")], 64)
             .expect("filled");
         let mut fields = HeaderMap::new();
         for (name, value) in [
@@ -191,7 +277,7 @@ mod tests {
         fields.append("x-odd", odd);
         let expected = [
             ("content-type", "text/plain"),
-            ("x-echo", "got {{secret:key}}"),
+            ("x-echo", "got [secret:key]"),
             ("set-cookie", "a=1"),
             ("set-cookie", "b=2"),
         ];
@@ -204,9 +290,9 @@ mod tests {
         let mut fields = HeaderMap::new();
         let huge = HeaderValue::from_str(&"x".repeat(MAX_BYTES)).expect("a value");
         fields.append("x-huge", huge);
-        let none = HashMap::new();
+        let none = Secrets::default();
         assert_eq!(
-            inward(&fields, &SecretFiller::new(&none)),
+            inward(&fields, &SecretFiller::new(&none, ERP)),
             Err(EgressError::TooLarge)
         );
     }

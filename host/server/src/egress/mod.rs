@@ -18,7 +18,6 @@ mod target;
 mod tests;
 mod turns;
 
-use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
@@ -26,20 +25,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, header};
-use secrecy::SecretString;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use self::address::{AddressPolicy, Network};
-use self::redirect::Outgoing;
+use self::redirect::OutboundRequest;
 use self::resolve::{CheckedResolver, NoneReachable};
 pub use self::resolve::{Resolve, SystemResolver};
-use self::secrets::SecretFiller;
+use self::secrets::{Filled, SecretFiller};
 pub use self::target::Target;
 use self::turns::Turns;
+use crate::secrets::Secrets;
 
 /// Longest body of a request, secrets filled in, in bytes.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
+
+/// Parts of a body.
+const MAX_BODY_PARTS: usize = 1024;
 
 /// Longest body of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -81,6 +83,13 @@ pub enum EgressError {
     /// The deployment has no secret of this name.
     #[error("there is no secret {0:?}")]
     UnknownSecret(String),
+    /// The deployment does not let the secret of this name go there.
+    #[error("the secret {0:?} may not go to this host")]
+    SecretNotForHost(String),
+    /// The answer to a request with a secret is compressed or partial: what it repeats of the secret
+    /// could not be taken out.
+    #[error("the answer is compressed or partial, and may repeat a secret")]
+    AnswerRefused,
     /// No connection, a broken one, or a TLS failure.
     #[error("the host cannot be reached")]
     Unreachable,
@@ -103,6 +112,8 @@ impl EgressError {
             Self::AddressRefused => "address-refused",
             Self::InvalidArgument(_) => "invalid-argument",
             Self::UnknownSecret(_) => "unknown-secret",
+            Self::SecretNotForHost(_) => "secret-not-for-host",
+            Self::AnswerRefused => "answer-refused",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::TooLarge => "too-large",
@@ -119,9 +130,29 @@ pub struct Sender<'a> {
     /// Whether manifest and operator grant a target. Asked for every hop.
     pub granted: &'a (dyn Fn(&Target<'_>) -> bool + Sync),
     /// The deployment's secrets.
-    pub secrets: &'a HashMap<String, SecretString>,
+    pub secrets: &'a Secrets,
     /// When the plugin's call ends.
     pub deadline: Instant,
+}
+
+/// A piece of a header's value or of a body. A secret is a piece of its own: no text is ever searched for
+/// one.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Bytes, whoever wrote them.
+    Bytes(Vec<u8>),
+    /// The secret of this name.
+    Secret(String),
+}
+
+/// Says no more than the log may hold.
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::Secret(name) => write!(f, "Secret({name:?})"),
+        }
+    }
 }
 
 /// A request as a plugin gives it. Nothing in it has been checked.
@@ -131,10 +162,10 @@ pub struct Request {
     pub method: String,
     /// Absolute.
     pub url: String,
-    /// Names and values; values may refer to secrets.
-    pub headers: Vec<(String, String)>,
-    /// May refer to secrets.
-    pub body: Vec<u8>,
+    /// Names and values.
+    pub headers: Vec<(String, Vec<Part>)>,
+    /// The body.
+    pub body: Vec<Part>,
     /// To the end of the answer; clamped to 1 ms … 10 s.
     pub timeout: Duration,
 }
@@ -144,7 +175,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
-            .field("body_bytes", &self.body.len())
+            .field("body", &self.body)
             .finish_non_exhaustive()
     }
 }
@@ -238,9 +269,23 @@ impl Egress {
         sender: Sender<'_>,
         request: Request,
     ) -> Result<Response, EgressError> {
-        let mut filler = SecretFiller::new(sender.secrets);
-        let mut outgoing = prepare(request, &mut filler)?;
-        self.check(sender, &outgoing)?;
+        let method = method(&request.method)?;
+        let url = target::parse(&request.url)?;
+        let first = Target::of(&url).ok_or(EgressError::AddressRefused)?;
+        self.check(sender, &first)?;
+        let mut filler = SecretFiller::new(sender.secrets, first);
+        let mut headers = headers::outward(request.headers, &mut filler)?;
+        let body = body(request.body, &mut filler)?;
+        if filler.has_filled() {
+            headers::demand_legible(&mut headers)?;
+        }
+        let mut outgoing = OutboundRequest {
+            method,
+            url: url.clone(),
+            headers,
+            body: Bytes::from(body.bytes),
+            secret_body: body.secret,
+        };
         let turn = self.turns.wait(sender.tenant).await;
         let _turn = turn.ok_or(EgressError::Unreachable)?;
         let mut answer = self.send(sender.tenant, &outgoing).await?;
@@ -259,7 +304,7 @@ impl Egress {
                 }
                 other => other,
             };
-            self.check(sender, &outgoing).map_err(refused)?;
+            self.check(sender, &outgoing.target()?).map_err(refused)?;
             answer = self.send(sender.tenant, &outgoing).await.map_err(refused)?;
         }
         read(answer, &filler).await
@@ -267,9 +312,8 @@ impl Egress {
 
     /// Whether a request may go where it would. The addresses of names are checked as they are
     /// connected to; the HTTP client asks no resolver for an address that stands in the URL itself.
-    fn check(&self, sender: Sender<'_>, outgoing: &Outgoing) -> Result<(), EgressError> {
-        let target = outgoing.target()?;
-        if !(sender.granted)(&target) {
+    fn check(&self, sender: Sender<'_>, target: &Target<'_>) -> Result<(), EgressError> {
+        if !(sender.granted)(target) {
             return Err(EgressError::NotGranted(target.to_string()));
         }
         match target.literal_address() {
@@ -281,7 +325,7 @@ impl Egress {
     async fn send(
         &self,
         tenant: &str,
-        outgoing: &Outgoing,
+        outgoing: &OutboundRequest,
     ) -> Result<reqwest::Response, EgressError> {
         let request = self
             .http
@@ -297,31 +341,29 @@ impl Egress {
     }
 }
 
-/// Checks what a plugin gives, and fills in its secrets.
-fn prepare(request: Request, filler: &mut SecretFiller<'_>) -> Result<Outgoing, EgressError> {
-    let method = METHODS
-        .iter()
-        .find(|method| method.as_str() == request.method)
-        .ok_or_else(|| {
-            let known = "method: not GET, POST, PUT, PATCH, DELETE or HEAD";
-            EgressError::InvalidArgument(known.to_owned())
-        })?;
-    let url = target::parse(&request.url)?;
-    let headers = headers::outward(request.headers, filler)?;
-    let body = filler.fill("body", request.body, MAX_REQUEST_BYTES)?;
-    Ok(Outgoing {
-        method: method.clone(),
-        url,
-        headers,
-        body: Bytes::from(body.bytes),
-        secret_body: body.secret,
+fn method(given: &str) -> Result<Method, EgressError> {
+    let known = METHODS.iter().find(|method| method.as_str() == given);
+    known.cloned().ok_or_else(|| {
+        let known = "method: not GET, POST, PUT, PATCH, DELETE or HEAD";
+        EgressError::InvalidArgument(known.to_owned())
     })
+}
+
+fn body(parts: Vec<Part>, filler: &mut SecretFiller<'_>) -> Result<Filled, EgressError> {
+    if parts.len() > MAX_BODY_PARTS {
+        let reason = format!("body: more than {MAX_BODY_PARTS} parts");
+        return Err(EgressError::InvalidArgument(reason));
+    }
+    filler.fill("body", parts, MAX_REQUEST_BYTES)
 }
 
 async fn read(
     mut answer: reqwest::Response,
     filler: &SecretFiller<'_>,
 ) -> Result<Response, EgressError> {
+    if filler.has_filled() && !headers::is_legible(answer.status(), answer.headers()) {
+        return Err(EgressError::AnswerRefused);
+    }
     let headers = headers::inward(answer.headers(), filler)?;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&error))? {
@@ -331,7 +373,7 @@ async fn read(
         body.extend_from_slice(&chunk);
     }
     let body = filler.mask(body);
-    // References may be longer than the secrets whose place they take.
+    // Names may be longer than the secrets whose place they take.
     if body.len() > MAX_ANSWER_BYTES {
         return Err(EgressError::TooLarge);
     }

@@ -10,7 +10,7 @@ use super::target::{self, Target};
 
 /// A request as it goes out.
 #[derive(Debug, Clone)]
-pub(super) struct Outgoing {
+pub(super) struct OutboundRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     /// Those that hold a secret are marked as sensitive.
@@ -31,7 +31,7 @@ const ABOUT_THE_BODY: &[&str] = &[
 /// Fields that prove who asks; another host must not learn them.
 const CREDENTIALS: &[&str] = &["authorization", "cookie"];
 
-impl Outgoing {
+impl OutboundRequest {
     /// The request that follows an answer; none where the answer is the last one.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    fn request(method: Method, secret_body: bool) -> Outgoing {
+    fn request(method: Method, secret_body: bool) -> OutboundRequest {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         headers.insert(
@@ -116,7 +116,7 @@ mod tests {
         let mut key = HeaderValue::from_static("s3cr3t");
         key.set_sensitive(true);
         headers.insert("x-key", key);
-        Outgoing {
+        OutboundRequest {
             method,
             url: Url::parse("https://erp.example.com/a/b").expect("a URL"),
             headers,
@@ -126,17 +126,17 @@ mod tests {
     }
 
     fn redirect(
-        from: &Outgoing,
+        from: &OutboundRequest,
         status: u16,
         location: &str,
-    ) -> Result<Option<Outgoing>, EgressError> {
+    ) -> Result<Option<OutboundRequest>, EgressError> {
         let status = StatusCode::from_u16(status).expect("a status");
         let location = HeaderValue::from_str(location).expect("a value");
         from.redirected(status, Some(&location))
     }
 
     #[track_caller]
-    fn followed(from: &Outgoing, status: u16, location: &str) -> Outgoing {
+    fn followed(from: &OutboundRequest, status: u16, location: &str) -> OutboundRequest {
         redirect(from, status, location)
             .expect("allowed")
             .expect("followed")

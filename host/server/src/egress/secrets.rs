@@ -1,29 +1,22 @@
 //! Secrets are filled in here, at the host's edge, and taken out again where an answer echoes them.
 //!
-//! A plugin holds references (`{{secret:NAME}}`, see `config.secret` in the contract). Only what goes
-//! out has the secret itself.
-
-use std::collections::{BTreeSet, HashMap};
+//! A plugin names a secret by a part of its own ([`Part::Secret`]); texts and bytes are never searched
+//! for names, so nothing that a person writes can become a secret. Only what goes out has the secret
+//! itself, and only to where the deployment lets it go.
 
 use memchr::memmem;
-use secrecy::{ExposeSecret, SecretString};
 
-use super::EgressError;
-
-/// How a reference begins and ends.
-const OPENING: &[u8] = b"{{secret:";
-const CLOSING: &[u8] = b"}}";
-
-/// Longest name of a secret, in bytes; deployments refuse longer ones.
-const MAX_NAME_BYTES: usize = 64;
+use super::{EgressError, Part, Target};
+use crate::secrets::{Secret, Secrets};
 
 /// Shorter secrets are not looked for in answers: text would match them by accident.
 const MIN_ECHO_BYTES: usize = 8;
 
-/// The secrets of a deployment, and which of them a request has used.
+/// The secrets of a deployment as one request may use them, and which of them it has used.
 pub(super) struct SecretFiller<'a> {
-    secrets: &'a HashMap<String, SecretString>,
-    used: BTreeSet<&'a str>,
+    secrets: &'a Secrets,
+    target: Target<'a>,
+    used: Vec<(&'a str, &'a Secret)>,
 }
 
 /// Bytes as they go out.
@@ -35,172 +28,208 @@ pub(super) struct Filled {
 }
 
 impl<'a> SecretFiller<'a> {
-    pub(super) fn new(secrets: &'a HashMap<String, SecretString>) -> Self {
+    /// For a request to `target`.
+    pub(super) fn new(secrets: &'a Secrets, target: Target<'a>) -> Self {
         Self {
             secrets,
-            used: BTreeSet::new(),
+            target,
+            used: Vec::new(),
         }
     }
 
-    /// Replaces every reference in `text`. `part` names the part of the request, for errors; the whole
-    /// may have `most` bytes. What only looks like a reference stays as it is.
+    /// Puts parts together, with secrets where they are named. `what` names the part of the request, for
+    /// errors; the whole may have `most` bytes.
     pub(super) fn fill(
         &mut self,
-        part: &str,
-        text: Vec<u8>,
+        what: &str,
+        parts: Vec<Part>,
         most: usize,
     ) -> Result<Filled, EgressError> {
-        if memmem::find(&text, OPENING).is_none() {
-            return bounded(part, text, most).map(|bytes| Filled {
-                bytes,
-                secret: false,
-            });
-        }
-        let mut bytes = Vec::with_capacity(text.len());
+        // Nearly all have one part, which need not be copied.
+        let mut bytes = Vec::new();
         let mut secret = false;
-        let mut rest = text.as_slice();
-        while let Some(at) = memmem::find(rest, OPENING) {
-            let (before, reference) = rest.split_at(at);
-            bytes.extend_from_slice(before);
-            if let Some(name) = name_of(reference) {
-                bytes.extend_from_slice(self.value(name)?.expose_secret().as_bytes());
-                rest = &reference[OPENING.len() + name.len() + CLOSING.len()..];
-                secret = true;
-            } else {
-                bytes.extend_from_slice(OPENING);
-                rest = &reference[OPENING.len()..];
+        for part in parts {
+            match part {
+                Part::Bytes(given) if bytes.is_empty() => bytes = given,
+                Part::Bytes(given) => bytes.extend_from_slice(&given),
+                Part::Secret(name) => {
+                    bytes.extend_from_slice(self.value(&name)?.as_bytes());
+                    secret = true;
+                }
             }
-            // Each time, not in the end: a small body can name a large secret a thousand times.
-            bytes = bounded(part, bytes, most)?;
+            // Each time, not in the end: a few parts can name a large secret very often.
+            if bytes.len() > most {
+                let reason = format!("{what}: more than {most} bytes, secrets included");
+                return Err(EgressError::InvalidArgument(reason));
+            }
         }
-        bytes.extend_from_slice(rest);
-        let bytes = bounded(part, bytes, most)?;
         Ok(Filled { bytes, secret })
     }
 
-    fn value(&mut self, name: &str) -> Result<&'a SecretString, EgressError> {
-        let unknown = || EgressError::UnknownSecret(name.to_owned());
-        let (name, value) = self.secrets.get_key_value(name).ok_or_else(unknown)?;
-        self.used.insert(name);
-        Ok(value)
+    fn value(&mut self, name: &str) -> Result<&'a str, EgressError> {
+        let shown = || name.chars().take(64).collect();
+        let found = self.secrets.get(name);
+        let (name, secret) = found.ok_or_else(|| EgressError::UnknownSecret(shown()))?;
+        let Target { tls, host, port } = self.target;
+        if !secret.may_go_to(tls, host, port) {
+            return Err(EgressError::SecretNotForHost(shown()));
+        }
+        if self.used.iter().all(|(used, _)| *used != name) {
+            self.used.push((name, secret));
+            // One secret may be part of another: the longer one is looked for first.
+            self.used
+                .sort_by_key(|(_, secret)| std::cmp::Reverse(secret.expose().len()));
+        }
+        Ok(secret.expose())
     }
 
-    /// Puts references back where an answer repeats a secret that was sent, so that an echo does not
-    /// carry it into the plugin.
+    /// Whether the request holds a secret.
+    pub(super) fn has_filled(&self) -> bool {
+        !self.used.is_empty()
+    }
+
+    /// Puts a name where an answer repeats a secret that was sent, as it is or as JSON writes it, so that
+    /// an echo does not carry it into the plugin.
     pub(super) fn mask(&self, mut text: Vec<u8>) -> Vec<u8> {
-        for name in &self.used {
-            let Some(secret) = self.secrets.get(*name) else {
-                continue;
-            };
-            let secret = secret.expose_secret().as_bytes();
-            if secret.len() < MIN_ECHO_BYTES || memmem::find(&text, secret).is_none() {
+        for (name, secret) in &self.used {
+            let secret = secret.expose();
+            if secret.len() < MIN_ECHO_BYTES {
                 continue;
             }
-            let mut masked = Vec::with_capacity(text.len());
-            let mut copied = 0;
-            for at in memmem::find_iter(&text, secret) {
-                masked.extend_from_slice(&text[copied..at]);
-                masked.extend_from_slice(OPENING);
-                masked.extend_from_slice(name.as_bytes());
-                masked.extend_from_slice(CLOSING);
-                copied = at + secret.len();
+            let name = format!("[secret:{name}]");
+            text = replaced(text, secret.as_bytes(), name.as_bytes());
+            let json = serde_json::to_string(secret).unwrap_or_default();
+            let json = json
+                .strip_prefix('"')
+                .and_then(|json| json.strip_suffix('"'));
+            let json = json.unwrap_or_default();
+            for form in [json.to_owned(), json.replace('/', "\\/")] {
+                if form != secret {
+                    text = replaced(text, form.as_bytes(), name.as_bytes());
+                }
             }
-            masked.extend_from_slice(&text[copied..]);
-            text = masked;
         }
         text
     }
 }
 
-/// The name in a reference that begins where `text` does.
-fn name_of(text: &[u8]) -> Option<&str> {
-    let rest = text.strip_prefix(OPENING)?;
-    let rest = &rest[..rest.len().min(MAX_NAME_BYTES + CLOSING.len())];
-    let name = &rest[..memmem::find(rest, CLOSING)?];
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if name.is_empty() || !name.iter().all(allowed) {
-        return None;
+fn replaced(text: Vec<u8>, what: &[u8], by: &[u8]) -> Vec<u8> {
+    if what.is_empty() || memmem::find(&text, what).is_none() {
+        return text;
     }
-    std::str::from_utf8(name).ok()
-}
-
-fn bounded(part: &str, bytes: Vec<u8>, most: usize) -> Result<Vec<u8>, EgressError> {
-    if bytes.len() > most {
-        let reason = format!("{part}: more than {most} bytes, secrets included");
-        return Err(EgressError::InvalidArgument(reason));
+    let mut new = Vec::with_capacity(text.len());
+    let mut copied = 0;
+    for at in memmem::find_iter(&text, what) {
+        new.extend_from_slice(&text[copied..at]);
+        new.extend_from_slice(by);
+        copied = at + what.len();
     }
-    Ok(bytes)
+    new.extend_from_slice(&text[copied..]);
+    new
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    fn secrets() -> HashMap<String, SecretString> {
-        [
+    use super::*;
+    use crate::secrets::GivenSecret;
+
+    const ERP: Target<'static> = Target {
+        tls: true,
+        host: "erp.example",
+        port: 443,
+    };
+
+    fn secrets() -> Secrets {
+        let given = [
             ("erp.key", "s3cr3t-of-the-erp"),
+            ("longer", "s3cr3t-of-the-erp-and-more"),
             ("short", "abc"),
-            ("nested", "{{secret:erp.key}}"),
+            ("odd", "a\"b/c\\d-and-more"),
             ("large", &"x".repeat(4096)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .into()
+        ];
+        let given = given.map(|(name, value)| {
+            let origins = Some(vec!["https://erp.example".to_owned()]);
+            let value = value.into();
+            (name.to_owned(), GivenSecret { value, origins })
+        });
+        let given = BTreeMap::from(given);
+        Secrets::of(given, &wxhost_runtime::Wanted::default()).expect("secrets")
+    }
+
+    fn text(text: &str) -> Part {
+        Part::Bytes(text.into())
+    }
+
+    fn secret(name: &str) -> Part {
+        Part::Secret(name.to_owned())
     }
 
     #[track_caller]
-    fn filled(text: &str, expected: &str, secret: bool) {
+    fn filled(parts: &[Part], expected: &str, secret: bool) {
         let secrets = secrets();
-        let filled = SecretFiller::new(&secrets).fill("body", text.into(), 1024);
+        let filled = SecretFiller::new(&secrets, ERP).fill("body", parts.to_vec(), 1024);
         let bytes = expected.as_bytes().to_vec();
-        assert_eq!(filled, Ok(Filled { bytes, secret }), "{text}");
+        assert_eq!(filled, Ok(Filled { bytes, secret }));
     }
 
     #[test]
-    fn references_are_replaced() {
-        filled("", "", false);
-        filled("nothing", "nothing", false);
-        filled("{{secret:short}}", "abc", true);
+    fn secrets_stand_where_parts_name_them() {
+        filled(&[], "", false);
+        filled(&[text("nothing")], "nothing", false);
+        filled(&[secret("short")], "abc", true);
         filled(
-            "a {{secret:short}} b {{secret:short}}{{secret:erp.key}}c",
-            "a abc b abcs3cr3t-of-the-erpc",
+            &[text("a "), secret("short"), secret("erp.key"), text("c")],
+            "a abcs3cr3t-of-the-erpc",
             true,
         );
-        filled("{{{secret:short}}}", "{abc}", true);
+        filled(&[secret("short"), text(""), text("d")], "abcd", true);
     }
 
     #[test]
-    fn what_only_looks_like_a_reference_stays() {
-        for text in [
-            "{{secret:",
-            "{{secret:}}",
-            "{{secret:a b}}",
-            "{{secret:short}",
-            "{{ secret:short}}",
+    fn what_a_person_writes_is_never_taken_for_a_secret() {
+        for written in [
+            "{{secret:erp.key}}",
+            "[secret:erp.key]",
+            "erp.key",
+            "${erp.key}",
         ] {
-            filled(text, text, false);
+            filled(&[text(written)], written, false);
         }
-        filled("{{secret:{{secret:short}}", "{{secret:abc", true);
-        let long = format!("{{{{secret:{}}}}}", "n".repeat(65));
-        filled(&long, &long, false);
-    }
-
-    #[test]
-    fn secrets_are_not_filled_in_within_secrets() {
-        filled("{{secret:nested}}", "{{secret:erp.key}}", true);
     }
 
     #[test]
     fn unknown_names_are_refused() {
         let secrets = secrets();
-        let refused = SecretFiller::new(&secrets).fill("body", b"{{secret:other}}".to_vec(), 1024);
+        let refused = SecretFiller::new(&secrets, ERP).fill("body", vec![secret("other")], 1024);
         assert_eq!(refused, Err(EgressError::UnknownSecret("other".to_owned())));
     }
 
     #[test]
-    fn many_references_to_a_large_secret_cannot_fill_the_memory() {
+    fn a_secret_does_not_go_to_another_host_scheme_or_port() {
         let secrets = secrets();
-        let bomb = "{{secret:large}}".repeat(10_000).into_bytes();
-        let refused = SecretFiller::new(&secrets).fill("body", bomb, 256 * 1024);
+        for target in [
+            Target {
+                host: "evil.example",
+                ..ERP
+            },
+            Target { tls: false, ..ERP },
+            Target { port: 8443, ..ERP },
+        ] {
+            let mut filler = SecretFiller::new(&secrets, target);
+            let refused = filler.fill("body", vec![secret("short")], 1024);
+            let name = "short".to_owned();
+            assert_eq!(refused, Err(EgressError::SecretNotForHost(name)));
+            assert!(!filler.has_filled());
+        }
+    }
+
+    #[test]
+    fn many_names_of_a_large_secret_cannot_fill_the_memory() {
+        let secrets = secrets();
+        let bomb = vec![secret("large"); 10_000];
+        let refused = SecretFiller::new(&secrets, ERP).fill("body", bomb, 256 * 1024);
         assert!(
             matches!(refused, Err(EgressError::InvalidArgument(_))),
             "{refused:?}"
@@ -208,17 +237,21 @@ mod tests {
     }
 
     #[test]
-    fn echoes_of_what_was_sent_become_references() {
+    fn echoes_of_what_was_sent_become_names() {
         let secrets = secrets();
-        let mut filler = SecretFiller::new(&secrets);
-        let echo = b"key=s3cr3t-of-the-erp, again s3cr3t-of-the-erp; abc".to_vec();
+        let mut filler = SecretFiller::new(&secrets, ERP);
+        let echo = b"key=s3cr3t-of-the-erp, again s3cr3t-of-the-erp-and-more; abc".to_vec();
         assert_eq!(filler.mask(echo.clone()), echo, "nothing was sent yet");
-        let sent = b"{{secret:erp.key}} {{secret:short}}".to_vec();
+        let sent = ["erp.key", "short", "longer", "odd"].map(secret).to_vec();
         filler.fill("body", sent, 1024).expect("filled");
         let masked = String::from_utf8(filler.mask(echo)).expect("text");
-        assert_eq!(
-            masked,
-            "key={{secret:erp.key}}, again {{secret:erp.key}}; abc"
-        );
+        assert_eq!(masked, "key=[secret:erp.key], again [secret:longer]; abc");
+        for echo in [
+            r#"a"b/c\d-and-more"#,
+            r#"a\"b/c\\d-and-more"#,
+            r#"a\"b\/c\\d-and-more"#,
+        ] {
+            assert_eq!(filler.mask(echo.into()), b"[secret:odd]", "{echo}");
+        }
     }
 }

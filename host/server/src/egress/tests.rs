@@ -1,6 +1,6 @@
 //! Attacks and accidents against real servers on loopback addresses. Only the answers of DNS are ours.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::*;
+use crate::secrets::GivenSecret;
 
 /// Where the tests' back ends are, and the only network that is allowed.
 const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
@@ -132,6 +132,25 @@ fn get(url: &str) -> Request {
     }
 }
 
+/// A secret that may go to the tests' back ends by their names, on any port.
+fn secrets() -> Secrets {
+    let origins = ["erp.test", "other.test"].map(|host| format!("http://{host}:*"));
+    let key = GivenSecret {
+        value: "s3cr3t-value".into(),
+        origins: Some(origins.into()),
+    };
+    let given = BTreeMap::from([("key".to_owned(), key)]);
+    Secrets::of(given, &wxhost_runtime::Wanted::default()).expect("a secret")
+}
+
+fn text(text: &str) -> Part {
+    Part::Bytes(text.into())
+}
+
+fn key() -> Part {
+    Part::Secret("key".to_owned())
+}
+
 async fn fetch(egress: &Egress, request: Request) -> Result<Response, EgressError> {
     fetch_where(egress, request, |target| target.host != "ungranted.test").await
 }
@@ -141,7 +160,7 @@ async fn fetch_where(
     request: Request,
     granted: impl Fn(&Target<'_>) -> bool + Sync,
 ) -> Result<Response, EgressError> {
-    let secrets = HashMap::from([("key".to_owned(), SecretString::from("s3cr3t-value"))]);
+    let secrets = secrets();
     let sender = Sender {
         tenant: "tenant",
         granted: &granted,
@@ -157,21 +176,86 @@ async fn a_granted_host_is_reached_with_secrets_filled_in() {
     let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
     let mut request = get(&backend.url("erp.test", "/a?b=c"));
     request.method = "POST".to_owned();
-    request.headers = vec![("X-Key".to_owned(), "{{secret:key}}".to_owned())];
-    request.body = b"<{{secret:key}}>".to_vec();
+    request.headers = vec![("X-Key".to_owned(), vec![key()])];
+    request.body = vec![text("<"), key(), text(">")];
     let response = fetch(&egress, request).await.expect("an answer");
     assert_eq!(response.status, 200);
     let [seen] = backend.requests().try_into().expect("one request");
     assert!(
-        seen.starts_with("POST /a?b=c HTTP/1.1\r\nx-key: s3cr3t-value\r\n"),
+        seen.starts_with(
+            "POST /a?b=c HTTP/1.1\r\nx-key: s3cr3t-value\r\naccept-encoding: identity"
+        ),
         "{seen}"
     );
     assert!(seen.ends_with("\r\n\r\n<s3cr3t-value>"), "{seen}");
     let echo = String::from_utf8(response.body).expect("text");
     assert_eq!(
         echo,
-        format!("echo: {}", seen.replace("s3cr3t-value", "{{secret:key}}"))
+        format!("echo: {}", seen.replace("s3cr3t-value", "[secret:key]"))
     );
+}
+
+#[tokio::test]
+async fn a_persons_words_leave_as_they_were_written() {
+    let backend = Backend::near(|_| ok("")).await;
+    let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
+    let mut request = get(&backend.url("erp.test", "/{{secret:key}}"));
+    request.method = "POST".to_owned();
+    request.headers = vec![("x-text".to_owned(), vec![text("{{secret:key}}")])];
+    request.body = vec![text("{{secret:key}} [secret:key]")];
+    fetch(&egress, request).await.expect("an answer");
+    let [seen] = backend.requests().try_into().expect("one request");
+    assert!(!seen.contains("s3cr3t"), "{seen}");
+    assert!(seen.contains("x-text: {{secret:key}}\r\n"), "{seen}");
+    assert!(
+        seen.ends_with("\r\n\r\n{{secret:key}} [secret:key]"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_goes_nowhere_but_to_its_origins() {
+    let backend = Backend::near(|_| ok("")).await;
+    let egress = egress(Names::default().with("third.test", &[&[NEAR]]));
+    let mut request = get(&backend.url("third.test", "/"));
+    request.headers = vec![("x-key".to_owned(), vec![key()])];
+    let refused = fetch(&egress, request).await;
+    assert_eq!(
+        refused,
+        Err(EgressError::SecretNotForHost("key".to_owned()))
+    );
+    assert!(backend.requests().is_empty());
+}
+
+#[tokio::test]
+async fn answers_that_may_hide_an_echo_are_refused() {
+    for (head, body) in [
+        ("200 OK\r\ncontent-encoding: gzip", "anything"),
+        ("206 Partial Content\r\ncontent-range: bytes 0-3/12", "s3cr"),
+    ] {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\n\r\n{body}");
+        let backend = Backend::near(move |_| answer.clone().into_bytes()).await;
+        let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
+        let plain = get(&backend.url("erp.test", "/"));
+        fetch(&egress, plain.clone()).await.expect("an answer");
+        let with_key = Request {
+            headers: vec![("x-key".to_owned(), vec![key()])],
+            ..plain.clone()
+        };
+        let refused = fetch(&egress, with_key.clone()).await;
+        assert_eq!(refused, Err(EgressError::AnswerRefused), "{head}");
+        let mut ranged = with_key;
+        ranged
+            .headers
+            .push(("range".to_owned(), vec![text("bytes=0-3")]));
+        let refused = fetch(&egress, ranged).await;
+        assert!(
+            matches!(refused, Err(EgressError::InvalidArgument(_))),
+            "{refused:?}"
+        );
+        assert_eq!(backend.requests().len(), 2);
+    }
 }
 
 #[tokio::test]
@@ -326,8 +410,8 @@ async fn secrets_do_not_follow_a_redirect_to_another_host() {
     let egress = egress(names.with("other.test", &[&[NEAR]]));
     let mut request = get(&backend.url("erp.test", "/"));
     request.headers = vec![
-        ("x-key".to_owned(), "{{secret:key}}".to_owned()),
-        ("x-plain".to_owned(), "plain".to_owned()),
+        ("x-key".to_owned(), vec![key()]),
+        ("x-plain".to_owned(), vec![text("plain")]),
     ];
     fetch(&egress, request.clone()).await.expect("an answer");
     let [seen] = goal.requests().try_into().expect("one request");
@@ -337,7 +421,7 @@ async fn secrets_do_not_follow_a_redirect_to_another_host() {
     );
 
     request.method = "POST".to_owned();
-    request.body = b"{{secret:key}}".to_vec();
+    request.body = vec![key()];
     assert_eq!(
         fetch(&egress, request).await,
         Err(EgressError::RedirectRefused)
@@ -373,9 +457,9 @@ async fn requests_have_a_bound() {
     let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
     let mut request = get(&backend.url("erp.test", "/"));
     request.method = "PUT".to_owned();
-    request.body = vec![b'x'; MAX_REQUEST_BYTES];
+    request.body = vec![Part::Bytes(vec![b'x'; MAX_REQUEST_BYTES])];
     fetch(&egress, request.clone()).await.expect("an answer");
-    request.body.push(b'x');
+    request.body.push(text("x"));
     let refused = fetch(&egress, request).await;
     assert!(
         matches!(refused, Err(EgressError::InvalidArgument(_))),
@@ -450,7 +534,7 @@ async fn the_end_of_the_call_is_the_end_of_its_requests() {
     let silent = TcpListener::bind((NEAR, 0)).await.expect("a port");
     let port = silent.local_addr().expect("an address").port();
     let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
-    let secrets = HashMap::new();
+    let secrets = Secrets::default();
     let sender = Sender {
         tenant: "tenant",
         granted: &|_| true,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use wxhost_wechat::body::MAX_BODY_BYTES;
 use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
 use wxhost_wechat::reply;
 
-use super::body::{self, Limits, ReadError};
+use super::body::{self, Limits, ReadBody, ReadBudget, ReadError};
 use crate::accounts::{Account, Accounts, Status};
 use crate::callback::{CallbackLane, Delivery, Reception, Unreadable};
 use crate::clock::Clock;
@@ -29,17 +29,18 @@ const BODY_LIMITS: Limits = Limits {
     discard_time: Duration::from_secs(1),
 };
 
+/// Bytes of large bodies that are held at the same time. Their senders may be anybody: in safe mode the
+/// signature that counts is over the body.
+const BODIES_BYTES: usize = 64 << 20;
+
 /// What the callback routes work with.
 #[derive(Debug)]
 pub struct CallbackState {
-    /// What answers.
-    pub lane: Arc<CallbackLane>,
-    /// The accounts that are called.
-    pub accounts: Arc<Accounts>,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-    /// Tells the time.
-    pub clock: Clock,
+    lane: Arc<CallbackLane>,
+    accounts: Arc<Accounts>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    bodies: ReadBudget,
 }
 
 impl CallbackState {
@@ -50,6 +51,7 @@ impl CallbackState {
             accounts: Arc::clone(&services.accounts),
             metrics: Arc::clone(&services.metrics),
             clock: services.clock,
+            bodies: ReadBudget::new(BODIES_BYTES),
             lane,
         }
     }
@@ -173,18 +175,29 @@ async fn answer(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Ending, Ending> {
-    let body = read(body, headers).await?;
     let query = CallbackQuery::parse(query);
     let now = state.clock.now_seconds();
-    let Some(account) = state
+    let account = state
         .accounts
         .get(app_id)
-        .filter(|account| account.status == Status::Active)
-    else {
+        .filter(|account| account.status == Status::Active);
+    let receiver = match &account {
+        Some(account) => &account.receiver,
         // As much work as for an account with a wrong signature, so that the time tells nothing.
-        let _ = envelope::open(state.accounts.decoy(), &query, &body, now);
-        return Err(unknown_account());
+        None => state.accounts.decoy(),
     };
+    if let Err(error) = envelope::check_query(receiver, &query, now) {
+        body::let_go(body, BODY_LIMITS).await;
+        return Err(match account {
+            Some(_) => error.into(),
+            None => unknown_account(),
+        });
+    }
+    let body = read(&state.bodies, body, headers).await?;
+    if account.is_none() {
+        let _ = envelope::authenticate(receiver, &query, &body, now);
+    }
+    let account = account.ok_or_else(unknown_account)?;
     let opened = envelope::authenticate(&account.receiver, &query, &body, now)?;
     let trace_id = trace_id(headers);
     let message = match opened.read(&account.receiver) {
@@ -225,14 +238,15 @@ async fn answer(
 }
 
 /// The whole body, unless it is too large (or says that it will be) or too slow.
-async fn read(body: Body, headers: &HeaderMap) -> Result<Bytes, Ending> {
-    body::read(body, headers, BODY_LIMITS)
+async fn read(budget: &ReadBudget, body: Body, headers: &HeaderMap) -> Result<ReadBody, Ending> {
+    body::read_within(budget, body, headers, BODY_LIMITS)
         .await
         .map_err(|error| match error {
             ReadError::TooLarge | ReadError::Lost => {
                 Ending::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large")
             }
             ReadError::TooSlow => Ending::refused(StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+            ReadError::Busy => Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         })
 }
 

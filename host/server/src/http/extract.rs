@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    Extension, Json,
+    Extension, Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
     http::{StatusCode, request::Parts},
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    body::{self, Limits, ReadError},
+    body::{self, Limits, ReadBudget, ReadError},
     error::ApiError,
 };
 
@@ -41,6 +41,14 @@ pub(super) fn max_body<S: Clone + Send + Sync + 'static>(
         .layer(DefaultBodyLimit::max(bytes))
 }
 
+/// Lets the JSON bodies of a router's routes have so many bytes together while they are read.
+pub(super) fn read_budget<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    bytes: usize,
+) -> Router<S> {
+    router.layer(Extension(ReadBudget::new(bytes)))
+}
+
 /// A JSON body.
 pub(super) struct JsonBody<T>(pub(super) T);
 
@@ -56,11 +64,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             discarded_bytes: DISCARDED_BYTES,
             discard_time: DISCARD_TIME,
         };
-        let whole = body::read(body, &parts.headers, limits)
-            .await
-            .map_err(|error| refusal(error, limits.bytes))?;
-        let request = Request::from_parts(parts, Body::from(whole));
+        let headers = &parts.headers;
+        let whole = match parts.extensions.get::<ReadBudget>() {
+            Some(budget) => body::read_within(budget, body, headers, limits).await,
+            None => body::read(body, headers, limits).await.map(Into::into),
+        };
+        let whole = whole.map_err(|error| refusal(error, limits.bytes))?;
+        // Its room is kept while it is read as JSON.
+        let request = Request::from_parts(parts, Body::from(whole.share()));
         let Json(body) = Json::<T>::from_request(request, state).await?;
+        drop(whole);
         Ok(Self(body))
     }
 }
@@ -77,6 +90,12 @@ fn refusal(error: ReadError, most: usize) -> ApiError {
             "body-too-slow",
             error.to_string(),
         ),
+        ReadError::Busy => ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            error.to_string(),
+        )
+        .retry_after(1),
         ReadError::Lost => {
             ApiError::new(StatusCode::BAD_REQUEST, "invalid-body", error.to_string())
         }

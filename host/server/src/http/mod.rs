@@ -1,6 +1,8 @@
 //! The URL map and what stands behind each address. No SQL here, and nothing of WeChat's formats.
 
+mod connection;
 pub mod listener;
+mod peers;
 pub mod router;
 
 pub mod admin;
@@ -12,3 +14,4 @@ mod body;
 pub mod error;
 mod extract;
 pub mod openapi;
+mod page;

@@ -2,6 +2,7 @@
 //! tenants' own systems in [`super::tenant`].
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,26 +25,33 @@ use super::tenant::{self, TenantState};
 /// Where a callback is delivered, but for the account's id.
 const CALLBACK: &str = "/callback/";
 
+/// Who is at the other end of a request's connection: a client, or the proxy before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 /// All addresses of a listener, with a short way for what nearly all requests are: a delivery of a
 /// callback goes straight to its handler. Whatever looks odd goes through the router.
 #[derive(Clone, Debug)]
-pub struct Front {
+pub struct Routes {
     /// Of a listener that WeChat calls.
     callbacks: Option<Arc<CallbackState>>,
     router: Router,
+    /// Of a listener's connection.
+    peer: Option<Peer>,
 }
 
-impl From<Router> for Front {
+impl From<Router> for Routes {
     fn from(router: Router) -> Self {
         Self {
             callbacks: None,
             router,
+            peer: None,
         }
     }
 }
 
 /// What WeChat's servers and tenants' own systems call.
-pub fn public(callbacks: CallbackState, tenants: TenantState) -> Front {
+pub fn public(callbacks: CallbackState, tenants: TenantState) -> Routes {
     let callbacks = Arc::new(callbacks);
     let router = Router::new()
         .route(
@@ -53,13 +61,23 @@ pub fn public(callbacks: CallbackState, tenants: TenantState) -> Front {
         .route("/healthz", get(health::healthz))
         .with_state(Arc::clone(&callbacks))
         .merge(tenant::routes(tenants));
-    Front {
+    Routes {
         callbacks: Some(callbacks),
         router,
+        peer: None,
     }
 }
 
-impl Front {
+impl Routes {
+    /// The same for the requests of one connection.
+    #[must_use]
+    pub(super) fn of_connection(&self, peer: IpAddr) -> Self {
+        Self {
+            peer: Some(Peer(peer.to_canonical())),
+            ..self.clone()
+        }
+    }
+
     /// With the addresses of `others` too.
     #[must_use]
     pub fn merge(mut self, others: Router) -> Self {
@@ -76,7 +94,7 @@ fn delivered_to<B>(request: &Request<B>) -> Option<&str> {
     (plain && request.method() == Method::POST).then_some(app_id)
 }
 
-impl<B> Service<Request<B>> for Front
+impl<B> Service<Request<B>> for Routes
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -93,8 +111,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (Some(callbacks), Some(app_id)) = (&self.callbacks, delivered_to(&request)) else {
+            if let Some(peer) = self.peer {
+                request.extensions_mut().insert(peer);
+            }
             return Either::Right(self.router.call(request));
         };
         let (callbacks, app_id) = (Arc::clone(callbacks), app_id.to_owned());

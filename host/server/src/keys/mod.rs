@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 pub use self::{
     change::{DEFAULT_RATE, MAX_RATE, NewKey},
-    grants::{ApiPath, Grant, GrantError, KeyGrants, PathError},
+    grants::{Grant, GrantError, KeyGrants},
     key::{ApiKey, KeyError, KeyText},
     rate::{RateLimited, RateLimits},
 };

@@ -12,10 +12,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
-use wxhost_runtime::{CallLimits, CheckedPlugin, ConfigError, Digest, LoadError, Plugin, Runtime};
-use zeroize::Zeroizing;
+use wxhost_runtime::{
+    CallLimits, CheckedPlugin, ConfigError, Digest, LoadError, Plugin, Runtime, Wanted,
+};
 
 use crate::{
     accounts::{ChangeError, Deployment},
@@ -29,19 +29,11 @@ use crate::{
     },
     grants::check_wanted,
     seal::{MasterKeys, Place},
+    secrets::{self, GivenSecret, Secrets},
 };
 
 /// Bytes of a plugin's settings.
 pub const MAX_CONFIG_BYTES: usize = 64 << 10;
-
-/// Secrets of one deployment.
-const MAX_SECRETS: usize = 32;
-
-/// Bytes of a secret's name.
-const MAX_SECRET_NAME_BYTES: usize = 64;
-
-/// Bytes of a secret.
-const MAX_SECRET_BYTES: usize = 4 << 10;
 
 /// Deployments of an account that are kept, beside the one that was active before the newest. Somebody
 /// who deploys ten times a day can go back for a week, and each takes up to a few hundred KiB of settings
@@ -105,7 +97,7 @@ pub struct Upload {
     /// The plugin's settings; `{}` if absent.
     pub config: Option<Box<RawValue>>,
     /// Secrets by name.
-    pub secrets: BTreeMap<String, SecretString>,
+    pub secrets: BTreeMap<String, GivenSecret>,
     /// What a call may use; what is beyond the host's maxima is cut down to them.
     pub limits: CallLimits,
 }
@@ -168,11 +160,16 @@ impl Plugins {
             .ok_or_else(|| ChangeError::no_account(app_id))?
             .tenant_id;
         let config = config_text(upload.config.as_deref())?;
-        check_secrets(&upload.secrets)?;
+        secrets::check(&upload.secrets)
+            .map_err(|reason| ChangeError::invalid("secrets", reason))?;
         let checked = self.runtime.check(upload.component, &tenant).await?;
         if let Some(manifest) = &checked.manifest {
             check_wanted(&manifest.grants).map_err(wxhost_runtime::DeployError::BadManifest)?;
         }
+        let wanted = checked.manifest.as_ref();
+        let wanted = wanted.map_or_else(Wanted::default, |manifest| manifest.grants.clone());
+        let secrets = Secrets::of(upload.secrets, &wanted)
+            .map_err(|reason| ChangeError::invalid("secrets", reason))?;
         if let Some(schema) = checked.config_schema.clone() {
             self.runtime
                 .check_config(schema, config.clone(), &tenant)
@@ -187,7 +184,7 @@ impl Plugins {
             .await?;
         let settings = Settings {
             config,
-            secrets: upload.secrets,
+            secrets,
             limits: upload.limits.clamp(),
         };
         let row = self.store((app_id, by), &checked, &settings).await?;
@@ -307,12 +304,16 @@ impl Plugins {
         let version = db::deployments::next_version(&mut change, app_id).await?;
         let version_text = version.to_string();
         let place = Place::secrets(app_id, &version_text);
+        let stored_secrets = settings
+            .secrets
+            .to_stored()
+            .map_err(|error| ChangeError::invalid("secrets", error))?;
         let deployment = NewDeployment {
             app_id,
             version,
             digest: &digest,
             config: &settings.config,
-            secrets_sealed: &self.keys.seal(place, &settings.secrets_json())?,
+            secrets_sealed: &self.keys.seal(place, &stored_secrets)?,
             limits: &to_json(&settings.limits),
             created_at: now,
         };
@@ -342,19 +343,8 @@ impl Plugins {
 /// What a deployment adds to its component.
 struct Settings {
     config: String,
-    secrets: BTreeMap<String, SecretString>,
+    secrets: Secrets,
     limits: CallLimits,
-}
-
-impl Settings {
-    fn secrets_json(&self) -> Zeroizing<Vec<u8>> {
-        let exposed: BTreeMap<&str, &str> = self
-            .secrets
-            .iter()
-            .map(|(name, secret)| (name.as_str(), secret.expose_secret()))
-            .collect();
-        Zeroizing::new(to_json(&exposed).into_bytes())
-    }
 }
 
 /// JSON of values that always have one: lists, maps and structs of text and numbers.
@@ -377,23 +367,4 @@ fn config_text(config: Option<&RawValue>) -> Result<String, ChangeError> {
         ));
     }
     Ok(text.to_owned())
-}
-
-fn check_secrets(secrets: &BTreeMap<String, SecretString>) -> Result<(), ChangeError> {
-    let invalid = |reason: String| Err(ChangeError::invalid("secrets", reason));
-    if secrets.len() > MAX_SECRETS {
-        return invalid(format!("there may be at most {MAX_SECRETS}"));
-    }
-    for (name, secret) in secrets {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-        if !(1..=MAX_SECRET_NAME_BYTES).contains(&name.len()) || !name.bytes().all(allowed) {
-            return invalid(format!(
-                "a name must be 1 to {MAX_SECRET_NAME_BYTES} of letters, digits, _, - and ."
-            ));
-        }
-        if secret.expose_secret().len() > MAX_SECRET_BYTES {
-            return invalid(format!("{name} has more than {MAX_SECRET_BYTES} bytes"));
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use wxhost_runtime::PluginLog;
 
 use super::{EventContext, HeldUp, Runner};
 use crate::db::calls::{Callee, Entry, Record};
+use crate::printable::in_rows;
 
 /// What is known of a run so far.
 #[derive(Debug, Default)]
@@ -56,17 +57,22 @@ impl Runner {
     }
 }
 
+/// What stands before a row of the log that begins none: the width of a level and a space.
+const LOG_INDENT: &str = "      ";
+
 /// The plugin's log as the record keeps it: a line each, the backtrace of a trap last.
 pub(super) fn log_text(log: &PluginLog, backtrace: Option<&str>) -> Option<String> {
     let mut text = String::new();
     for line in log.lines() {
-        let _ = writeln!(text, "{:5} {}", line.level.as_str(), line.text);
+        let shown = in_rows(&line.text, LOG_INDENT);
+        let _ = writeln!(text, "{:5} {shown}", line.level.as_str());
     }
     if log.dropped() > 0 {
         let _ = writeln!(text, "({} more lines were dropped)", log.dropped());
     }
     if let Some(backtrace) = backtrace {
-        text.push_str(backtrace);
+        // Its names are the plugin's, too.
+        let _ = write!(text, "{LOG_INDENT}{}", in_rows(backtrace, LOG_INDENT));
     }
     (!text.is_empty()).then_some(text)
 }

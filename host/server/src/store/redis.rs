@@ -383,7 +383,7 @@ mod tests {
             owner,
             timestamp: "1",
             nonce: event_id,
-            body_hash: 7,
+            body_hash: Some(7),
             nonce_kept: Duration::from_secs(60),
             counts: true,
         }

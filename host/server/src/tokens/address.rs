@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use wxhost_wechat::api::token::StableToken;
+use wxhost_wechat::api::token::{self, StableToken};
 use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
@@ -70,7 +70,11 @@ impl Tokens {
         let kept = gate.refuse(
             AddressRefusal {
                 errcode: code.0,
-                message: format!("{}. {}", refusal.errmsg.trim(), code.remedy()),
+                message: format!(
+                    "{}. {}",
+                    refusal.errmsg.trim(),
+                    token::refused(refusal).remedy()
+                ),
                 address: address_in(&refusal.errmsg),
                 since_ms: self.parts.clock.now_ms(),
             },

@@ -19,7 +19,7 @@ const TRIES: u32 = 4;
 /// The wait before the second try; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(150);
 /// A token that WeChat gave out again although it was refused is left alone for this time at least.
-const SPARED: Duration = Duration::from_secs(10);
+pub(super) const SPARED: Duration = Duration::from_secs(10);
 /// Rest after the first failed fetch; doubled each time, up to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_millis(250);
 /// An outage is noticed to be over after this time.
@@ -104,52 +104,7 @@ impl Tokens {
         }
     }
 
-    /// Forces a token in the place of one that WeChat gives out and its API refuses. If that is refused,
-    /// too, the one in hand is all there is, and is not thrown away.
-    async fn force_in_place_of(
-        &self,
-        wanted: &Wanted,
-        in_hand: Fetched,
-        until: Instant,
-    ) -> Result<Fetched, TokenError> {
-        tracing::info!(
-            account.app_id = wanted.app_id(),
-            "a refused access token is given out again, so another one is forced"
-        );
-        let error = match self.ask(wanted, true, until).await {
-            Ok(forced) => return Ok(forced),
-            Err(error) => error,
-        };
-        self.note_refused_force(wanted, &error).await;
-        // Whether one was made is not known where the answer is lost; WeChat tells which one is present.
-        if matches!(error, TokenError::Unreachable | TokenError::Deadline)
-            && let Ok(present) = self.ask(wanted, false, until).await
-        {
-            return Ok(present);
-        }
-        tracing::warn!(
-            account.app_id = wanted.app_id(),
-            error = %error,
-            "no access token can be forced now; going on with the one that WeChat gives out"
-        );
-        wanted.slot().spare(&hash(&in_hand.value), SPARED);
-        Ok(in_hand)
-    }
-
-    /// WeChat forces no more today: nobody tries again before midnight in Beijing.
-    async fn note_refused_force(&self, wanted: &Wanted, error: &TokenError) {
-        if !matches!(error, TokenError::Refused(refusal) if refusal.errcode.is_daily_limit()) {
-            return;
-        }
-        let rest = until_midnight(self.parts.clock.now_ms());
-        wanted.slot().forces.lock().pause(Instant::now(), rest);
-        if let Some(redis) = self.parts.store.shared() {
-            // The others find out by themselves.
-            let _ = redis.pause_forces(wanted.app_id(), rest).await;
-        }
-    }
-
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         wanted: &Wanted,
         force: bool,
@@ -409,7 +364,7 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
 }
 
 /// Until the quota of a day begins anew: 00:00 in Beijing.
-fn until_midnight(now_ms: i64) -> Duration {
+pub(super) fn until_midnight(now_ms: i64) -> Duration {
     let passed = (now_ms + BEIJING_MS).rem_euclid(DAY_MS);
     Duration::from_millis((DAY_MS - passed).unsigned_abs())
 }

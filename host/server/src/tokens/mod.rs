@@ -6,6 +6,7 @@
 //! - `shared`: one fetch for all hosts, by lease and fencing number in Redis; what other hosts have
 //!   fetched. What happens without Redis.
 //! - `fetch`: asking WeChat, how often, how long, and what a refusal means.
+//! - `forced`: when WeChat is made to end the present token.
 //! - `address`: what happens while WeChat refuses this host's address.
 //! - `ahead`: the loops that renew what is in use before it ends and look for lost news.
 //!
@@ -16,6 +17,7 @@
 mod address;
 mod ahead;
 mod fetch;
+mod forced;
 mod shared;
 #[cfg(test)]
 pub(crate) mod testing;

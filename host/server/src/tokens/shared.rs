@@ -32,13 +32,6 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 const QUEUE_POLL: Duration = Duration::from_secs(2);
 /// How often a lease is renewed while WeChat is asked: it outlives two lost renewals.
 const RENEWAL: Duration = Duration::from_millis(750);
-/// WeChat refuses to force a token within 30 s of the last one.
-const FORCE_PAUSE: Duration = Duration::from_secs(31);
-/// Forced tokens of an account a day, as WeChat allows.
-const FORCES_PER_DAY: u32 = 20;
-/// Of these, what hosts may take by themselves; the rest is for the operator.
-const OWN_FORCES_PER_DAY: u32 = 10;
-
 /// A token that is looked for among hosts.
 #[derive(Clone, Copy)]
 struct Search<'a> {
@@ -471,39 +464,6 @@ impl Tokens {
             let task = async move { tokens.look(&account, credential).await };
             self.parts.tasks.spawn(task);
         }
-    }
-
-    /// Whether a token may be forced without anybody's wish; else how long to wait.
-    pub(super) async fn permit_force(
-        &self,
-        wanted: &Wanted,
-        purpose: Purpose,
-    ) -> Result<(), Duration> {
-        let most = match purpose {
-            Purpose::Force => FORCES_PER_DAY,
-            Purpose::Need | Purpose::Ahead => OWN_FORCES_PER_DAY,
-        };
-        let (forces, now) = (&wanted.slot().forces, Instant::now());
-        if let Some(redis) = self.parts.store.shared()
-            && let Ok(permitted) = redis.permit_force(wanted.app_id(), most).await
-        {
-            if permitted.is_ok() {
-                // Should Redis go away or forget, this host goes on counting.
-                forces.lock().count(now, FORCE_PAUSE);
-            }
-            return permitted;
-        }
-        forces.lock().permit(now, FORCE_PAUSE, most)
-    }
-
-    async fn permit_operator(&self, wanted: &Wanted) -> Result<(), TokenError> {
-        if wanted.account.token_line == TokenLine::Classic {
-            return Ok(());
-        }
-        let permitted = self.permit_force(wanted, Purpose::Force).await;
-        permitted.map_err(|wait| TokenError::ForcedLately {
-            wait_seconds: wait.as_secs() + 1,
-        })
     }
 
     /// Another host was told to leave WeChat alone.

@@ -197,7 +197,6 @@ impl App {
         }
     }
 
-    /// Changes the settings; all that happened stays. A new AppSecret ends the tokens.
     /// Shows what the platform's review has let through since.
     pub(crate) fn end_reviews(&mut self, now_ms: u64) {
         for message in self.templates.end_reviews(now_ms) {
@@ -205,6 +204,7 @@ impl App {
         }
     }
 
+    /// Changes the settings; all that happened stays. A new AppSecret ends the tokens.
     pub(crate) fn change(&mut self, settings: AppSettings, now_ms: u64) {
         if settings.secret != self.settings.secret {
             self.tokens.end_all(now_ms);

@@ -205,11 +205,11 @@ pub fn generic(
     })
 }
 
-/// Segments of letters, digits, `-`, `_` and `.`, none empty, none only of dots.
-fn is_plain_path(path: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_segment =
-        |segment: &str| segment.bytes().all(is_plain) && !segment.bytes().all(|byte| byte == b'.');
+/// Whether a path is one of whole segments of letters, digits, `-` and `_`, as all of WeChat's are: no
+/// escape, no dot and no empty segment that could make it mean another one.
+pub fn is_plain_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_segment = |segment: &str| !segment.is_empty() && segment.bytes().all(is_plain);
     match path.strip_prefix('/') {
         Some(segments) => segments.split('/').all(is_segment),
         None => false,
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn generic_call_is_taken_as_it_is() {
-        let request = any("/cgi-bin/x.y_z-1/get", r#"{"a":"你"}"#).unwrap();
+        let request = any("/cgi-bin/x_y-1/get", r#"{"a":"你"}"#).unwrap();
         assert_eq!(request.json(), Some(r#"{"a":"你"}"#));
         assert!(request.needs_token && !request.idempotent);
         let query = vec![("b".to_owned(), "c d".to_owned())];
@@ -270,6 +270,8 @@ mod tests {
             "/a/",
             "/a/../token",
             "/a/./b",
+            "/a.b",
+            "/a/get.",
             "/a/%2e%2e/b",
             "/a?b=c",
             "/a#b",

@@ -121,19 +121,13 @@ pub(crate) mod account {
 
 pub(crate) mod config {
     use super::ask;
-    use crate::config::SecretError;
 
     pub(crate) fn get() -> String {
         ask(|state| state.config.clone())
     }
 
-    pub(crate) fn secret(name: &str) -> Result<String, SecretError> {
-        ask(|state| {
-            let known = state.secrets.contains(name);
-            known
-                .then(|| format!("secret:{name}"))
-                .ok_or(SecretError::Unknown)
-        })
+    pub(crate) fn has_secret(name: &str) -> bool {
+        ask(|state| state.secrets.contains(name))
     }
 }
 
@@ -306,11 +300,19 @@ pub(crate) mod wechat_api {
 
 pub(crate) mod egress {
     use super::ask;
-    use crate::egress::{Error, Request, Response};
+    use crate::egress::{Error, Part, Request, Response};
 
     pub(crate) fn fetch(request: &Request) -> Result<Response, Error> {
         ask(|state| {
             state.fetches.push(request.clone());
+            let values = request.headers.iter().flat_map(|header| &header.value);
+            for part in values.chain(&request.body) {
+                if let Part::Secret(name) = part
+                    && !state.secrets.contains(name)
+                {
+                    return Err(Error::UnknownSecret(name.clone()));
+                }
+            }
             match state.web.get(&request.url) {
                 Some(answer) => answer.clone(),
                 None => Err(Error::NotGranted(host_of(&request.url).to_owned())),

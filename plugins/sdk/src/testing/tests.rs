@@ -1,7 +1,7 @@
 //! The test host keeps the promises of the real one.
 
 use super::{TestHost, click, event, subscribe, text, user};
-use crate::egress::{Request, Response};
+use crate::egress::{Part, Request, Response};
 use crate::message::{CustomerMessage, TemplateMessage};
 use crate::prelude::*;
 use crate::{Expectation, Fault, random, time, wechat_api};
@@ -36,7 +36,11 @@ impl CallbackHandler for Puppet {
                 Reply::text(format!("{before:?}")).into()
             }
             "random" => Reply::text(format!("{} {:?}", random::number(), random::bytes(2))).into(),
-            "secret" => Reply::text(config::secret("api-key")?).into(),
+            "secret" => {
+                let request = Request::get("https://erp.example.com/")
+                    .header_of("x-key", [Part::secret("api-key")]);
+                Reply::text(request.send()?.text()?).into()
+            }
             "note" => {
                 let contact = contacts::get(&event.open_id)?;
                 let known: BTreeMap<String, u32> = match contact {
@@ -151,16 +155,22 @@ fn errors_tell_whose_fault_they_are() {
 
 #[test]
 fn settings_secrets_log_and_random_numbers_are_answered() {
+    let answer = Response {
+        status: 200,
+        headers: Vec::new(),
+        body: b"known".to_vec(),
+    };
     let mut host = TestHost::new()
         .config(&serde_json::json!(["a", "b"]))
-        .secret("api-key");
+        .secret("api-key")
+        .web("https://erp.example.com/", Ok(answer));
     assert_eq!(
         host.run::<Puppet>(&text("settings")).reply_text(),
         Some("ab")
     );
     assert_eq!(
         host.run::<Puppet>(&text("secret")).reply_text(),
-        Some("secret:api-key")
+        Some("known")
     );
     let run = host.run::<Puppet>(&text("log"));
     assert_eq!(run.log, [(log::Level::Warn, "odd".to_owned())]);
@@ -237,5 +247,6 @@ fn wechat_and_other_systems_answer_as_they_were_told() {
         assert_eq!(run.reply_text(), Some(reply), "{run:?}");
     }
     assert_eq!(host.api_calls().len(), 1);
-    assert_eq!(host.fetches()[0].body, br#"{"id":"m:1"}"#);
+    let sent = Part::Bytes(br#"{"id":"m:1"}"#.to_vec());
+    assert_eq!(host.fetches()[0].body, [sent]);
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/accounts`.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wxhost_wechat::{
@@ -9,7 +9,9 @@ use wxhost_wechat::{
 };
 
 use super::{
-    AdminState, JsonBody, Operator, Path, Query, SecretText, addresses::AddressRefusal, page_items,
+    JsonBody, PageSize, Query, Read, SecretText, Write,
+    addresses::AddressRefusal,
+    permission::{AdminParts, Everything},
 };
 use crate::{
     accounts::{
@@ -193,7 +195,8 @@ impl From<AccountRow> for Account {
             fallback_text: row.fallback_text,
             status: row.status,
             has_encoding_aes_key: row.aes_key_sealed.is_some(),
-            has_previous_encoding_aes_key: row.previous_aes_key_sealed.is_some(),
+            has_previous_encoding_aes_key: row.previous_aes_key_sealed.is_some()
+                || row.former_aes_key_sealed.is_some(),
             active_version: row.active_version,
             active_digest: None,
             created_at: row.created_at,
@@ -241,8 +244,7 @@ pub(super) struct AccountQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn add(
-    operator: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     JsonBody(body): JsonBody<AccountToAdd>,
 ) -> Result<(StatusCode, Json<Account>), ApiError> {
     let account = NewAccount {
@@ -263,11 +265,9 @@ pub(super) async fn add(
             jssdk_origins: body.jssdk_origins,
         },
     };
-    let row = state
-        .accounts
-        .add_account(account, &operator.author())
-        .await?;
-    state.announce().await;
+    let accounts = &write.parts().accounts;
+    let row = accounts.add_account(account, &write.author()).await?;
+    write.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -277,11 +277,10 @@ pub(super) async fn add(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
+    read: Read<Everything>,
     Query(query): Query<AccountQuery>,
 ) -> Result<Json<Accounts>, ApiError> {
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
     let after = query.after.as_deref().unwrap_or_default();
     let attention = query.attention.as_deref();
     if attention.is_some_and(|word| !["owner", "address", "any"].contains(&word)) {
@@ -294,14 +293,14 @@ pub(super) async fn list(
         tenant: query.tenant.as_deref(),
         attention,
     };
-    let rows = accounts::list(&state.db, &filter, after, limit).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.app_id.clone());
-    let mut accounts: Vec<_> = rows.into_iter().map(Account::from).collect();
-    add_refusals(&state, &mut accounts).await?;
-    Ok(Json(Accounts { accounts, next }))
+    let rows = accounts::list(&read.parts().db, &filter, after, size.rows()).await?;
+    let page = size.page(rows, |row| row.app_id.clone());
+    let mut accounts: Vec<_> = page.items.into_iter().map(Account::from).collect();
+    add_refusals(read.parts(), &mut accounts).await?;
+    Ok(Json(Accounts {
+        accounts,
+        next: page.next,
+    }))
 }
 
 /// Shows an account.
@@ -309,22 +308,17 @@ pub(super) async fn list(
     (status = 200, body = Account),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn show(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Account>, ApiError> {
-    let Some(row) = accounts::find(&state.db, &app_id).await? else {
-        return Err(ApiError::not_found("account", &app_id));
-    };
-    let mut account = Account::from(row);
-    add_refusals(&state, std::slice::from_mut(&mut account)).await?;
+pub(super) async fn show(read: Read<AccountRow>) -> Result<Json<Account>, ApiError> {
+    let parts = read.parts();
+    let app_id = &read.object.app_id;
+    let mut account = Account::from(read.object.clone());
+    add_refusals(parts, std::slice::from_mut(&mut account)).await?;
     if let Some(version) = account.active_version {
-        let deployment = deployments::find(&state.db, &app_id, version).await?;
+        let deployment = deployments::find(&parts.db, app_id, version).await?;
         account.active_digest = deployment.map(|deployment| deployment.digest);
     }
-    if let Some(known) = state.accounts.get(&app_id) {
-        account.access_token = state.tokens.state(&known, Credential::AccessToken);
+    if let Some(known) = parts.accounts.get(app_id) {
+        account.access_token = parts.tokens.state(&known, Credential::AccessToken);
     }
     Ok(Json(account))
 }
@@ -335,9 +329,7 @@ pub(super) async fn show(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn change(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    write: Write<AccountRow>,
     JsonBody(body): JsonBody<AccountToChange>,
 ) -> Result<Json<Account>, ApiError> {
     let mode = body.mode.as_deref().map(mode_of).transpose();
@@ -358,11 +350,12 @@ pub(super) async fn change(
             jssdk_origins: body.jssdk_origins,
         },
     };
-    let row = state
-        .accounts
-        .change_account(&app_id, change, &operator.author())
+    let app_id = &write.object.app_id;
+    let accounts = &write.parts().accounts;
+    let row = accounts
+        .change_account(app_id, change, &write.author())
         .await?;
-    state.announce().await;
+    write.announce().await;
     Ok(Json(row.into()))
 }
 
@@ -372,9 +365,7 @@ pub(super) async fn change(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn rotate_key(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    write: Write<AccountRow>,
     JsonBody(body): JsonBody<KeysToRotate>,
 ) -> Result<Json<Account>, ApiError> {
     if body.token.is_none() && body.encoding_aes_key.is_none() {
@@ -387,20 +378,19 @@ pub(super) async fn rotate_key(
         token: body.token.as_ref().map(token).transpose()?,
         aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
     };
-    let row = state
-        .accounts
-        .rotate_keys(&app_id, keys, &operator.author())
-        .await?;
-    state.announce().await;
+    let app_id = &write.object.app_id;
+    let accounts = &write.parts().accounts;
+    let row = accounts.rotate_keys(app_id, keys, &write.author()).await?;
+    write.announce().await;
     Ok(Json(row.into()))
 }
 
 /// Adds to accounts, in the order of their app ids, which hosts' addresses WeChat refuses.
-async fn add_refusals(state: &AdminState, accounts: &mut [Account]) -> Result<(), ApiError> {
+async fn add_refusals(parts: &AdminParts, accounts: &mut [Account]) -> Result<(), ApiError> {
     let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
         return Ok(());
     };
-    for row in addresses::between(&state.db, &first.app_id, &last.app_id).await? {
+    for row in addresses::between(&parts.db, &first.app_id, &last.app_id).await? {
         let found = accounts
             .iter_mut()
             .find(|account| account.app_id == row.app_id);

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Query, page_items};
+use super::{PageSize, Query, Write, permission::Everything};
 use crate::{
     audit::Action,
     db::{
@@ -80,8 +80,7 @@ pub(super) struct Lifted {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn lift(
-    operator: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     Query(query): Query<LiftQuery>,
 ) -> Result<Json<Lifted>, ApiError> {
     let filter = AddressFilter {
@@ -89,7 +88,7 @@ pub(super) async fn lift(
         tenant: query.tenant.as_deref(),
         address: query.address.as_deref(),
     };
-    let mut change = state.db.change().await?;
+    let mut change = write.parts().db.change().await?;
     let lifted = addresses::lift(&mut change, &filter).await?;
     let object = format!(
         "{lifted} of address {} tenant {}",
@@ -97,7 +96,7 @@ pub(super) async fn lift(
         query.tenant.as_deref().unwrap_or("any"),
     );
     let app_id = query.account.as_deref();
-    operator
+    write
         .author()
         .note(&mut change, Action::AddressLift, app_id, &object)
         .await?;
@@ -155,27 +154,25 @@ pub(super) struct ProbedPage {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn probe(
-    _: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     Query(query): Query<ProbeQuery>,
 ) -> Result<Json<ProbedPage>, ApiError> {
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
+    let parts = write.parts();
     let after = query.after.as_deref().unwrap_or_default();
     let filter = accounts::AccountFilter {
         tenant: query.tenant.as_deref(),
         attention: None,
     };
-    let rows = accounts::list(&state.db, &filter, after, limit).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.app_id.clone());
-    let known = rows
+    let rows = accounts::list(&parts.db, &filter, after, size.rows()).await?;
+    let page = size.page(rows, |row| row.app_id.clone());
+    let known = page
+        .items
         .iter()
-        .filter_map(|row| state.accounts.get(&row.app_id))
+        .filter_map(|row| parts.accounts.get(&row.app_id))
         .filter(|account| account.is_active());
     let known: Vec<_> = known.collect();
-    let tokens = &state.tokens;
+    let tokens = &parts.tokens;
     let accounts = futures::stream::iter(known)
         .map(|account| async move {
             let probe = tokens.probe(&account, Instant::now() + PATIENCE).await;
@@ -184,7 +181,10 @@ pub(super) async fn probe(
         .buffered(PROBES_AT_ONCE)
         .collect()
         .await;
-    Ok(Json(ProbedPage { accounts, next }))
+    Ok(Json(ProbedPage {
+        accounts,
+        next: page.next,
+    }))
 }
 
 fn probed(account: &crate::accounts::Account, probe: Probe) -> Probed {

@@ -1,10 +1,10 @@
 //! `/api/v1/audit`: who did what.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Query, page_items};
+use super::{PageSize, Query, Read, permission::Everything};
 use crate::{
     db::audit::{self, AuditFilter, AuditRow},
     http::error::{ApiError, ErrorBody},
@@ -17,9 +17,9 @@ pub(super) struct AuditEntry {
     id: String,
     /// Unix milliseconds.
     at: i64,
-    /// `admin`, `host` (by itself), or the id of an API key.
+    /// `admin`, `host` (by itself), the id of an API key, or `unknown` (a failed sign-in).
     actor: String,
-    /// What was done, such as `key.add`, `token.export` or `forward`.
+    /// What was done, such as `key.add`, `contacts.read`, `token.export`, `forward` or `sign-in`.
     action: String,
     /// The account that it was done to, if one.
     app_id: Option<String>,
@@ -71,28 +71,27 @@ pub(super) struct AuditQuery {
     limit: Option<u32>,
 }
 
-/// Lists what was done. What tenants' systems did shows up within a second.
+/// Lists what was done: changes, looks at what people wrote or did, failed sign-ins. What tenants' systems
+/// had passed on shows up within a second.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", params(AuditQuery), responses(
     (status = 200, body = AuditEntries),
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
+    read: Read<Everything>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<AuditEntries>, ApiError> {
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
     let filter = AuditFilter {
         app_id: query.app_id.as_deref(),
         actor: query.actor.as_deref(),
         before: query.before.as_deref(),
-        limit,
+        limit: size.rows(),
     };
-    let rows = audit::list(&state.db, &filter).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.id.clone());
-    let entries = rows.into_iter().map(AuditEntry::from).collect();
-    Ok(Json(AuditEntries { entries, next }))
+    let rows = audit::list(&read.parts().db, &filter).await?;
+    let page = size.page(rows, |row| row.id.clone());
+    Ok(Json(AuditEntries {
+        entries: page.items.into_iter().map(AuditEntry::from).collect(),
+        next: page.next,
+    }))
 }

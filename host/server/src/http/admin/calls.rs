@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use super::{Look, PageSize, Query, permission};
 use crate::{
-    db::calls::{self, CallFilter},
+    db::{
+        accounts::AccountRow,
+        calls::{self, CallFilter},
+    },
     http::error::{ApiError, ErrorBody},
 };
 
@@ -94,26 +97,22 @@ pub(super) struct CallQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    look: Look<permission::Calls, AccountRow>,
     Query(query): Query<CallQuery>,
 ) -> Result<Json<Calls>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
     let filter = CallFilter {
-        app_id: &app_id,
+        app_id: &look.object.app_id,
         outcome: query.outcome.as_deref(),
         before: query.before.as_deref(),
-        limit,
+        limit: size.rows(),
     };
-    let calls = calls::list(&state.db, &filter).await?;
-    let next = calls
-        .last()
-        .filter(|_| calls.len() == limit as usize)
-        .map(|call| call.id.clone());
-    let calls = calls.into_iter().map(Call::from).collect();
-    Ok(Json(Calls { calls, next }))
+    let calls = calls::list(&look.parts().db, &filter).await?;
+    let page = size.page(calls, |call| call.id.clone());
+    Ok(Json(Calls {
+        calls: page.items.into_iter().map(Call::from).collect(),
+        next: page.next,
+    }))
 }
 
 /// Shows a call with the plugin's log.
@@ -122,13 +121,9 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn show(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(id): Path<String>,
+    look: Look<permission::Calls, calls::Call>,
 ) -> Result<Json<Call>, ApiError> {
-    let Some(mut call) = calls::find(&state.db, &id).await? else {
-        return Err(ApiError::not_found("call", &id));
-    };
+    let mut call = look.object;
     let log = call.entry.log.take().unwrap_or_default().into_owned();
     Ok(Json(Call {
         log: Some(log),

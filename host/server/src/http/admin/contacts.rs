@@ -1,14 +1,16 @@
 //! `/api/v1/accounts/{app_id}/contacts`: the people who met an account.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use super::{AdminParts, Look, PageSize, Path, Query, Read, Write, permission};
 use crate::{
+    audit::Action,
     db::{
         self,
+        accounts::AccountRow,
         contacts::{Interactions, ListError},
     },
     http::error::{ApiError, ErrorBody},
@@ -158,14 +160,14 @@ impl From<db::imports::Import> for Import {
     (status = 200, body = Import),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn start_import(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Import>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    db::imports::start(&state.db, &app_id, state.clock.now_ms()).await?;
-    import_of(&state, &app_id).await
+pub(super) async fn start_import(write: Write<AccountRow>) -> Result<Json<Import>, ApiError> {
+    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let author = write.author();
+    // First what is going to be done: it may not be done without being noted.
+    let entry = author.entry(Action::ContactsImport, Some(app_id), "", "asked");
+    parts.audit.write(entry).await?;
+    db::imports::start(&parts.db, app_id, parts.clock.now_ms()).await?;
+    import_of(parts, app_id).await
 }
 
 /// Shows how far the import has come.
@@ -173,17 +175,12 @@ pub(super) async fn start_import(
     (status = 200, body = Import),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn show_import(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Import>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    import_of(&state, &app_id).await
+pub(super) async fn show_import(read: Read<AccountRow>) -> Result<Json<Import>, ApiError> {
+    import_of(read.parts(), &read.object.app_id).await
 }
 
-async fn import_of(state: &AdminState, app_id: &str) -> Result<Json<Import>, ApiError> {
-    match db::imports::find(&state.db, app_id).await? {
+async fn import_of(parts: &AdminParts, app_id: &str) -> Result<Json<Import>, ApiError> {
+    match db::imports::find(&parts.db, app_id).await? {
         Some(import) => Ok(Json(import.into())),
         None => Err(ApiError::not_found("import of followers for", app_id)),
     }
@@ -195,14 +192,12 @@ async fn import_of(state: &AdminState, app_id: &str) -> Result<Json<Import>, Api
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    look: Look<permission::Contacts, AccountRow>,
     Query(query): Query<ContactQuery>,
 ) -> Result<Json<Contacts>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    let limit = page_items(query.limit)?;
-    let page = db::contacts::list(&state.db, &app_id, query.cursor.as_deref(), limit).await;
+    let limit = PageSize::of(query.limit)?.items();
+    let (db, app_id) = (&look.parts().db, &look.object.app_id);
+    let page = db::contacts::list(db, app_id, query.cursor.as_deref(), limit).await;
     let page = page.map_err(|error| match error {
         ListError::InvalidCursor => ApiError::invalid("cursor", error),
         ListError::Database(error) => error.into(),
@@ -220,12 +215,10 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn show(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path((app_id, open_id)): Path<(String, String)>,
+    look: Look<permission::Contacts, AccountRow>,
+    Path((_app_id, open_id)): Path<(String, String)>,
 ) -> Result<Json<Contact>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    match db::contacts::find(&state.db, &app_id, &open_id).await? {
+    match db::contacts::find(&look.parts().db, &look.object.app_id, &open_id).await? {
         Some(contact) => Ok(Json(contact.try_into()?)),
         None => Err(ApiError::not_found("contact", &open_id)),
     }

@@ -1,24 +1,28 @@
 //! `/api/v1/accounts/{app_id}/deployments` and what belongs to it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use wxhost_runtime::{CallLimits, Wanted};
 
-use super::{AdminState, JsonBody, Operator, Path, Query, SecretText, expect_account, page_items};
+use super::{AdminParts, JsonBody, PageSize, Path, Query, Read, SecretText, Write};
 use crate::{
     accounts::{grants_of, handlers_of, wanted_of},
     db::{
-        accounts,
+        accounts::{self, AccountRow},
         deployments::{self, DeploymentRow},
     },
     grants::Grants,
     http::error::{ApiError, ErrorBody},
     plugins::Upload,
+    seal::{MasterKeys, Place},
+    secrets::{GivenSecret, Secrets},
 };
 
 /// A plugin to be deployed.
@@ -31,14 +35,60 @@ pub(super) struct PluginToDeploy {
     /// The plugin's settings; `{}` if absent. At most 64 KiB.
     #[schema(value_type = Option<Object>)]
     config: Option<Box<RawValue>>,
-    /// Secrets by name; at most 32 of 4 KiB.
+    /// Secrets by name; at most 32 of 4 KiB. Each is a text, or an object of the text (`value`) and the
+    /// origins that it may go to (`origins`). A text alone may go to every host that the plugin's manifest
+    /// names; one that asks for any host (`https://*`) names none.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, String>)]
-    secrets: BTreeMap<String, SecretText>,
+    #[schema(value_type = BTreeMap<String, Object>, example = json!({"erp-key": {"value": "…", "origins": ["https://erp.example"]}}))]
+    secrets: BTreeMap<String, SecretToGive>,
     /// What a call may use; defaults where absent, cut down to the host's maxima.
     #[serde(default)]
     #[schema(value_type = Object)]
     limits: CallLimits,
+}
+
+/// A secret of a plugin.
+#[derive(Debug)]
+struct SecretToGive(GivenSecret);
+
+/// A secret with what is said of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BoundSecret {
+    value: SecretText,
+    origins: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for SecretToGive {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// Reads both forms without a copy of the secret on the way.
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = SecretToGive;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a secret, or an object of its value and its origins")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretToGive, E> {
+        Ok(SecretToGive(GivenSecret {
+            value: text.into(),
+            origins: None,
+        }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretToGive, A::Error> {
+        let bound = BoundSecret::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(SecretToGive(GivenSecret {
+            value: bound.value.0,
+            origins: Some(bound.origins),
+        }))
+    }
 }
 
 /// A deployment, without its secrets.
@@ -58,6 +108,9 @@ pub(super) struct Deployment {
     manifest: Option<Box<RawValue>>,
     /// What the manifest asks for and the operator does not grant to the account now, or not in full.
     not_granted: NotGranted,
+    /// Where each secret may go; only in the answer to its deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_origins: Option<BTreeMap<String, Vec<String>>>,
     /// Bytes of the component.
     size: i64,
     /// The plugin's settings.
@@ -117,25 +170,28 @@ pub(super) struct DeploymentQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn deploy(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    write: Write<AccountRow>,
     JsonBody(body): JsonBody<PluginToDeploy>,
 ) -> Result<(StatusCode, Json<Deployment>), ApiError> {
     let secrets = body.secrets.into_iter();
     let upload = Upload {
         component: component(&body.component_base64)?,
         config: body.config,
-        secrets: secrets.map(|(name, text)| (name, text.0)).collect(),
+        secrets: secrets.map(|(name, secret)| (name, secret.0)).collect(),
         limits: body.limits,
     };
-    let row = state
+    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let row = parts
         .plugins
-        .deploy(&app_id, upload, &operator.author())
+        .deploy(app_id, upload, &write.author())
         .await?;
-    state.announce().await;
-    let grants = grants(&state, &app_id).await?;
-    Ok((StatusCode::CREATED, Json(view(row, true, &grants)?)))
+    write.announce().await;
+    let secret_origins = secret_origins(&parts.keys, &row)?;
+    let deployment = Deployment {
+        secret_origins: Some(secret_origins),
+        ..active(parts, row).await?
+    };
+    Ok((StatusCode::CREATED, Json(deployment)))
 }
 
 /// Lists an account's deployments.
@@ -144,30 +200,24 @@ pub(super) async fn deploy(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    read: Read<AccountRow>,
     Query(query): Query<DeploymentQuery>,
 ) -> Result<Json<Deployments>, ApiError> {
-    let limit = page_items(query.limit)?;
-    let Some(account) = accounts::find(&state.db, &app_id).await? else {
-        return Err(ApiError::not_found("account", &app_id));
-    };
+    let size = PageSize::of(query.limit)?;
+    let account = &read.object;
     let before = query.before.unwrap_or(i64::MAX);
-    let rows = deployments::list(&state.db, &app_id, before, limit).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.version);
+    let db = &read.parts().db;
+    let rows = deployments::list(db, &account.app_id, before, size.rows()).await?;
+    let page = size.page(rows, |row| row.version);
     let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
-    let deployments = rows
-        .into_iter()
-        .map(|row| {
-            let active = account.active_version == Some(row.version);
-            view(row, active, &grants)
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Json(Deployments { deployments, next }))
+    let deployments = page.items.into_iter().map(|row| {
+        let active = account.active_version == Some(row.version);
+        view(row, active, &grants)
+    });
+    Ok(Json(Deployments {
+        deployments: deployments.collect::<Result<_, _>>()?,
+        next: page.next,
+    }))
 }
 
 /// Makes a deployment the active one.
@@ -176,17 +226,16 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn activate(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path((app_id, version)): Path<(String, i64)>,
+    write: Write<AccountRow>,
+    Path((_app_id, version)): Path<(String, i64)>,
 ) -> Result<Json<Deployment>, ApiError> {
-    let row = state
+    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let row = parts
         .plugins
-        .activate(&app_id, version, &operator.author())
+        .activate(app_id, version, &write.author())
         .await?;
-    state.announce().await;
-    let grants = grants(&state, &app_id).await?;
-    Ok(Json(view(row, true, &grants)?))
+    write.announce().await;
+    Ok(Json(active(parts, row).await?))
 }
 
 /// Goes back to the highest version below the active one.
@@ -194,16 +243,11 @@ pub(super) async fn activate(
     (status = 200, body = Deployment),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn rollback(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Deployment>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    let row = state.plugins.rollback(&app_id, &operator.author()).await?;
-    state.announce().await;
-    let grants = grants(&state, &app_id).await?;
-    Ok(Json(view(row, true, &grants)?))
+pub(super) async fn rollback(write: Write<AccountRow>) -> Result<Json<Deployment>, ApiError> {
+    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let row = parts.plugins.rollback(app_id, &write.author()).await?;
+    write.announce().await;
+    Ok(Json(active(parts, row).await?))
 }
 
 fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
@@ -212,12 +256,29 @@ fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
         .map_err(|error| ApiError::invalid("component_base64", error))
 }
 
-/// What the operator grants to the account now.
-async fn grants(state: &AdminState, app_id: &str) -> Result<Grants, ApiError> {
-    match accounts::find(&state.db, app_id).await? {
-        Some(account) => grants_of(&account.grants).map_err(ApiError::internal),
-        None => Err(ApiError::not_found("account", app_id)),
-    }
+/// Where the secrets of a deployment may go, as they are stored.
+fn secret_origins(
+    keys: &MasterKeys,
+    row: &DeploymentRow,
+) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
+    let wanted = wanted_of(row.manifest.as_deref()).map_err(ApiError::internal)?;
+    let version = row.version.to_string();
+    let place = Place::secrets(&row.app_id, &version);
+    let stored = keys.open(place, &row.secrets_sealed)?;
+    let secrets = Secrets::from_stored(&stored, &wanted).map_err(ApiError::internal)?;
+    let secrets = secrets.origins().map(|(name, origins)| {
+        let origins = origins.iter().map(ToString::to_string);
+        (name.to_owned(), origins.collect())
+    });
+    Ok(secrets.collect())
+}
+
+/// The deployment that serves an account since just now, beside what the operator grants by now.
+async fn active(parts: &AdminParts, row: DeploymentRow) -> Result<Deployment, ApiError> {
+    let account = accounts::find(&parts.db, &row.app_id).await?;
+    let account = account.ok_or_else(|| ApiError::not_found("account", &row.app_id))?;
+    let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
+    view(row, true, &grants)
 }
 
 fn view(row: DeploymentRow, active: bool, grants: &Grants) -> Result<Deployment, ApiError> {
@@ -229,6 +290,7 @@ fn view(row: DeploymentRow, active: bool, grants: &Grants) -> Result<Deployment,
         digest: row.digest,
         handlers: handlers.iter().map(|h| h.as_str().to_owned()).collect(),
         not_granted: grants.missing(&wanted).into(),
+        secret_origins: None,
         manifest: row
             .manifest
             .map(RawValue::from_string)

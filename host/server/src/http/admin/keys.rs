@@ -1,10 +1,10 @@
 //! `/api/v1/keys`: what tenants' own systems call the host with.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, JsonBody, Operator, Path, Query, page_items};
+use super::{JsonBody, PageSize, Path, Query, Read, Write, permission::Everything};
 use crate::{
     db::keys::{self, KeyFilter, KeyRow},
     http::error::{ApiError, ErrorBody},
@@ -113,8 +113,7 @@ pub(super) struct KeyQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn add(
-    operator: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     JsonBody(body): JsonBody<KeyToAdd>,
 ) -> Result<(StatusCode, Json<NewlyMadeKey>), ApiError> {
     let key = NewKey {
@@ -124,8 +123,8 @@ pub(super) async fn add(
         grants: KeyGrants::parse(&body.grants).map_err(|e| ApiError::invalid("grants", e))?,
         rate_per_minute: body.rate_per_minute.unwrap_or(DEFAULT_RATE),
     };
-    let (row, text) = state.api_keys.add(key, &operator.author()).await?;
-    state.announce().await;
+    let (row, text) = write.parts().api_keys.add(key, &write.author()).await?;
+    write.announce().await;
     let made = NewlyMadeKey {
         about: row.try_into()?,
         key: text.expose().to_owned(),
@@ -139,25 +138,21 @@ pub(super) async fn add(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
+    read: Read<Everything>,
     Query(query): Query<KeyQuery>,
 ) -> Result<Json<Keys>, ApiError> {
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
     let filter = KeyFilter {
         tenant_id: query.tenant.as_deref(),
         before: query.before.as_deref(),
-        limit,
+        limit: size.rows(),
     };
-    let rows = keys::list(&state.db, &filter).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.id.clone());
-    let keys = rows.into_iter().map(Key::try_from);
+    let rows = keys::list(&read.parts().db, &filter).await?;
+    let page = size.page(rows, |row| row.id.clone());
+    let keys = page.items.into_iter().map(Key::try_from);
     Ok(Json(Keys {
         keys: keys.collect::<Result<_, _>>()?,
-        next,
+        next: page.next,
     }))
 }
 
@@ -167,11 +162,11 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn revoke(
-    operator: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     Path(id): Path<String>,
 ) -> Result<Json<Key>, ApiError> {
-    let row = state.api_keys.revoke(&id, &operator.author()).await?;
-    state.announce().await;
+    let api_keys = &write.parts().api_keys;
+    let row = api_keys.revoke(&id, &write.author()).await?;
+    write.announce().await;
     Ok(Json(row.try_into()?))
 }

@@ -1,13 +1,16 @@
 //! `/api/v1/accounts/{app_id}/kv`: what an account's plugins remember, to look at.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Path, Query, expect_account};
+use super::{Look, Path, Query, permission::Values};
 use crate::{
-    db::kv::{self, ListError, MAX_PAGE_ITEMS},
+    db::{
+        accounts::AccountRow,
+        kv::{self, ListError, MAX_PAGE_ITEMS},
+    },
     http::error::{ApiError, ErrorBody},
 };
 
@@ -62,12 +65,9 @@ pub(super) struct KvQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    look: Look<Values, AccountRow>,
     Query(query): Query<KvQuery>,
 ) -> Result<Json<Items>, ApiError> {
-    expect_account(&state, &app_id).await?;
     let limit = query.limit.unwrap_or(MAX_PAGE_ITEMS);
     if !(1..=MAX_PAGE_ITEMS).contains(&limit) {
         return Err(ApiError::invalid(
@@ -76,7 +76,8 @@ pub(super) async fn list(
         ));
     }
     let prefix = query.prefix.as_deref().unwrap_or_default();
-    let page = match kv::list(&state.db, &app_id, prefix, query.cursor.as_deref(), limit).await {
+    let (db, app_id) = (&look.parts().db, &look.object.app_id);
+    let page = match kv::list(db, app_id, prefix, query.cursor.as_deref(), limit).await {
         Ok(page) => page,
         Err(ListError::InvalidCursor) => {
             return Err(ApiError::invalid("cursor", ListError::InvalidCursor));
@@ -96,12 +97,10 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn get(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path((app_id, key)): Path<(String, String)>,
+    look: Look<Values, AccountRow>,
+    Path((_app_id, key)): Path<(String, String)>,
 ) -> Result<Json<Item>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    match kv::get(&state.db, &app_id, &key).await? {
+    match kv::get(&look.parts().db, &look.object.app_id, &key).await? {
         Some(entry) => Ok(Json(Item::of(key, &entry))),
         None => Err(ApiError::not_found("key", &key)),
     }

@@ -1,7 +1,8 @@
 //! The admin API, `/api/v1`: what an operator's programs and the command line call.
 //!
-//! Every handler takes an `Operator`, which only a request with the admin token can be. Bodies are
-//! bounded, unknown fields are refused, and every refusal names the field.
+//! Every handler takes a permission ([`permission`]), which only a request with the right can become, and
+//! with it what the request is about. Bodies are bounded, unknown fields are refused, and every refusal
+//! names the field.
 
 mod accounts;
 mod addresses;
@@ -9,9 +10,11 @@ mod audit;
 mod calls;
 mod contacts;
 mod deployments;
+mod events;
 mod keys;
 mod kv;
 mod outbox;
+mod permission;
 mod quota;
 mod tenants;
 #[cfg(test)]
@@ -20,90 +23,33 @@ mod tokens;
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::FromRequestParts,
-    http::{StatusCode, header, request::Parts},
-    middleware,
-};
+use axum::{Json, Router, http::StatusCode, middleware};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::permission::{AdminParts, AdminState};
+use self::permission::{Look, Operator, Read, Write};
 use super::{
-    error::{self, ApiError, RequestId},
-    extract::{JsonBody, Path, Query, max_body},
+    error::{self, ApiError},
+    extract::{JsonBody, Path, Query, max_body, read_budget},
     openapi::Document,
+    page::PageSize,
     tenant,
-};
-use crate::{
-    accounts::Accounts, audit::Author, client::Client, clock::Clock, db::Database, keys::ApiKeys,
-    plugins::Plugins, seal::MasterKeys, store::Store, tokens::Tokens,
 };
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
 const MAX_DEPLOYMENT_BYTES: usize = 64 << 20;
 
-/// Items of a page, where the caller does not say.
-const PAGE_ITEMS: u32 = 50;
-
-/// Items of a page at most.
-const MAX_PAGE_ITEMS: u32 = 200;
-
-/// What the admin routes work with.
-#[derive(Clone, Debug)]
-pub struct AdminState {
-    /// What is read.
-    pub db: Database,
-    /// How other hosts hear of a change.
-    pub store: Store,
-    /// Seals what must stay secret.
-    pub keys: Arc<MasterKeys>,
-    /// What is changed.
-    pub accounts: Arc<Accounts>,
-    /// By what right tenants' systems call.
-    pub api_keys: Arc<ApiKeys>,
-    /// What is deployed.
-    pub plugins: Arc<Plugins>,
-    /// Calls WeChat.
-    pub client: Arc<Client>,
-    /// What WeChat is called with.
-    pub tokens: Arc<Tokens>,
-    /// Tells the time.
-    pub clock: Clock,
-    /// What a request must bring.
-    pub token: SecretString,
-}
-
-impl AdminState {
-    /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if
-    /// this fails, so a failure is not the caller's.
-    async fn announce(&self) {
-        if let Err(error) = self
-            .accounts
-            .refresh()
-            .await
-            .and(self.api_keys.refresh().await)
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a change is stored, but will be seen later"
-            );
-        }
-        if let Some(redis) = self.store.shared() {
-            // Redis logs its own absence.
-            let _ = redis.publish_change().await;
-        }
-    }
-}
+/// Bytes that the large ones of all requests under way may have together, while they are read.
+const BODIES_BYTES: usize = 128 << 20;
 
 /// The routes of the admin API.
 pub fn routes(state: AdminState) -> Router {
     let (router, _) = described().split_for_parts();
     let document = Arc::new(document());
-    router
+    read_budget(router, BODIES_BYTES)
         .route(
             "/api/v1/openapi.json",
             axum::routing::get(move || async move { Json(Arc::clone(&document)) }),
@@ -136,6 +82,9 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(addresses::probe))
         .routes(routes!(quota::clear))
         .routes(routes!(quota::trace))
+        .routes(routes!(events::list))
+        .routes(routes!(events::resume))
+        .routes(routes!(events::discard))
         .routes(routes!(deployments::activate))
         .routes(routes!(deployments::rollback))
         .routes(routes!(calls::list))
@@ -167,66 +116,6 @@ async fn wrong_method() -> ApiError {
         "wrong-method",
         "this address does not take that method; see /api/v1/openapi.json",
     )
-}
-
-/// Whoever has the admin token. A handler that takes it cannot be reached without.
-struct Operator {
-    request_id: Arc<str>,
-}
-
-impl Operator {
-    /// Who it is, for the audit.
-    fn author(&self) -> Author {
-        Author::admin(&*self.request_id)
-    }
-}
-
-impl FromRequestParts<AdminState> for Operator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &AdminState,
-    ) -> Result<Self, Self::Rejection> {
-        let given = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(ApiError::unauthorized)?;
-        let wanted = state.token.expose_secret();
-        // Equal lengths are compared without a hint at the first difference; no token at all fits
-        // nothing.
-        if !wanted.is_empty() && bool::from(given.as_bytes().ct_eq(wanted.as_bytes())) {
-            let id = parts.extensions.get::<RequestId>();
-            Ok(Self {
-                request_id: id.map_or_else(Arc::default, |id| Arc::clone(&id.0)),
-            })
-        } else {
-            Err(ApiError::unauthorized())
-        }
-    }
-}
-
-/// How many items a page has.
-fn page_items(limit: Option<u32>) -> Result<u32, ApiError> {
-    match limit.unwrap_or(PAGE_ITEMS) {
-        limit @ 1..=MAX_PAGE_ITEMS => Ok(limit),
-        _ => Err(ApiError::invalid(
-            "limit",
-            format_args!("must be 1 to {MAX_PAGE_ITEMS}"),
-        )),
-    }
-}
-
-/// Refuses an account that is not there.
-async fn expect_account(state: &AdminState, app_id: &str) -> Result<(), ApiError> {
-    match crate::db::accounts::find(&state.db, app_id).await? {
-        Some(_) => Ok(()),
-        None => Err(ApiError::not_found("account", app_id)),
-    }
 }
 
 /// Text that is a secret: not in `Debug`, wiped when it is dropped.

@@ -1,19 +1,25 @@
 //! `/api/v1/accounts/{app_id}/outbox`: what an account has to send, and what came of it.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Operator, Path, Query, expect_account, page_items};
+use super::{
+    Look, PageSize, Query, Read, Write,
+    permission::{self, AdminParts},
+};
 use crate::{
     audit::Action,
-    db::outbox::{self, OutboxFilter, OutboxRow},
+    db::{
+        accounts::AccountRow,
+        outbox::{self, OutboxFilter, OutboxRow},
+    },
     http::error::{ApiError, ErrorBody},
 };
 
 /// Something that was to be sent. Times are Unix milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OutboxItem {
+pub(super) struct OutboxEntry {
     /// Names it.
     id: String,
     /// The event that it comes from.
@@ -53,7 +59,7 @@ pub(super) struct OutboxItem {
     settled_at: Option<i64>,
 }
 
-impl From<OutboxRow> for OutboxItem {
+impl From<OutboxRow> for OutboxEntry {
     fn from(row: OutboxRow) -> Self {
         Self {
             due_at: row.settled_at.is_none().then_some(row.due_at),
@@ -81,7 +87,7 @@ impl From<OutboxRow> for OutboxItem {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outbox {
     /// Newest first.
-    outbox: Vec<OutboxItem>,
+    outbox: Vec<OutboxEntry>,
     /// Give it as `before` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -108,27 +114,23 @@ pub(super) struct OutboxQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    look: Look<permission::Outbox, AccountRow>,
     Query(query): Query<OutboxQuery>,
 ) -> Result<Json<Outbox>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    let limit = page_items(query.limit)?;
+    let size = PageSize::of(query.limit)?;
     let filter = OutboxFilter {
-        app_id: &app_id,
+        app_id: &look.object.app_id,
         state: query.state.as_deref(),
         open_id: query.open_id.as_deref(),
         before: query.before.as_deref(),
-        limit,
+        limit: size.rows(),
     };
-    let rows = outbox::list(&state.db, filter).await?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit as usize)
-        .map(|row| row.id.clone());
-    let outbox = rows.into_iter().map(OutboxItem::from).collect();
-    Ok(Json(Outbox { outbox, next }))
+    let rows = outbox::list(&look.parts().db, filter).await?;
+    let page = size.page(rows, |row| row.id.clone());
+    Ok(Json(Outbox {
+        outbox: page.items.into_iter().map(OutboxEntry::from).collect(),
+        next: page.next,
+    }))
 }
 
 /// Something for which nothing is sent until a time.
@@ -167,13 +169,8 @@ pub(super) struct PauseQuery {
     (status = 200, body = Pauses),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn pauses(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Pauses>, ApiError> {
-    expect_account(&state, &app_id).await?;
-    pauses_of(&state, &app_id).await
+pub(super) async fn pauses(read: Read<AccountRow>) -> Result<Json<Pauses>, ApiError> {
+    pauses_of(read.parts(), &read.object.app_id).await
 }
 
 /// Lifts a pause: what waits is tried again at once. If WeChat refuses still, it begins anew.
@@ -182,31 +179,29 @@ pub(super) async fn pauses(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn lift(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    write: Write<AccountRow>,
     Query(query): Query<PauseQuery>,
 ) -> Result<Json<Pauses>, ApiError> {
-    expect_account(&state, &app_id).await?;
+    let (parts, app_id) = (write.parts(), &*write.object.app_id);
     let path = query.path.unwrap_or_default();
-    let mut change = state.db.change().await?;
-    if !outbox::lift(&mut change, &app_id, &path).await? {
+    let mut change = parts.db.change().await?;
+    if !outbox::lift(&mut change, app_id, &path).await? {
         return Err(ApiError::new(
             axum::http::StatusCode::NOT_FOUND,
             "no-such-pause",
             "nothing of this account rests for that API",
         ));
     }
-    let author = operator.author();
+    let author = write.author();
     author
-        .note(&mut change, Action::PauseLift, Some(&app_id), &path)
+        .note(&mut change, Action::PauseLift, Some(app_id), &path)
         .await?;
     change.commit().await?;
-    pauses_of(&state, &app_id).await
+    pauses_of(parts, app_id).await
 }
 
-async fn pauses_of(state: &AdminState, app_id: &str) -> Result<Json<Pauses>, ApiError> {
-    let pauses = outbox::pauses(&state.db, app_id, state.db.now_ms()).await?;
+async fn pauses_of(parts: &AdminParts, app_id: &str) -> Result<Json<Pauses>, ApiError> {
+    let pauses = outbox::pauses(&parts.db, app_id, parts.db.now_ms()).await?;
     let pauses = pauses.into_iter().map(|pause| Pause {
         path: pause.path,
         until_at: pause.until_at,

@@ -3,18 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 use wxhost_wechat::api::quota::{Clear, ClearPath, ClearWithSecret, Trace};
 
-use super::{AdminState, JsonBody, Operator, Path};
+use super::{JsonBody, Path, Write, permission::AdminParts};
 use crate::{
     accounts::Account,
     audit::Action,
     client::CallError,
-    db::audit,
+    db::accounts::AccountRow,
     http::error::{ApiError, ErrorBody},
     tokens::Credential,
 };
@@ -52,30 +52,26 @@ pub(super) struct QuotaCleared {
     (status = "5XX", body = ErrorBody),
 ))]
 pub(super) async fn clear(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
+    write: Write<AccountRow>,
     JsonBody(body): JsonBody<QuotaToClear>,
 ) -> Result<Json<QuotaCleared>, ApiError> {
-    let account = known(&state, &app_id)?;
-    let cleared = clear_quota(&state, &account, body.cgi_path.as_deref()).await;
-    let object = body.cgi_path.unwrap_or_else(|| "all".to_owned());
+    let parts = write.parts();
+    let account = known(&write)?;
+    let object = body.cgi_path.clone().unwrap_or_else(|| "all".to_owned());
+    let act = (Action::QuotaClear, &*object);
+    // What WeChat will do can't be taken back when the audit can't be written.
+    note(&write, act, "asked").await?;
+    let cleared = clear_quota(parts, &account, body.cgi_path.as_deref()).await;
     let result = cleared.as_ref().map_or_else(CallError::code, |_| "ok");
-    note(
-        &state,
-        &operator,
-        (Action::QuotaClear, &*app_id, &*object),
-        result,
-    )
-    .await;
+    note_result(&write, act, result).await;
     cleared?;
     // WeChat may be asked for tokens again.
-    state.tokens.clear_quota_pause(&account).await;
+    parts.tokens.clear_quota_pause(&account).await;
     Ok(Json(QuotaCleared { cleared: object }))
 }
 
 async fn clear_quota(
-    state: &AdminState,
+    parts: &AdminParts,
     account: &Arc<Account>,
     cgi_path: Option<&str>,
 ) -> Result<(), CallError> {
@@ -83,10 +79,10 @@ async fn clear_quota(
     if let Some(path) = cgi_path {
         let cgi_path = path.to_owned();
         let call = ClearPath { cgi_path };
-        return state.client.call(account, &call, deadline).await.map(drop);
+        return parts.client.call(account, &call, deadline).await.map(drop);
     }
     let app_id = account.app_id.clone();
-    let cleared = state
+    let cleared = parts
         .client
         .call(account, &Clear { app_id }, deadline)
         .await;
@@ -96,7 +92,7 @@ async fn clear_quota(
                 app_id: &account.app_id,
                 secret,
             };
-            state.client.call(account, &call, deadline).await.map(drop)
+            parts.client.call(account, &call, deadline).await.map(drop)
         }
         (cleared, _) => cleared.map(drop),
     }
@@ -127,24 +123,21 @@ pub(super) struct TracedCall {
     (status = "5XX", body = ErrorBody),
 ))]
 pub(super) async fn trace(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path((app_id, rid)): Path<(String, String)>,
+    write: Write<AccountRow>,
+    Path((_app_id, rid)): Path<(String, String)>,
 ) -> Result<Json<TracedCall>, ApiError> {
-    let account = known(&state, &app_id)?;
+    let parts = write.parts();
+    let account = known(&write)?;
     let call = Trace { rid };
+    let act = (Action::RidTrace, &*call.rid);
+    // It shows what was sent to whom.
+    note(&write, act, "asked").await?;
     let deadline = Instant::now() + PATIENCE;
-    let traced = state.client.call(&account, &call, deadline).await;
+    let traced = parts.client.call(&account, &call, deadline).await;
     let result = traced.as_ref().map_or_else(CallError::code, |_| "ok");
-    note(
-        &state,
-        &operator,
-        (Action::RidTrace, &*app_id, &*call.rid),
-        result,
-    )
-    .await;
+    note_result(&write, act, result).await;
     let traced = traced?.request;
-    let token = state.tokens.held(&account.app_id, Credential::AccessToken);
+    let token = parts.tokens.held(&account.app_id, Credential::AccessToken);
     let masked = |text: &str| {
         let text = masked(text);
         match &token {
@@ -163,22 +156,25 @@ pub(super) async fn trace(
     }))
 }
 
-fn known(state: &AdminState, app_id: &str) -> Result<Arc<Account>, ApiError> {
-    let account = state.accounts.get(app_id);
+fn known(write: &Write<AccountRow>) -> Result<Arc<Account>, ApiError> {
+    let app_id = &*write.object.app_id;
+    let account = write.parts().accounts.get(app_id);
     account.ok_or_else(|| ApiError::not_found("account", app_id))
 }
 
 async fn note(
-    state: &AdminState,
-    operator: &Operator,
-    (action, app_id, object): (Action, &str, &str),
+    write: &Write<AccountRow>,
+    (action, object): (Action, &str),
     result: &str,
-) {
-    let author = operator.author();
-    let entry = author.entry(action, Some(app_id), object, result);
-    // What WeChat has done can't be taken back when the audit can't be written.
-    if let Err(error) = audit::insert(&state.db, &[entry]).await {
-        tracing::error!(error = %error, "a call for an operator is missing in the audit");
+) -> Result<(), ApiError> {
+    let app_id = Some(&*write.object.app_id);
+    let entry = write.author().entry(action, app_id, object, result);
+    Ok(write.parts().audit.write(entry).await?)
+}
+
+async fn note_result(write: &Write<AccountRow>, act: (Action, &str), result: &str) {
+    if note(write, act, result).await.is_err() {
+        tracing::error!("what came of a call for an operator is missing in the audit");
     }
 }
 

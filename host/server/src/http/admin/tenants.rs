@@ -1,10 +1,10 @@
 //! `/api/v1/tenants`.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AdminState, JsonBody, Operator, Path};
+use super::{JsonBody, Read, Write, permission::Everything};
 use crate::{
     accounts::NewTenant,
     db::tenants::{self, TenantRow},
@@ -65,8 +65,7 @@ pub(super) struct Tenants {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn add(
-    operator: Operator,
-    State(state): State<AdminState>,
+    write: Write<Everything>,
     JsonBody(body): JsonBody<TenantToAdd>,
 ) -> Result<(StatusCode, Json<Tenant>), ApiError> {
     let tenant = NewTenant {
@@ -74,11 +73,9 @@ pub(super) async fn add(
         name: body.name,
         max_concurrent_calls: body.max_concurrent_calls.unwrap_or(MAX_CONCURRENT_CALLS),
     };
-    let row = state
-        .accounts
-        .add_tenant(tenant, &operator.author())
-        .await?;
-    state.announce().await;
+    let accounts = &write.parts().accounts;
+    let row = accounts.add_tenant(tenant, &write.author()).await?;
+    write.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -87,11 +84,8 @@ pub(super) async fn add(
     (status = 200, body = Tenants),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn list(
-    _: Operator,
-    State(state): State<AdminState>,
-) -> Result<Json<Tenants>, ApiError> {
-    let rows = tenants::changed_after(&state.db, -1).await?;
+pub(super) async fn list(read: Read<Everything>) -> Result<Json<Tenants>, ApiError> {
+    let rows = tenants::changed_after(&read.parts().db, -1).await?;
     let tenants = rows.into_iter().map(Tenant::from).collect();
     Ok(Json(Tenants { tenants }))
 }
@@ -101,13 +95,6 @@ pub(super) async fn list(
     (status = 200, body = Tenant),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn show(
-    _: Operator,
-    State(state): State<AdminState>,
-    Path(id): Path<String>,
-) -> Result<Json<Tenant>, ApiError> {
-    match tenants::find(&state.db, &id).await? {
-        Some(row) => Ok(Json(row.into())),
-        None => Err(ApiError::not_found("tenant", &id)),
-    }
+pub(super) async fn show(read: Read<TenantRow>) -> Result<Json<Tenant>, ApiError> {
+    Ok(Json(read.object.into()))
 }

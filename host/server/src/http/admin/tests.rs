@@ -25,9 +25,14 @@ use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 
 use super::*;
 use crate::{
+    accounts::Accounts,
+    clock::Clock,
     db::testing::{TestDatabase, databases, sqlite},
+    keys::ApiKeys,
+    plugins::Plugins,
     seal::{MasterKey, MasterKeys},
-    store::MemoryCache,
+    store::{MemoryCache, Store},
+    telemetry::Metrics,
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -35,7 +40,7 @@ const TOKEN: &str = "0123456789abcdef";
 /// A host's admin API.
 struct Api {
     router: Router,
-    state: AdminState,
+    state: Arc<AdminParts>,
     runtime: Arc<Runtime>,
     _db: TestDatabase,
     _native: TempDir,
@@ -64,7 +69,9 @@ impl Api {
         let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
         let accounts = Arc::new(accounts);
         let client = crate::tokens::testing::unconnected(&accounts, &keys);
-        let state = AdminState {
+        let (audit, _) = crate::audit::channel((*db).clone(), &Metrics::new());
+        let state = AdminState::new(AdminParts {
+            audit,
             db: (*db).clone(),
             store: Store::Memory(Arc::new(MemoryCache::new())),
             tokens: Arc::clone(client.tokens()),
@@ -75,10 +82,10 @@ impl Api {
             plugins: Arc::new(plugins),
             clock: Clock,
             token: SecretString::from(TOKEN),
-        };
+        });
         Self {
             router: routes(state.clone()),
-            state,
+            state: state.parts(),
             runtime,
             _db: db,
             _native: native,
@@ -210,7 +217,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 27);
+    assert_eq!(routes, 36);
 }
 
 #[tokio::test]
@@ -298,9 +305,14 @@ async fn tenants_and_accounts_are_added_shown_and_changed() {
         let (_, account) = api.post("/api/v1/accounts/wx01/rotate-key", &key).await;
         assert_eq!(account["has_previous_encoding_aes_key"], true);
 
+        let (status, _) = api.post("/api/v1/accounts", &new_account("wx02")).await;
+        assert_eq!(status, StatusCode::CREATED);
         let (_, page) = api.get("/api/v1/accounts?tenant=acme&limit=1").await;
         assert_eq!(page["next"], "wx01");
-        let (_, page) = api.get("/api/v1/accounts?after=wx01").await;
+        let (_, page) = api.get("/api/v1/accounts?after=wx01&limit=1").await;
+        assert_eq!(page["accounts"][0]["app_id"], "wx02");
+        assert_eq!(page["next"], Value::Null, "it is the last page");
+        let (_, page) = api.get("/api/v1/accounts?after=wx02").await;
         assert_eq!(page["accounts"], json!([]));
     }
 }
@@ -460,7 +472,7 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         assert_eq!(api.active_version(), Some(1));
         let account = api.state.accounts.get("wx01").unwrap();
         let deployment = account.deployment.as_ref().unwrap();
-        assert!(deployment.secrets.contains_key("api-key"));
+        assert!(deployment.secrets.contains("api-key"));
         assert!(!format!("{account:?}").contains("s3cr3t"));
         assert!(api.state.plugins.load(deployment, "t1").await.is_ok());
 

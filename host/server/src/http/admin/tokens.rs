@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use tokio::time::Instant;
 
-use super::{AdminState, Operator, Path, accounts::Account};
+use super::{Write, accounts::Account};
 use crate::{
     audit::Action,
-    db::audit,
+    db::accounts::AccountRow,
     http::error::{ApiError, ErrorBody},
     tokens::{TokenError, TokenState},
 };
@@ -23,22 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(15);
     (status = "4XX", body = ErrorBody),
     (status = "5XX", body = ErrorBody),
 ))]
-pub(super) async fn refresh(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<TokenState>, ApiError> {
-    let Some(account) = state.accounts.get(&app_id) else {
-        return Err(ApiError::not_found("account", &app_id));
+pub(super) async fn refresh(write: Write<AccountRow>) -> Result<Json<TokenState>, ApiError> {
+    let (parts, app_id) = (write.parts(), &*write.object.app_id);
+    let Some(account) = parts.accounts.get(app_id) else {
+        return Err(ApiError::not_found("account", app_id));
     };
+    let author = write.author();
+    let entry = |result| author.entry(Action::TokenRefresh, Some(app_id), "", result);
+    // What WeChat will do can't be taken back when the audit can't be written.
+    parts.audit.write(entry("asked")).await?;
     let deadline = Instant::now() + PATIENCE;
-    let forced = state.tokens.force_refresh(&account, deadline).await;
+    let forced = parts.tokens.force_refresh(&account, deadline).await;
     let result = forced.as_ref().map_or_else(TokenError::code, |_| "ok");
-    let author = operator.author();
-    let entry = author.entry(Action::TokenRefresh, Some(&app_id), "", result);
-    // What WeChat has done can't be taken back when the audit can't be written.
-    if let Err(error) = audit::insert(&state.db, &[entry]).await {
-        tracing::error!(error = %error, "a forced token is missing in the audit");
+    if let Err(error) = parts.audit.write(entry(result)).await {
+        tracing::error!(error = %error, "what came of a forced token is missing in the audit");
     }
     Ok(Json(TokenState::from(&*forced?)))
 }
@@ -49,18 +47,15 @@ pub(super) async fn refresh(
     (status = 200, body = Account),
     (status = "4XX", body = ErrorBody),
 ))]
-pub(super) async fn clear_attention(
-    operator: Operator,
-    State(state): State<AdminState>,
-    Path(app_id): Path<String>,
-) -> Result<Json<Account>, ApiError> {
-    let row = state
+pub(super) async fn clear_attention(write: Write<AccountRow>) -> Result<Json<Account>, ApiError> {
+    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let row = parts
         .accounts
-        .clear_attention(&app_id, &operator.author())
+        .clear_attention(app_id, &write.author())
         .await?;
-    state.announce().await;
-    if let Some(account) = state.accounts.get(&app_id) {
-        state.tokens.clear_backoff(&account);
+    write.announce().await;
+    if let Some(account) = parts.accounts.get(app_id) {
+        parts.tokens.clear_backoff(&account);
     }
     Ok(Json(row.into()))
 }

@@ -76,7 +76,8 @@ pub(super) async fn give(
         ""
     };
     let act = (Action::TokenExport, &*app_id, object);
-    caller.note(&state, act, given.as_ref().map(|_| "ok"));
+    let result = given.as_ref().map(|_| "ok");
+    caller.note_first(&state, act, result).await?;
     Ok((NO_STORE, Json(given?)))
 }
 

@@ -96,6 +96,18 @@ impl Caller {
         }
     }
 
+    /// The same, before it is answered: what can't be noted is not given out.
+    pub(super) async fn note_first(
+        &self,
+        state: &TenantState,
+        (action, app_id, object): (Action, &str, &str),
+        result: Result<&str, &ApiError>,
+    ) -> Result<(), ApiError> {
+        let result = result.unwrap_or_else(|error| error.code());
+        let entry = self.author.entry(action, Some(app_id), object, result);
+        Ok(state.audit.write(entry).await?)
+    }
+
     /// Notes in the audit what was asked and what came of it.
     pub(super) fn note(
         &self,

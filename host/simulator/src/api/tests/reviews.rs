@@ -28,9 +28,9 @@ async fn a_message_that_is_reviewed_is_delivered_or_blocked_without_another_call
         shown.as_array().unwrap().len()
     };
     for template_id in ["T1", "T2"] {
-        assert_eq!(send(template_id, "one").await, 40252);
+        assert_eq!(send(template_id, template_id).await, 40252);
         // The same message is held once.
-        assert_eq!(send(template_id, "one").await, 40252);
+        assert_eq!(send(template_id, template_id).await, 40252);
     }
     assert_eq!(shown().await, 0);
     sim.advance(30 * 60).await;
@@ -38,7 +38,10 @@ async fn a_message_that_is_reviewed_is_delivered_or_blocked_without_another_call
     let blocked = async |template_id: &str, after: u64| {
         let body = json!({ "tmpl_msg_id": template_id, "largest_id": after, "limit": 100 });
         let answer = sim.post(&at("/wxa/sec/queryblocktmplmsg"), &body).await;
-        answer["msginfo"].as_array().unwrap().clone()
+        answer["msginfo"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .clone()
     };
     assert_eq!(blocked("T1", 0).await, Vec::<Value>::new());
     let of_second = blocked("T2", 0).await;

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::http::listener::Listener;
+use crate::http::listener::{ConnectionLimits, Listener};
 
 #[tokio::test]
 async fn a_body_that_is_not_json_is_told() {
@@ -52,9 +52,11 @@ async fn a_zero_character_is_no_failure_of_the_host() {
 #[tokio::test]
 async fn the_sender_of_an_oversized_upload_hears_that_it_is_too_large() {
     let api = Api::with_account(sqlite().await).await;
-    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .await
-        .unwrap();
+    let limits = ConnectionLimits {
+        all: 8,
+        per_peer: 8,
+    };
+    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), limits).unwrap();
     let address = listener.local_addr().unwrap();
     let closing = CancellationToken::new();
     let serving = tokio::spawn(listener.serve(api.router.clone().into(), closing.clone()));

@@ -1,6 +1,7 @@
 //! What a plugin asks for, as an operator sees it.
 
 use super::*;
+use crate::grants::ApiPath;
 
 fn asking(grants: &str) -> Vec<u8> {
     let manifest = format!("name = 'shop'\nversion = '1.4.0'\n[grants]\n{grants}");
@@ -30,7 +31,8 @@ async fn what_a_plugin_asks_for_and_does_not_get_is_shown() {
         assert_eq!(page["deployments"][0]["not_granted"], missing);
         let account = api.state.accounts.get("wx01").unwrap();
         let wanted = &account.deployment.as_ref().unwrap().wanted;
-        assert!(account.grants.allows_api(wanted, "/cgi-bin/tags/get"));
+        let path = ApiPath::parse("/cgi-bin/tags/get").unwrap();
+        assert!(account.grants.allows_api(wanted, &path));
 
         let (_, silent) = api.deploy(&plugin("{}"), &json!({})).await;
         assert_eq!(silent["manifest"], Value::Null);

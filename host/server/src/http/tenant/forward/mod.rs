@@ -33,8 +33,8 @@ use crate::{
     accounts::Account,
     audit::Action,
     client::{RawRequest, RawResponse},
+    grants::ApiPath,
     http::error::ApiError,
-    keys::ApiPath,
 };
 
 /// An answer, and what the audit says of it.
@@ -71,7 +71,11 @@ pub(super) async fn forward(
     };
     let answered = answer(&state, &caller, request).await;
     let result = answered.as_ref().map(|answered| &*answered.result);
-    caller.note(&state, (action, &app_id, &object), result);
+    let act = (action, &*app_id, &*object);
+    match action {
+        Action::TicketExport => caller.note_first(&state, act, result).await?,
+        _ => caller.note(&state, act, result),
+    }
     Ok(answered?.response)
 }
 

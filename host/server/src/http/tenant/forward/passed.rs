@@ -119,6 +119,7 @@ fn refusal(error: ReadError, announced: Option<u64>) -> ApiError {
             );
         }
         (ReadError::TooSlow, _) => (StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+        (ReadError::Busy, _) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         (ReadError::Lost, _) => (StatusCode::BAD_REQUEST, "invalid-body"),
     };
     ApiError::new(status, code, error.to_string())

@@ -1,0 +1,143 @@
+//! The settings' sections: what each setting means stands in [`super::DEFAULT_FILE`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// `[http]`: where and how HTTP is served.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Where WeChat and tenants' own systems call.
+    pub listen: SocketAddr,
+    /// Where the admin API, `/metrics` and `/readyz` are served; on `listen` if absent.
+    pub admin_listen: Option<SocketAddr>,
+    /// Connections at the same time, for each listener.
+    pub max_connections: usize,
+    /// Connections of one public address at the same time, for each listener.
+    pub max_connections_per_peer: usize,
+}
+
+/// `[admin]`: the admin API.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Its bearer token.
+    pub token: Option<SecretString>,
+}
+
+/// `[storage]`: where state is kept.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSettings {
+    /// Directory of what this host keeps on disk.
+    pub data_dir: PathBuf,
+    /// `sqlite://…` or `postgres://…`; an SQLite file in `data_dir` if absent.
+    pub database_url: Option<SecretString>,
+    /// `redis://…`; in-process if absent.
+    pub redis_url: Option<SecretString>,
+    /// Says that no other host shares the PostgreSQL database, so that Redis may be absent.
+    pub single_host: bool,
+}
+
+/// `[seal]`: what secrets are sealed with at rest.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealSettings {
+    /// 32 bytes in hex.
+    pub master_key: Option<SecretString>,
+    /// A file that holds the master key; `data_dir/master.key` if absent.
+    pub master_key_file: Option<PathBuf>,
+    /// The master key before the present one; what it sealed is sealed anew at start.
+    pub previous_master_key: Option<SecretString>,
+    /// The master key that is to be the present one: what other hosts sealed under it opens already.
+    pub next_master_key: Option<SecretString>,
+}
+
+/// `[log]`: log lines.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// Filter, such as `info` or `wxhost_server=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// `[plugins]`: calls of plugins.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginSettings {
+    /// Calls at the same time, over all tenants.
+    pub max_concurrent_calls: u32,
+    /// Calls that may wait for a place, over all tenants.
+    pub max_queued_calls: u32,
+    /// Milliseconds that a call may wait for a place.
+    pub queue_wait_ms: u64,
+    /// Milliseconds that a call may take in all, repeated runs included.
+    pub call_deadline_ms: u64,
+    /// Mebibytes of native code kept loaded.
+    pub loaded_mib: u32,
+}
+
+/// `[callbacks]`: WeChat's deliveries.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallbackSettings {
+    /// Milliseconds that one delivery waits for its answer. WeChat waits 5,000.
+    pub answer_wait_ms: u64,
+    /// Deliveries that WeChat makes of one callback.
+    pub deliveries: u32,
+}
+
+/// `[messages]`: how many customer-service messages WeChat takes.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageSettings {
+    /// After a message of a person.
+    pub after_message: u32,
+    /// After a payment of a person.
+    pub after_payment: u32,
+}
+
+/// `[retention]`: for how many days what is kept.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Call records.
+    pub calls_days: u32,
+    /// Entries of the audit.
+    pub audit_days: u32,
+    /// What was sent, with what WeChat said.
+    pub outbox_days: u32,
+}
+
+/// `[wechat]`: where WeChat's API is.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WechatSettings {
+    /// Its base address.
+    pub api_base: String,
+    /// Base addresses that are tried where the first takes no connections.
+    pub api_backups: Vec<String>,
+}
+
+/// `[egress]`: requests of plugins to their tenants' own systems.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressSettings {
+    /// Networks that are not public and that may be reached all the same.
+    pub allow_private: Vec<String>,
+}

@@ -1,0 +1,361 @@
+//! By what right an object is reached.
+//!
+//! What the admin API works with is closed to its handlers. A handler takes a permission, [`Read`],
+//! [`Write`] or [`Look`], which only a request with the right can become, and with it the object that the
+//! request's path names: one that forgets the check has neither database nor row. A look at what people
+//! wrote or did is in the audit before the handler runs.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::{header, request::Parts};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::accounts::Accounts;
+use crate::audit::{Action, Audit, Author};
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::db::accounts::AccountRow;
+use crate::db::tenants::TenantRow;
+use crate::db::{self, Database, calls};
+use crate::http::error::{ApiError, RequestId};
+use crate::http::router::Peer;
+use crate::keys::ApiKeys;
+use crate::plugins::Plugins;
+use crate::seal::MasterKeys;
+use crate::store::Store;
+use crate::tokens::Tokens;
+
+/// What the admin API works with.
+#[derive(Debug)]
+pub struct AdminParts {
+    /// What is read.
+    pub db: Database,
+    /// How other hosts hear of a change.
+    pub store: Store,
+    /// Seals what must stay secret.
+    pub keys: Arc<MasterKeys>,
+    /// What is changed.
+    pub accounts: Arc<Accounts>,
+    /// By what right tenants' systems call.
+    pub api_keys: Arc<ApiKeys>,
+    /// What is deployed.
+    pub plugins: Arc<Plugins>,
+    /// Calls WeChat.
+    pub client: Arc<Client>,
+    /// What WeChat is called with.
+    pub tokens: Arc<Tokens>,
+    /// Where looks and failed sign-ins are noted.
+    pub audit: Audit,
+    /// The time.
+    pub clock: Clock,
+    /// What a request must bring.
+    pub token: SecretString,
+}
+
+/// The same, closed to handlers.
+#[derive(Clone, Debug)]
+pub struct AdminState(Arc<AdminParts>);
+
+impl AdminState {
+    /// Works with these.
+    pub fn new(parts: AdminParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// What tests look into.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> Arc<AdminParts> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Whoever has the admin token. Today this is the only one who may anything; who else signs in one day is
+/// told apart here, and asked for at [`Object::find`].
+pub(super) struct Operator {
+    request_id: Arc<str>,
+}
+
+impl FromRequestParts<AdminState> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AdminState,
+    ) -> Result<Self, Self::Rejection> {
+        let id = parts.extensions.get::<RequestId>();
+        let request_id = id.map_or_else(Arc::default, |id| Arc::clone(&id.0));
+        if has_token(parts, &state.0.token) {
+            return Ok(Self { request_id });
+        }
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        let what = format!("{} {}", parts.method, parts.uri.path());
+        let audit = &state.0.audit;
+        audit.failed_sign_in(&request_id, &what, peer).await;
+        Err(ApiError::unauthorized())
+    }
+}
+
+fn has_token(parts: &Parts, wanted: &SecretString) -> bool {
+    let given = parts
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let wanted = wanted.expose_secret();
+    // Equal lengths are compared without a hint at the first difference; no token at all fits nothing.
+    given.is_some_and(|given| {
+        !wanted.is_empty() && bool::from(given.as_bytes().ct_eq(wanted.as_bytes()))
+    })
+}
+
+/// What a permission is for.
+pub(super) trait Object: Sized + Send {
+    /// Finds the one that a path names.
+    fn find(
+        parts: &AdminParts,
+        path: &PathNames,
+    ) -> impl Future<Output = Result<Self, ApiError>> + Send;
+
+    /// The account that it belongs to.
+    fn app_id(&self) -> Option<&str>;
+}
+
+/// The names in a request's path.
+pub(super) struct PathNames(RawPathParams);
+
+impl PathNames {
+    fn get(&self, name: &str) -> &str {
+        let mut names = self.0.iter();
+        names
+            .find_map(|(given, value)| (given == name).then_some(value))
+            .unwrap_or_default()
+    }
+}
+
+/// The whole installation: what is of no tenant, or of all of them.
+pub(super) struct Everything;
+
+impl Object for Everything {
+    async fn find(_: &AdminParts, _: &PathNames) -> Result<Self, ApiError> {
+        Ok(Self)
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Object for TenantRow {
+    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+        let id = path.get("id");
+        let tenant = db::tenants::find(&parts.db, id).await?;
+        tenant.ok_or_else(|| ApiError::not_found("tenant", id))
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Object for AccountRow {
+    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+        let app_id = path.get("app_id");
+        let account = db::accounts::find(&parts.db, app_id).await?;
+        account.ok_or_else(|| ApiError::not_found("account", app_id))
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        Some(&self.app_id)
+    }
+}
+
+impl Object for calls::Call {
+    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+        let id = path.get("id");
+        let call = calls::find(&parts.db, id).await?;
+        call.ok_or_else(|| ApiError::not_found("call", id))
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        Some(&self.app_id)
+    }
+}
+
+/// Who may, and what with.
+struct Permission {
+    parts: Arc<AdminParts>,
+    by: Operator,
+}
+
+impl Permission {
+    async fn for_object<T: Object>(
+        parts: &mut Parts,
+        state: &AdminState,
+    ) -> Result<(Self, T, PathNames), ApiError> {
+        let by = Operator::from_request_parts(parts, state).await?;
+        let names = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::invalid("path", error))?;
+        let names = PathNames(names);
+        let object = T::find(&state.0, &names).await?;
+        let parts = Arc::clone(&state.0);
+        Ok((Self { parts, by }, object, names))
+    }
+}
+
+/// The right to see an object, what people did with it aside.
+pub(super) struct Read<T> {
+    /// What the path names.
+    pub(super) object: T,
+    permission: Permission,
+}
+
+impl<T> Read<T> {
+    /// What it is seen with.
+    pub(super) fn parts(&self) -> &AdminParts {
+        &self.permission.parts
+    }
+}
+
+impl<T: Object> FromRequestParts<AdminState> for Read<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AdminState,
+    ) -> Result<Self, Self::Rejection> {
+        let (permission, object, _) = Permission::for_object(parts, state).await?;
+        Ok(Self { object, permission })
+    }
+}
+
+/// The right to change an object.
+pub(super) struct Write<T> {
+    /// What the path names.
+    pub(super) object: T,
+    permission: Permission,
+}
+
+impl<T> Write<T> {
+    /// What it is changed with.
+    pub(super) fn parts(&self) -> &AdminParts {
+        &self.permission.parts
+    }
+
+    /// Who changes it, for the audit.
+    pub(super) fn author(&self) -> Author {
+        Author::admin(&*self.permission.by.request_id)
+    }
+
+    /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if
+    /// this fails, so a failure is not the caller's.
+    pub(super) async fn announce(&self) {
+        let AdminParts {
+            accounts,
+            api_keys,
+            store,
+            ..
+        } = self.parts();
+        if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a change is stored, but will be seen later"
+            );
+        }
+        if let Some(redis) = store.shared() {
+            // Redis logs its own absence.
+            let _ = redis.publish_change().await;
+        }
+    }
+}
+
+impl<T: Object> FromRequestParts<AdminState> for Write<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AdminState,
+    ) -> Result<Self, Self::Rejection> {
+        let (permission, object, _) = Permission::for_object(parts, state).await?;
+        Ok(Self { object, permission })
+    }
+}
+
+/// What people wrote or did, and how a look at it is called in the audit.
+pub(super) trait Personal: Send {
+    /// The entry's action.
+    const ACTION: Action;
+    /// The parameter of the path that names one of it.
+    const ONE: &'static str;
+}
+
+/// The people who met an account.
+pub(super) struct Contacts;
+
+impl Personal for Contacts {
+    const ACTION: Action = Action::ContactsRead;
+    const ONE: &'static str = "open_id";
+}
+
+/// What plugins remember.
+pub(super) struct Values;
+
+impl Personal for Values {
+    const ACTION: Action = Action::ValuesRead;
+    const ONE: &'static str = "key";
+}
+
+/// Records of calls, with what plugins wrote.
+pub(super) struct Calls;
+
+impl Personal for Calls {
+    const ACTION: Action = Action::CallsRead;
+    const ONE: &'static str = "id";
+}
+
+/// What was sent to whom.
+pub(super) struct Outbox;
+
+impl Personal for Outbox {
+    const ACTION: Action = Action::OutboxRead;
+    const ONE: &'static str = "id";
+}
+
+/// The right to see what people wrote or did. The look is in the audit by now.
+pub(super) struct Look<P, T> {
+    /// What the path names.
+    pub(super) object: T,
+    permission: Permission,
+    _at: PhantomData<P>,
+}
+
+impl<P, T> Look<P, T> {
+    /// What it is seen with.
+    pub(super) fn parts(&self) -> &AdminParts {
+        &self.permission.parts
+    }
+}
+
+impl<P: Personal, T: Object> FromRequestParts<AdminState> for Look<P, T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AdminState,
+    ) -> Result<Self, Self::Rejection> {
+        let (permission, object, names) = Permission::for_object::<T>(parts, state).await?;
+        let author = Author::admin(&*permission.by.request_id);
+        let entry = author.entry(P::ACTION, object.app_id(), names.get(P::ONE), "ok");
+        permission.parts.audit.write(entry).await?;
+        Ok(Self {
+            object,
+            permission,
+            _at: PhantomData,
+        })
+    }
+}
