@@ -89,8 +89,8 @@ fn greedy_components() -> Result<Vec<(&'static str, Vec<u8>)>> {
             "tables",
             instances("(table 1 funcref) (table 1 funcref)", 5)?,
         ),
-        ("table elements", instances("(table 100000 funcref)", 1)?),
-        ("bytes of memory", instances("(memory 60000)", 1)?),
+        ("element size", instances("(table 100000 funcref)", 1)?),
+        ("memory", instances("(memory 60000)", 1)?),
         (
             "from one of its parts to another",
             component("(core module $m) (export \"m\" (core module $m))")?,

@@ -23,6 +23,7 @@ fi
 if command -v python3; then
   python3 -m venv "$out/python"
   "$out/python/bin/pip" install --quiet --requirement "$here/python/requirements.txt"
-  (cd "$here/python" && "$out/python/bin/componentize-py" --wit-path "$wit" --world callback-plugin \
+  cp "$here/python/app.py" "$out/python"
+  (cd "$out/python" && "$out/python/bin/componentize-py" --wit-path "$wit" --world callback-plugin \
     componentize app -o "$out/python.wasm")
 fi
