@@ -186,7 +186,7 @@ impl Account {
             token_line: row.token_line.parse().map_err(column("token_line"))?,
             attention: match &row.attention {
                 None => None,
-                Some(stored) => serde_json::from_str(stored).map_err(column("attention"))?,
+                Some(stored) => Attention::read(stored).map_err(column("attention"))?,
             },
             grants: grants_of(&row.grants).map_err(column("grants"))?,
             jssdk_origins: serde_json::from_str(&row.jssdk_origins)

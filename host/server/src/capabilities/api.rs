@@ -153,6 +153,7 @@ fn error_of(error: CallError) -> wit::Error {
     match error {
         CallError::NoSecret => wit::Error::AccountBlocked(error.to_string()),
         CallError::AccountBlocked { attention } => wit::Error::AccountBlocked(attention.message),
+        CallError::AddressRefused { refusal } => wit::Error::AccountBlocked(refusal.message),
         CallError::Refused(refusal) => wit::Error::Refused(wit::Refusal {
             errcode: refusal.errcode.0,
             errmsg: refusal.errmsg,
@@ -165,7 +166,6 @@ fn error_of(error: CallError) -> wit::Error {
         | CallError::Timeout
         | CallError::Answer(_)
         | CallError::TokenInAnswer
-        | CallError::AddressRefused { .. }
         | CallError::Resting { .. } => wit::Error::Unavailable,
     }
 }
@@ -367,7 +367,7 @@ mod tests {
     async fn an_account_that_wechat_shuts_out_is_blocked() {
         let bed = Bed::new(TokenLine::Stable, 7200).await;
         let granted = granted(&bed).await;
-        bed.change(serde_json::json!({"frozen": true}));
+        bed.change(serde_json::json!({"allowed_ips": ["192.0.2.1"]}));
         let first = within(&granted, LONG, async |api| api.menu().await).await;
         assert!(first.is_err());
         granted.0.accounts.refresh().await.unwrap();

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use wxhost_wechat::errcode::Errcode;
 
 /// Which of WeChat's two token calls an account uses. Their tokens live side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +45,37 @@ pub struct Attention {
     pub message: String,
     /// Unix milliseconds.
     pub since_ms: i64,
+}
+
+impl Attention {
+    /// What is stored, unless it is a refusal for a host's address: the version before noted those here, and
+    /// runs beside this one during an update.
+    pub(crate) fn read(stored: &str) -> Result<Option<Self>, serde_json::Error> {
+        let attention: Self = serde_json::from_str(stored)?;
+        let is_a_hosts = Errcode(attention.errcode).refuses_address();
+        Ok((!is_a_hosts).then_some(attention))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_version_before_noted_of_an_address_blocks_no_account() {
+        for (errcode, expected) in [
+            (40125, true),
+            (40164, false),
+            (61004, false),
+            (89503, false),
+        ] {
+            let stored = format!(r#"{{"errcode":{errcode},"message":"no","since_ms":1}}"#);
+            assert_eq!(
+                Attention::read(&stored).unwrap().is_some(),
+                expected,
+                "{errcode}"
+            );
+        }
+        assert!(Attention::read("{}").is_err());
+    }
 }

@@ -173,7 +173,7 @@ pub(super) struct Attention {
 
 impl Attention {
     fn of(stored: &str) -> Option<Self> {
-        let attention: registry::Attention = serde_json::from_str(stored).ok()?;
+        let attention = registry::Attention::read(stored).ok()??;
         Some(Self {
             errcode: attention.errcode,
             message: attention.message,

@@ -80,8 +80,8 @@ async fn what_the_owner_must_mend_is_shown_until_somebody_says_that_it_is() {
     api.call(Method::PATCH, WX01, &json!({"secret": SECRET}))
         .await;
     let attention = Attention {
-        errcode: 40164,
-        message: "invalid ip 10.0.0.1, not in whitelist".into(),
+        errcode: 40125,
+        message: "invalid appsecret".into(),
         since_ms: 7,
     };
     let secret = AppSecret::parse(SECRET).unwrap();
@@ -92,11 +92,11 @@ async fn what_the_owner_must_mend_is_shown_until_somebody_says_that_it_is() {
         .unwrap();
     accounts.refresh().await.unwrap();
     let (_, shown) = api.get(WX01).await;
-    assert_eq!(shown["attention"]["errcode"], 40164);
+    assert_eq!(shown["attention"]["errcode"], 40125);
     assert_eq!(shown["attention"]["since"], 7);
     let path = format!("{WX01}/access-token/refresh");
     let answer = api.post(&path, &json!({})).await;
-    Api::expect(&answer, 409, "account-blocked", "whitelist");
+    Api::expect(&answer, 409, "account-blocked", "appsecret");
 
     let path = format!("{WX01}/attention");
     let (status, cleared) = api.call(Method::DELETE, &path, &Value::Null).await;
