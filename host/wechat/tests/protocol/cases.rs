@@ -137,7 +137,7 @@ fn what_a_person_writes_adds_no_field_and_takes_no_ones_identity() {
     assert_eq!(injected.from_user.as_str(), "oHUNTbob000000000000000000B0");
     assert_eq!(
         injected.event_id(),
-        "m:oHUNTbob000000000000000000B0:1700000000:24000000000000004"
+        "m:24000000000000004:1700000000:fb16d977f65bbbed"
     );
     assert_eq!(
         content(&injected),

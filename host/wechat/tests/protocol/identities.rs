@@ -16,7 +16,7 @@ fn event_ids_tell_callbacks_apart() {
     );
     let click = event("CLICK", "<EventKey>K</EventKey><MsgId>1</MsgId>");
     assert_eq!(click.earlier_event_id(), None);
-    assert_eq!(id(text), "m:oUser:1700000000:24306089600000000");
+    assert_eq!(id(text), "m:24306089600000000:1700000000:0f3b0de0d1fa0cd8");
     assert_eq!(
         id(event("CLICK", "<EventKey>K</EventKey>")),
         "e:oUser:1700000000:event:click:K"

@@ -34,7 +34,7 @@ fn plain_callback_opens_in_plain_and_compatible_mode() {
             assert_eq!(opened.format, Format::Xml);
             assert_eq!(opened.sealing, None);
             assert_eq!(opened.clear, TEXT.as_bytes());
-            assert_eq!(opened.message.event_id(), "m:oUser:1700000000:1");
+            assert_eq!(opened.message.event_id(), "m:1:1700000000:0f3b0de0d1fa0cd8");
         }
     }
 }
@@ -71,7 +71,7 @@ fn json_callback_opens_and_its_reply_is_json() {
     assert_eq!(opened.format, Format::Json);
     assert_eq!(
         opened.message.event_id(),
-        "m:oUser:1700000000:24306089600000001"
+        "m:24306089600000001:1700000000:0f3b0de0d1fa0cd8"
     );
 
     let encrypt = data::cipher(data::AES_KEY).encrypt([0; 16], clear.as_bytes(), data::APP_ID);

@@ -227,7 +227,7 @@ proptest! {
         );
         let message = Message::read(body.as_bytes()).unwrap();
         prop_assert_eq!(message.from_user.as_str(), "oUser");
-        prop_assert_eq!(message.event_id(), "m:oUser:1700000000:7");
+        prop_assert_eq!(message.event_id(), "m:7:1700000000:0f3b0de0d1fa0cd8");
         prop_assert_eq!(message.extra, [("MsgId".to_owned(), "7".to_owned())]);
         match message.content {
             Content::Text(text) => prop_assert_eq!(text.content, expected),

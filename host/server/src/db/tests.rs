@@ -1,0 +1,163 @@
+//! The database as a whole: its opening, its connections, its changes.
+
+use super::{testing::databases, *};
+
+#[tokio::test]
+async fn a_change_raises_the_revision_only_when_it_is_committed() {
+    for db in databases().await {
+        let before = db.revision().await.unwrap();
+        drop(db.change().await.unwrap());
+        assert_eq!(db.revision().await.unwrap(), before);
+        db.change().await.unwrap().commit().await.unwrap();
+        assert_eq!(db.revision().await.unwrap(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn writers_queue_up_rather_than_fail() {
+    for db in databases().await {
+        let before = db.revision().await.unwrap();
+        let changes = (0..40).map(|_| {
+            let db = Database::clone(&db);
+            tokio::spawn(async move { db.change().await?.commit().await })
+        });
+        for change in futures::future::join_all(changes).await {
+            change.unwrap().unwrap();
+        }
+        assert_eq!(db.revision().await.unwrap(), before + 40);
+    }
+}
+
+#[tokio::test]
+async fn sqlite_commits_are_durable_and_keys_are_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/wxhost.db", directory.path().display());
+    let db = Database::open(&url).await.unwrap();
+    for (pragma, expected) in [
+        ("PRAGMA synchronous", 2),
+        ("PRAGMA foreign_keys", 1),
+        ("PRAGMA busy_timeout", 5000),
+    ] {
+        let (value,): (i64,) = sqlx::query_as(pragma).fetch_one(&db.writers).await.unwrap();
+        assert_eq!(value, expected, "{pragma}");
+    }
+    let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode")
+        .fetch_one(&db.writers)
+        .await
+        .unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_host_starts_beside_tables_of_a_newer_version() {
+    for db in databases().await {
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (999999, 'of a newer version', $1, $2, 1)",
+        )
+        .bind(true)
+        .bind(vec![0_u8; 48])
+        .execute(&db.writers)
+        .await
+        .unwrap();
+        assert!(MIGRATIONS.run(&db.writers).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_server_takes_no_writes_is_not_used_again() {
+    for db in databases().await {
+        if db.dialect() == Dialect::Sqlite {
+            continue;
+        }
+        let process = async |connection: &mut AnyConnection| {
+            let (id,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()")
+                .fetch_one(connection)
+                .await
+                .unwrap();
+            id
+        };
+        // What a standby is to its clients.
+        let mut connection = db.writers.acquire().await.unwrap();
+        let standby = process(&mut connection).await;
+        sqlx::raw_sql("SET default_transaction_read_only = on")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        let refused = sqlx::query("UPDATE meta SET revision = revision + 1")
+            .execute(&mut *connection)
+            .await;
+        let refused = DbError::from(refused.unwrap_err());
+        assert!(matches!(refused, DbError::Unavailable(_)), "{refused:?}");
+        drop(connection);
+        for _ in 0..MAX_CONNECTIONS {
+            let mut connection = db.writers.acquire().await.unwrap();
+            assert_ne!(process(&mut connection).await, standby);
+        }
+        db.change().await.unwrap().commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_host_does_by_itself_leaves_connections_for_events() {
+    for db in databases().await {
+        if db.dialect() == Dialect::Sqlite {
+            continue;
+        }
+        let background = db.background();
+        let mut held = Vec::new();
+        for _ in 0..MAX_BACKGROUND_CONNECTIONS {
+            held.push(background.begin().await.unwrap());
+        }
+        db.change().await.unwrap().commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_second_host_on_one_sqlite_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/wxhost.db", directory.path().display());
+    let first = Database::open(&url).await.unwrap();
+    let refusal = Database::open(&url).await.unwrap_err();
+    assert!(matches!(refusal, OpenError::InUse { .. }), "{refusal}");
+    first.close().await;
+    drop(first);
+    Database::open(&url).await.unwrap();
+}
+
+#[tokio::test]
+async fn urls_that_cannot_work_are_refused_with_a_reason() {
+    for (url, expected) in [
+        ("mysql://localhost/x", "the database URL must begin with"),
+        ("sqlite::memory:", "an in-memory SQLite database"),
+        ("sqlite://", "an in-memory SQLite database"),
+        (
+            "sqlite:///proc/nowhere/x.db",
+            "cannot open the database file",
+        ),
+    ] {
+        let message = Database::open(url).await.unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{url}: {message}");
+    }
+}
+
+#[test]
+fn codes_of_an_outage() {
+    for (code, outage) in [
+        ("08006", true),
+        ("57P01", true),
+        ("53300", true),
+        ("55P03", true),
+        ("58030", true),
+        ("25006", true),
+        ("25P02", false),
+        ("42601", false),
+        ("5", true),
+        ("261", true),
+        ("778", true),
+        ("1", false),
+        ("2067", false),
+    ] {
+        assert_eq!(is_outage(code), outage, "{code}");
+    }
+}
