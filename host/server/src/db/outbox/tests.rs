@@ -1,5 +1,8 @@
 //! Leases, order, ledger and effects on both databases.
 
+mod ledger;
+mod order;
+
 use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
@@ -189,129 +192,6 @@ async fn see(db: &Database, seen: Sighting) {
 }
 
 #[tokio::test]
-async fn five_messages_go_after_one_of_the_person_and_the_next_one_restores_them() {
-    for db in databases().await {
-        see(&db, wrote("oA", NOW)).await;
-        event(&db, "m:1", &messages(8)).await;
-        for _ in 0..5 {
-            assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        }
-        assert_eq!(next(&db, NOW + 1).await, Begun::Refused(Refusal::UsedUp));
-        see(&db, wrote("oA", NOW + 1000)).await;
-        assert_eq!(next(&db, NOW + 1001).await, Begun::Go);
-        let late = NOW + 1000 + 48 * 60 * MINUTE;
-        assert_eq!(next(&db, late).await, Begun::Refused(Refusal::Closed));
-    }
-}
-
-#[tokio::test]
-async fn scenes_are_counted_apart_and_not_added_together() {
-    for db in databases().await {
-        let mut tapped = sighting("oA", NOW);
-        tapped.menu_granted_at = Some(NOW);
-        tapped.last.follow = Some(NOW);
-        see(&db, tapped).await;
-        event(&db, "m:1", &messages(6)).await;
-        for _ in 0..3 {
-            assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        }
-        assert_eq!(next(&db, NOW + 1).await, Begun::Refused(Refusal::UsedUp));
-        let mut scanned = sighting("oA", NOW + 2);
-        scanned.last.scan = Some(NOW + 2);
-        see(&db, scanned).await;
-        assert_eq!(next(&db, NOW + 3).await, Begun::Go);
-        let later = NOW + 2 + MINUTE;
-        assert_eq!(next(&db, later).await, Begun::Refused(Refusal::Closed));
-    }
-}
-
-#[tokio::test]
-async fn nothing_goes_to_who_left() {
-    for db in databases().await {
-        event(&db, "m:1", &messages(1)).await;
-        see(&db, wrote("oA", NOW)).await;
-        let mut left = sighting("oA", NOW + 1);
-        left.unfollowed_at = Some(NOW + 1);
-        see(&db, left).await;
-        assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
-    }
-}
-
-#[tokio::test]
-async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses() {
-    let hour = 60 * MINUTE;
-    for db in databases().await {
-        // Never met, and met by something that is no message.
-        for open_id in ["oA", "oB", "oC"] {
-            event(&db, open_id, &[send(Kind::CustomerMessage, open_id, "1")]).await;
-        }
-        see(&db, sighting("oB", NOW)).await;
-        let leased = lease_of(&db, APP, at(NOW + 1)).await;
-        assert_eq!(leased.len(), 3);
-        for row in &leased {
-            let begun = begin(&db, row, at(NOW + 1), &scenes()).await.unwrap();
-            assert_eq!(begun, Begun::Go);
-            settle_as(&db, row, NOW + 1, Final::Failed).await;
-            let open_id = &row.outgoing.open_id;
-            let person = Person {
-                app_id: APP,
-                open_id,
-            };
-            allowance::exhaust(&db, person, NOW + 1).await.unwrap();
-        }
-        event(&db, "m:2", &messages(2)).await;
-        assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
-        // What the person does from now on is known.
-        see(&db, wrote("oA", NOW + 3)).await;
-        assert_eq!(next(&db, NOW + 4).await, Begun::Go);
-        // Who was met two days ago has done nothing since that the host would not know.
-        see(&db, sighting("oD", NOW)).await;
-        event(&db, "m:3", &[send(Kind::CustomerMessage, "oD", "1")]).await;
-        let later = next(&db, NOW + 48 * hour).await;
-        assert_eq!(later, Begun::Refused(Refusal::Closed));
-    }
-}
-
-#[tokio::test]
-async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since() {
-    for db in databases().await {
-        let person = Person {
-            app_id: APP,
-            open_id: "oA",
-        };
-        see(&db, wrote("oA", NOW)).await;
-        event(&db, "m:1", &messages(4)).await;
-        assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        // That message was refused, but the person has written again meanwhile.
-        see(&db, wrote("oA", NOW + 5)).await;
-        allowance::exhaust(&db, person, NOW + 1).await.unwrap();
-        assert_eq!(next(&db, NOW + 6).await, Begun::Go);
-        allowance::exhaust(&db, person, NOW + 6).await.unwrap();
-        assert_eq!(next(&db, NOW + 7).await, Begun::Refused(Refusal::UsedUp));
-        see(&db, wrote("oA", NOW + 8)).await;
-        assert_eq!(next(&db, NOW + 9).await, Begun::Go);
-    }
-}
-
-#[tokio::test]
-async fn a_message_that_was_not_taken_gives_its_room_back() {
-    for db in databases().await {
-        let person = Person {
-            app_id: APP,
-            open_id: "oA",
-        };
-        see(&db, wrote("oA", NOW)).await;
-        event(&db, "m:1", &messages(7)).await;
-        assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        allowance::release(&db, person, NOW + 1).await.unwrap();
-        for _ in 0..5 {
-            assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        }
-        assert_eq!(next(&db, NOW + 1).await, Begun::Refused(Refusal::UsedUp));
-    }
-}
-
-#[tokio::test]
 async fn of_a_persons_rows_only_the_first_is_leased_and_no_row_twice() {
     for db in databases().await {
         let steps = [
@@ -409,81 +289,6 @@ async fn a_postponed_row_waits_and_holds_back_what_comes_after_it() {
             (row.reason.as_deref(), row.errcode),
             (Some("busy"), Some(-1))
         );
-    }
-}
-
-#[tokio::test]
-async fn messages_of_different_apis_go_out_in_order_and_do_not_wait_for_one_that_rests() {
-    for db in databases().await {
-        let steps = [
-            send(Kind::Template, "oA", "1"),
-            send(Kind::CustomerMessage, "oA", "2"),
-            send(Kind::Template, "oA", "3"),
-            send(Kind::Tags, "oA", "tag"),
-        ];
-        event(&db, "m:1", &steps).await;
-        see(&db, wrote("oA", NOW)).await;
-        // A tag is nothing that the person sees.
-        let first = lease_of(&db, APP, at(NOW)).await;
-        assert_eq!(payloads(&first), ["1", "tag"]);
-        assert!(lease_of(&db, APP, at(NOW + 2000)).await.is_empty());
-        let template = first.iter().find(|row| row.outgoing.path == TEMPLATE);
-        settle_as(&db, template.unwrap(), NOW + 2001, Final::Sent).await;
-        let second = lease_of(&db, APP, at(NOW + 2001)).await;
-        assert_eq!(payloads(&second), ["2"]);
-        settle_as(&db, &second[0], NOW + 2002, Final::Sent).await;
-        // WeChat takes no more templates today.
-        rest(&db, APP, TEMPLATE, NOW + 1000 * MINUTE).await;
-        event(&db, "m:2", &[send(Kind::LateAnswer, "oA", "4")]).await;
-        let third = lease_of(&db, APP, at(NOW + 2003)).await;
-        assert_eq!(payloads(&third), ["4"]);
-        settle_as(&db, &third[0], NOW + 2004, Final::Sent).await;
-        let morning = NOW + 1000 * MINUTE;
-        // Nobody has ended the tag, so its lease has run out.
-        let last = lease_of(&db, APP, at(morning)).await;
-        assert_eq!(payloads(&last), ["3", "tag"]);
-    }
-}
-
-#[tokio::test]
-async fn a_template_that_was_refused_for_the_day_does_not_hold_up_a_chat_answer() {
-    for db in databases().await {
-        let steps = [
-            send(Kind::Template, "oA", "offer"),
-            send(Kind::LateAnswer, "oA", "answer"),
-        ];
-        event(&db, "m:1", &steps).await;
-        see(&db, wrote("oA", NOW)).await;
-        let leased = lease_of(&db, APP, at(NOW)).await;
-        assert_eq!(payloads(&leased), ["offer"]);
-        let report = Report::default();
-        let wait = Postponement {
-            due_at: NOW + 1260 * MINUTE,
-            report: &report,
-            uncounted: 1,
-        };
-        assert!(postpone(&db, &leased[0], at(NOW), wait).await.unwrap());
-        let leased = lease_of(&db, APP, at(NOW + 1)).await;
-        assert_eq!(payloads(&leased), ["answer"]);
-    }
-}
-
-#[tokio::test]
-async fn a_tag_that_is_taken_after_it_was_given_is_taken_last_whatever_rests() {
-    let untag = "/cgi-bin/tags/members/batchuntagging";
-    for db in databases().await {
-        let steps = [
-            send(Kind::Tags, "oA", "give"),
-            over(Kind::Tags, untag, "oA", "take"),
-        ];
-        event(&db, "m:1", &steps).await;
-        rest(&db, APP, "/cgi-bin/tags/members/batchtagging", NOW + MINUTE).await;
-        assert!(lease_of(&db, APP, at(NOW)).await.is_empty());
-        let given = lease_of(&db, APP, at(NOW + MINUTE)).await;
-        assert_eq!(payloads(&given), ["give"]);
-        settle_as(&db, &given[0], NOW + MINUTE, Final::Sent).await;
-        let taken = lease_of(&db, APP, at(NOW + MINUTE)).await;
-        assert_eq!(payloads(&taken), ["take"]);
     }
 }
 
