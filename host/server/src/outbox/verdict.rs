@@ -166,12 +166,13 @@ pub(super) fn judge(
             let rest = Some(Lesson::RestAccount(BLOCKED_REST));
             Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error)).learn(rest)
         }
-        // Nothing was sent. Another host may do better, or this one after a while.
+        // Nothing was sent. Another host may do better, or this one after a while; the row keeps its room
+        // in the ledger until then.
         Err(error @ CallError::AddressRefused { .. }) => {
-            Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error)).learn(unused(row))
+            Verdict::new(Fate::Uncounted(BLOCKED_REST), said(error))
         }
         Err(error @ CallError::Resting { wait }) => {
-            Verdict::new(Fate::Uncounted(*wait), said(error)).learn(unused(row))
+            Verdict::new(Fate::Uncounted(*wait), said(error))
         }
         Err(error @ CallError::Invalid(_)) => {
             Verdict::new(Fate::End(Final::Failed), said(error)).learn(unused(row))
@@ -455,6 +456,14 @@ mod tests {
                 assert_eq!(marked.unsure_at, row.unsure_at.or(Some(NOW)));
             }
         }
+    }
+
+    #[test]
+    fn what_waits_for_its_account_to_answer_again_keeps_its_room_in_the_ledger() {
+        let rests = CallError::Resting { wait: 7 * SECOND };
+        let verdict = judge(&row(Kind::CustomerMessage), NOW, &Err(rests), NOW);
+        assert_eq!(verdict.fate, Fate::Uncounted(7 * SECOND));
+        assert_eq!((verdict.lesson, verdict.unsure_since), (None, None));
     }
 
     #[test]
