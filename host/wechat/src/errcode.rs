@@ -91,31 +91,16 @@ impl Errcode {
         self.0 == 40003
     }
 
-    /// Whether WeChat refuses the address that the call came from (IP 白名单): a call from another address
-    /// may succeed, and this one when the owner has completed the list or confirmed the address.
-    pub fn refuses_address(self) -> bool {
-        matches!(
-            self.0,
-            40164 | 61004 | 89501 | 89503 | 89505 | 89506 | 89507
-        )
-    }
-
-    /// How long an address that was refused so is refused for certain.
+    /// How long an address that was refused ([`OnCall::is_for_address`]) is refused for certain.
     pub fn address_block_seconds(self) -> u64 {
         match self.0 {
             // The administrator has said no: for an hour; the second time for a day.
             89507 => 3600,
             89506 => 24 * 3600,
             // The administrator is asked to confirm it.
-            89501 | 89503 | 89505 => 600,
+            89501 | 89503..=89505 => 600,
             _ => 0,
         }
-    }
-
-    /// Whether the code says that the same thing was done before (45065: a mass message of this
-    /// `clientmsgid` is on its way), so that a repeated call has succeeded.
-    pub fn is_repeat(self) -> bool {
-        self.0 == 45065
     }
 
     /// How long to wait before the first repetition where the advice is [`Advice::Backoff`].
@@ -150,16 +135,6 @@ mod tests {
         for (code, meaning, _) in table::TABLE {
             assert_eq!(Errcode(*code).meaning(), Some(*meaning));
         }
-    }
-
-    #[test]
-    fn an_address_is_refused_by_these_codes_only() {
-        let refusing: Vec<_> = table::TABLE
-            .iter()
-            .map(|(code, ..)| *code)
-            .filter(|code| Errcode(*code).refuses_address())
-            .collect();
-        assert_eq!(refusing, [40164, 61004, 89501, 89503, 89505, 89506, 89507]);
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl Client {
                         }
                     }
                     Err(refusal) => {
-                        self.note_address(account, &refusal);
+                        self.note_address(account, &request.path, &refusal);
                         refusal.errcode.is_busy()
                     }
                     Ok(()) => false,
@@ -338,8 +338,8 @@ impl Client {
         }
     }
 
-    fn note_address(&self, account: &Account, refusal: &ApiError) {
-        if refusal.errcode.refuses_address() {
+    fn note_address(&self, account: &Account, path: &str, refusal: &ApiError) {
+        if refusal.errcode.on(path).is_for_address() {
             self.tokens.refuse_address(account, refusal);
         }
     }

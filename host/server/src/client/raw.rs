@@ -168,7 +168,7 @@ impl Client {
         let received = tokio::time::timeout_at(deadline, received(sent?, token)).await;
         let answer = received.unwrap_or(Err(CallError::Timeout))?;
         if let Some(refusal) = &answer.refusal {
-            self.note_address(account, refusal);
+            self.note_address(account, &request.path, refusal);
         }
         Ok(answer)
     }

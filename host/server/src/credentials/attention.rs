@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use wxhost_wechat::api::token;
 use wxhost_wechat::errcode::Errcode;
 
 /// Which of WeChat's two token calls an account uses. Their tokens live side by side.
@@ -52,7 +53,8 @@ impl Attention {
     /// runs beside this one during an update.
     pub(crate) fn read(stored: &str) -> Result<Option<Self>, serde_json::Error> {
         let attention: Self = serde_json::from_str(stored)?;
-        let is_a_hosts = Errcode(attention.errcode).refuses_address();
+        let told = Errcode(attention.errcode).on(token::STABLE_PATH);
+        let is_a_hosts = told.is_for_address();
         Ok((!is_a_hosts).then_some(attention))
     }
 }

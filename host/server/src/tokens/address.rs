@@ -133,7 +133,7 @@ impl Tokens {
                 self.accept_address(account);
                 Probe::Allowed
             }
-            Err(AnswerError::Refused(refusal)) if refusal.errcode.refuses_address() => {
+            Err(AnswerError::Refused(refusal)) if token::refused(&refusal).is_for_address() => {
                 Probe::Refused(self.refuse_address(account, &refusal))
             }
             Err(AnswerError::Refused(refusal)) => Probe::Unknown {

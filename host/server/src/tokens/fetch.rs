@@ -184,7 +184,7 @@ impl Tokens {
                 self.accept_address(account);
                 Ok(fresh)
             }
-            Err(AnswerError::Refused(refusal)) if refusal.errcode.refuses_address() => {
+            Err(AnswerError::Refused(refusal)) if token::refused(&refusal).is_for_address() => {
                 let refusal = self.refuse_address(account, &refusal);
                 Err(Miss::Final(TokenError::AddressRefused { refusal }))
             }

@@ -3,11 +3,8 @@
 //! An account has 25 templates and sends 100,000 messages a day. Whether a message arrived is told by a
 //! callback (`TEMPLATESENDJOBFINISH`) with the id that sending answered.
 
-mod review;
-
 use serde::{Deserialize, Serialize};
 
-pub use self::review::{Blocked, BlockedMessage, BlockedMessages, MAX_BLOCKED, REVIEW_SECONDS};
 use super::limit::{self, InvalidCall};
 pub use super::notice::{Data, MiniProgram};
 use super::{Call, Done, LongId, Request};

@@ -141,7 +141,8 @@ impl Call for Ticket {
 const GRANT_TYPE: &str = "client_credential";
 /// Where tickets come from.
 pub const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
-const STABLE_PATH: &str = "/cgi-bin/stable_token";
+/// Where stable tokens come from. Codes mean the same where classic ones do.
+pub const STABLE_PATH: &str = "/cgi-bin/stable_token";
 
 #[derive(Deserialize)]
 struct Answer {

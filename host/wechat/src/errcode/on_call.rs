@@ -355,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_refused_by_these_codes_only() {
+        let refusing = |path: &str| -> Vec<i64> {
+            let codes = TABLE.iter().map(|(code, ..)| Errcode(*code));
+            let refusing = codes.filter(|code| code.on(path).is_for_address());
+            refusing.map(|code| code.0).collect()
+        };
+        let everywhere = [
+            40164, 45035, 61004, 89501, 89503, 89504, 89505, 89506, 89507,
+        ];
+        assert_eq!(refusing(TOKEN), everywhere);
+        // There the administrator is asked about the message, not about the address.
+        let mass = [40164, 45035, 61004, 89501, 89503, 89506, 89507];
+        assert_eq!(refusing(MASS), mass);
+    }
+
+    #[test]
     fn what_wechat_still_looks_at_is_neither_sent_nor_failed() {
         for told in [
             Errcode(40252).on(TEMPLATE),
