@@ -5,7 +5,7 @@
 //! skipped (WeChat has neither); text is trimmed outside CDATA and untouched inside.
 //!
 //! What WeChat writes is not always what XML allows; where it is not, and where a CDATA section may have
-//! been closed by whoever wrote what is inside, [`crate::lenient`] reads the body.
+//! been closed by whoever wrote what is inside, `lenient` reads the body.
 
 use std::borrow::Cow;
 

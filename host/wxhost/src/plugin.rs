@@ -68,7 +68,7 @@ pub(crate) struct DeployArgs {
     /// A secret that the plugin may send by its name; NAME=@FILE reads it from a file. Can be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     secret: Vec<String>,
-    /// Where a secret may go, such as erp-key=https://erp.example; if not said, to every host that
+    /// Where a secret may go, such as `erp-key=https://erp.example`; if not said, to every host that
     /// plugin.toml names. Can be repeated.
     #[arg(long, value_name = "NAME=ORIGIN")]
     secret_origin: Vec<String>,

@@ -26,7 +26,7 @@ pub trait Call {
     fn request(&self) -> Result<Request, InvalidCall>;
 
     /// Reads the answer, errors included. A client that looks for an errcode before loses the few
-    /// answers that hold data beside one, see [`crate::errcode::Errcode::is_repeat`].
+    /// answers that hold data beside one, see [`crate::errcode::Class`].
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The admin API, `/api/v1`: what an operator's programs and the command line call.
 //!
-//! Every handler takes a permission ([`permission`]), which only a request with the right can become, and
+//! Every handler takes a permission (`permission`), which only a request with the right can become, and
 //! with it what the request is about. Bodies are bounded, unknown fields are refused, and every refusal
 //! names the field.
 
