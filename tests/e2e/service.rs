@@ -22,7 +22,7 @@ scenarios! {
     BOTH: host_is_alive_and_ready, metrics_count_what_happens, api_describes_itself,
         calls_tell_what_happened, secrets_never_show, wrong_master_key_is_refused_at_start,
         commands_onboard_an_account;
-    SHARED: dangerous_settings_are_refused;
+    SHARED: master_key_changes_in_two_steps, dangerous_settings_are_refused;
     ALONE: demo_comes_out_right;
 }
 
@@ -235,6 +235,29 @@ async fn wrong_master_key_is_refused_at_start(stage: Stage) -> Result<()> {
     let site = site.without("PREVIOUS_MASTER_KEY");
     let host = site.host().await?;
     account.ask(&host, &new_user()?, "only the new key").await?;
+    Ok(())
+}
+
+async fn master_key_changes_in_two_steps(stage: Stage) -> Result<()> {
+    let site = stage.site().await?;
+    let old_key = site.setting("MASTER_KEY").to_owned();
+    let new_key = secrets::fresh_master_key()?;
+    let site = site.with("NEXT_MASTER_KEY", &new_key);
+    let first_step = site.host().await?;
+    let site = site
+        .without("NEXT_MASTER_KEY")
+        .with("MASTER_KEY", new_key)
+        .with("PREVIOUS_MASTER_KEY", old_key);
+    let second_step = site.host().await?;
+    let account = stage
+        .account(&second_step, Mode::Safe, Plugin::Hello)
+        .await?;
+    wait::until(
+        "an account that is sealed under the key to come",
+        wait::SOON,
+        async || Ok(account.ask(&first_step, &new_user()?, "there?").await.ok()),
+    )
+    .await?;
     Ok(())
 }
 
