@@ -92,7 +92,7 @@ struct SendArgs {
     #[arg(long, default_value = "oDemoUser00000000000000000a")]
     open_id: String,
     /// The API of `wxhost sim serve` that is to know the person, so that messages to them are taken
-    /// there; http://127.0.0.1:9600 is looked for without it.
+    /// there; `http://127.0.0.1:9600` is looked for without it.
     #[arg(long, value_name = "URL")]
     api: Option<String>,
     /// Milliseconds that each delivery may take.
