@@ -5,8 +5,9 @@
 //! 1. [`app`] opens everything and serves it; [`config`] is what the operator sets.
 //! 2. [`http`] is the whole URL map. [`http::callback`] is where WeChat's servers call.
 //! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
-//!    hosts ([`store`]), run the plugin with what it may read ([`capabilities`]), commit its
-//!    [`effects`] once ([`db::commit`]), record the call ([`records`]); [`outbox`] sends what the
+//!    hosts ([`store`]); [`run`], which lanes share, runs the plugin with what it may read
+//!    ([`capabilities`]), commits its
+//!    [`effects`] once ([`db::commit`]) and records the call ([`records`]); [`outbox`] sends what the
 //!    event has to send.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
