@@ -19,6 +19,7 @@ mod leaks;
 mod neighbours;
 mod outages;
 mod protocol;
+mod quotas;
 mod redis;
 mod refusals;
 mod retries;
@@ -87,6 +88,7 @@ fn scenarios() -> Vec<Scenario> {
         deployments::scenarios(),
         retries::scenarios(),
         updates::scenarios(),
+        quotas::scenarios(),
         rogues::scenarios(),
         hostile::scenarios(),
         languages::scenarios(),

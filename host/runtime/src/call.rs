@@ -109,7 +109,7 @@ async fn run<F: HandlerFunction>(
     call: Call,
     params: F::Params<'_>,
 ) -> Run<F::Return> {
-    let limits = call.limits.clamp();
+    let limits = call.limits.within(&CallLimits::MOST);
     let mut state = CallState::new(call.capabilities, limits, call.deadline);
     let began = state.memory.start(export.instance_bytes());
     let cpu = Arc::clone(&state.cpu);

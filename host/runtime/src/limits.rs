@@ -93,24 +93,72 @@ impl CallLimits {
         HOST_CALL_BYTES.saturating_add(self.effect_bytes.saturating_mul(2))
     }
 
-    /// The same limits, none beyond what the host can bear.
+    /// What the host can bear at most.
+    pub const MOST: Self = Self {
+        memory_bytes: MAX_MEMORY_BYTES,
+        cpu_ms: MAX_CPU.as_millis() as u32,
+        reads: MAX_READS,
+        api_calls: MAX_OUTWARD,
+        fetches: MAX_OUTWARD,
+        host_bytes: MAX_HOST_BYTES,
+        log_lines: MAX_LOG_LINES,
+        log_bytes: MAX_LOG_BYTES,
+        log_line_bytes: MAX_LOG_BYTES,
+        effects: MAX_EFFECTS,
+        effect_bytes: MAX_EFFECT_BYTES,
+    };
+
+    /// The same limits, none beyond these ceilings or what the host can bear.
     #[must_use]
-    pub fn clamp(self) -> Self {
-        let max_cpu_ms = MAX_CPU.as_millis() as u32;
-        let tick_ms = TICK.as_millis() as u32;
+    pub fn within(self, ceilings: &Self) -> Self {
+        let (most, tick_ms) = (Self::MOST, TICK.as_millis() as u32);
+        let memory_bytes = self.memory_bytes.min(ceilings.memory_bytes);
+        let cpu_ms = self.cpu_ms.min(ceilings.cpu_ms);
         Self {
-            memory_bytes: self.memory_bytes.clamp(MIN_MEMORY_BYTES, MAX_MEMORY_BYTES),
-            cpu_ms: self.cpu_ms.clamp(tick_ms, max_cpu_ms),
-            reads: self.reads.min(MAX_READS),
-            api_calls: self.api_calls.min(MAX_OUTWARD),
-            fetches: self.fetches.min(MAX_OUTWARD),
-            host_bytes: self.host_bytes.min(MAX_HOST_BYTES),
-            log_lines: self.log_lines.min(MAX_LOG_LINES),
-            log_bytes: self.log_bytes.min(MAX_LOG_BYTES),
-            log_line_bytes: self.log_line_bytes.min(MAX_LOG_BYTES),
-            effects: self.effects.min(MAX_EFFECTS),
-            effect_bytes: self.effect_bytes.min(MAX_EFFECT_BYTES),
+            memory_bytes: memory_bytes.clamp(MIN_MEMORY_BYTES, most.memory_bytes),
+            cpu_ms: cpu_ms.clamp(tick_ms, most.cpu_ms),
+            reads: self.reads.min(ceilings.reads).min(most.reads),
+            api_calls: self.api_calls.min(ceilings.api_calls).min(most.api_calls),
+            fetches: self.fetches.min(ceilings.fetches).min(most.fetches),
+            host_bytes: self
+                .host_bytes
+                .min(ceilings.host_bytes)
+                .min(most.host_bytes),
+            log_lines: self.log_lines.min(ceilings.log_lines).min(most.log_lines),
+            log_bytes: self.log_bytes.min(ceilings.log_bytes).min(most.log_bytes),
+            log_line_bytes: self
+                .log_line_bytes
+                .min(ceilings.log_line_bytes)
+                .min(most.log_line_bytes),
+            effects: self.effects.min(ceilings.effects).min(most.effects),
+            effect_bytes: self
+                .effect_bytes
+                .min(ceilings.effect_bytes)
+                .min(most.effect_bytes),
         }
+    }
+
+    /// The first limit that is beyond its ceiling: its name, what it is, and the ceiling.
+    pub fn beyond(&self, ceilings: &Self) -> Option<(&'static str, u64, u64)> {
+        let limits = self.by_name().into_iter().zip(ceilings.by_name());
+        let mut limits = limits.map(|((name, asked), (_, ceiling))| (name, asked, ceiling));
+        limits.find(|(_, asked, ceiling)| asked > ceiling)
+    }
+
+    fn by_name(&self) -> [(&'static str, u64); 11] {
+        [
+            ("memory_bytes", self.memory_bytes as u64),
+            ("cpu_ms", self.cpu_ms.into()),
+            ("reads", self.reads.into()),
+            ("api_calls", self.api_calls.into()),
+            ("fetches", self.fetches.into()),
+            ("host_bytes", self.host_bytes as u64),
+            ("log_lines", self.log_lines as u64),
+            ("log_bytes", self.log_bytes as u64),
+            ("log_line_bytes", self.log_line_bytes as u64),
+            ("effects", self.effects as u64),
+            ("effect_bytes", self.effect_bytes as u64),
+        ]
     }
 }
 
@@ -329,15 +377,28 @@ mod tests {
             effects: usize::MAX,
             effect_bytes: usize::MAX,
         };
-        let clamped = greedy.clamp();
+        let clamped = greedy.within(&greedy);
+        assert_eq!(clamped, CallLimits::MOST);
         assert_eq!(clamped.memory_bytes, 256 << 20);
         assert_eq!(clamped.cpu_ms, 15_000);
-        assert_eq!(clamped.reads, 4096);
-        assert_eq!((clamped.api_calls, clamped.fetches), (64, 64));
-        assert_eq!(clamped.effects, 1024);
-        assert_eq!(clamped.clamp(), clamped);
+        assert_eq!(clamped.within(&CallLimits::MOST), clamped);
         let usual = CallLimits::default();
-        assert_eq!(usual.clamp(), usual);
+        assert_eq!(usual.within(&CallLimits::MOST), usual);
+    }
+
+    #[test]
+    fn what_is_beyond_a_ceiling_is_named_and_cut() {
+        let ceilings = CallLimits {
+            cpu_ms: 500,
+            effects: 10,
+            ..CallLimits::MOST
+        };
+        let usual = CallLimits::default();
+        assert_eq!(usual.beyond(&ceilings), Some(("cpu_ms", 2_000, 500)));
+        let within = usual.within(&ceilings);
+        assert_eq!((within.cpu_ms, within.effects), (500, 10));
+        assert_eq!(within.beyond(&ceilings), None);
+        assert_eq!(within.memory_bytes, usual.memory_bytes);
     }
 
     #[test]
@@ -347,10 +408,8 @@ mod tests {
             cpu_ms: 0,
             ..CallLimits::default()
         };
-        assert_eq!(
-            (none.clamp().memory_bytes, none.clamp().cpu_ms),
-            (65536, 10)
-        );
+        let none = none.within(&CallLimits::MOST);
+        assert_eq!((none.memory_bytes, none.cpu_ms), (65536, 10));
     }
 
     #[tokio::test]

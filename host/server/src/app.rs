@@ -33,6 +33,7 @@ use crate::http::tenant::TenantState;
 use crate::keys::ApiKeys;
 use crate::outbox;
 use crate::plugins::Plugins;
+use crate::quotas::Quotas;
 use crate::records;
 use crate::seal::{self, MasterKey, MasterKeys};
 use crate::services::Services;
@@ -204,12 +205,18 @@ async fn open(
     let accounts = Arc::new(accounts.map_err(|error| unreadable(&error))?);
     let api_keys = ApiKeys::load(db.clone()).await;
     let api_keys = Arc::new(api_keys.map_err(|error| unreadable(&error))?);
-    let plugins = Plugins::new(db.clone(), Arc::clone(&runtime), Arc::clone(&keys));
+    let plugins = Plugins::new(
+        db.clone(),
+        Arc::clone(&runtime),
+        Arc::clone(&keys),
+        config.ceilings,
+    );
     let egress = Egress::new(
         config.egress_networks()?,
         Arc::new(SystemResolver::default()),
     )
     .map_err(|error| StartError::Outward(whole(&error)))?;
+    let quotas = Quotas::new(db.clone(), config.quotas.limits());
     let metrics = Arc::new(Metrics::new());
     let transport = Transport::open(&config.wechat.api_base, &config.wechat.api_backups)?;
     let transport = Arc::new(transport);
@@ -242,6 +249,7 @@ async fn open(
         runtime,
         client: Arc::new(client),
         egress: Arc::new(egress),
+        quotas: Arc::new(quotas),
         records,
         sightings,
         receipts,
@@ -287,6 +295,7 @@ fn spawn_loops(
     loops.spawn(tasks::refresh(Arc::clone(services), stop.clone()));
     let api_keys = Arc::clone(&services.api_keys);
     loops.spawn(tasks::store_uses(api_keys, stop.clone()));
+    loops.spawn(Arc::clone(&services.quotas).run(stop.clone()));
     let tokens = services.client.tokens();
     loops.spawn(tokens::renew_ahead(Arc::clone(tokens), stop.clone()));
     loops.spawn(tokens::confirm(Arc::clone(tokens), stop.clone()));
@@ -368,6 +377,7 @@ fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Routes, Router) {
         accounts: Arc::clone(&services.accounts),
         api_keys: Arc::clone(&services.api_keys),
         plugins: Arc::clone(&services.plugins),
+        quotas: Arc::clone(&services.quotas),
         client: Arc::clone(&services.client),
         tokens: Arc::clone(services.client.tokens()),
         clock: services.clock,

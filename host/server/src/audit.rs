@@ -141,6 +141,8 @@ pub enum Action {
     AddressLift,
     /// A new access token was forced.
     TokenRefresh,
+    /// A quota of an account or a tenant was changed; the object names it and its owner.
+    QuotaChange,
     /// An account's daily counts of calls were cleared.
     QuotaClear,
     /// What became of a call was looked up at WeChat.
@@ -193,6 +195,7 @@ impl Action {
             Self::AttentionClear => "attention.clear",
             Self::AddressLift => "address.lift",
             Self::TokenRefresh => "token.refresh",
+            Self::QuotaChange => "quota.change",
             Self::QuotaClear => "quota.clear",
             Self::RidTrace => "rid.trace",
             Self::PluginDeploy => "plugin.deploy",

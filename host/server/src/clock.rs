@@ -2,6 +2,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Beijing's clock, by which WeChat counts days, before UTC's, in milliseconds.
+const BEIJING_MS: i64 = 8 * 3_600_000;
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// The day in Beijing, since 1970, of a time in Unix milliseconds.
+pub fn beijing_day(now_ms: i64) -> i64 {
+    now_ms.saturating_add(BEIJING_MS).div_euclid(DAY_MS)
+}
+
 /// Wall-clock time of this host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clock;

@@ -16,11 +16,12 @@ use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
+use wxhost_runtime::CallLimits;
 
 pub use self::sections::{
     AdminSettings, CallbackSettings, EgressSettings, HttpSettings, LogFormat, LogSettings,
-    MessageSettings, PluginSettings, RetentionSettings, SealSettings, StorageSettings,
-    WechatSettings,
+    MessageSettings, PluginSettings, QuotaSettings, RetentionSettings, SealSettings,
+    StorageSettings, WechatSettings,
 };
 use crate::egress::address::{AddressPolicy, Network};
 
@@ -62,6 +63,10 @@ pub struct Config {
     pub callbacks: CallbackSettings,
     /// How many customer-service messages WeChat takes.
     pub messages: MessageSettings,
+    /// How much an account may use.
+    pub quotas: QuotaSettings,
+    /// What a deployment may ask for each call of its plugin.
+    pub ceilings: CallLimits,
     /// For how many days what is kept.
     pub retention: RetentionSettings,
     /// Where WeChat's API is.
@@ -104,6 +109,24 @@ const SETTINGS: &[(&str, &str)] = &[
     ("deliveries", "callbacks.deliveries"),
     ("messages_after_message", "messages.after_message"),
     ("messages_after_payment", "messages.after_payment"),
+    ("quotas_value_bytes", "quotas.value_bytes"),
+    ("quotas_values", "quotas.values"),
+    ("quotas_contacts_made", "quotas.contacts_made"),
+    ("quotas_attribute_bytes", "quotas.attribute_bytes"),
+    ("quotas_waiting_messages", "quotas.waiting_messages"),
+    ("quotas_log_bytes_a_day", "quotas.log_bytes_a_day"),
+    ("quotas_callbacks_a_second", "quotas.callbacks_a_second"),
+    ("ceilings_memory_bytes", "ceilings.memory_bytes"),
+    ("ceilings_cpu_ms", "ceilings.cpu_ms"),
+    ("ceilings_reads", "ceilings.reads"),
+    ("ceilings_api_calls", "ceilings.api_calls"),
+    ("ceilings_fetches", "ceilings.fetches"),
+    ("ceilings_host_bytes", "ceilings.host_bytes"),
+    ("ceilings_log_lines", "ceilings.log_lines"),
+    ("ceilings_log_bytes", "ceilings.log_bytes"),
+    ("ceilings_log_line_bytes", "ceilings.log_line_bytes"),
+    ("ceilings_effects", "ceilings.effects"),
+    ("ceilings_effect_bytes", "ceilings.effect_bytes"),
     ("calls_kept_days", "retention.calls_days"),
     ("audit_kept_days", "retention.audit_days"),
     ("outbox_kept_days", "retention.outbox_days"),
@@ -193,6 +216,11 @@ impl Config {
             return refuse(
                 "http.max_connections and http.max_connections_per_peer must be 1 or more",
             );
+        }
+        if let Some((name, asked, most)) = self.ceilings.beyond(&CallLimits::MOST) {
+            return Err(ConfigError::Refused(format!(
+                "ceilings.{name} is {asked}; this host bears {most} at most"
+            )));
         }
         self.egress_networks()?;
         Ok(self.warnings())

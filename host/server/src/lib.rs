@@ -38,6 +38,7 @@ pub mod grants;
 pub mod keys;
 pub mod outbox;
 pub mod plugins;
+pub mod quotas;
 pub mod secrets;
 
 pub mod client;

@@ -14,6 +14,7 @@ use crate::egress::Egress;
 use crate::keys::ApiKeys;
 use crate::outbox;
 use crate::plugins::Plugins;
+use crate::quotas::Quotas;
 use crate::records::Records;
 use crate::seal::MasterKeys;
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub struct Services {
     pub client: Arc<Client>,
     /// Sends requests to tenants' own systems.
     pub egress: Arc<Egress>,
+    /// How much of what is shared is still to be had.
+    pub quotas: Arc<Quotas>,
     /// Takes call records.
     pub records: Records,
     /// Takes what events tell of contacts.

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::callback::CallbackLane;
-use crate::db::{Database, audit, calls, inbox, outbox};
+use crate::clock::beijing_day;
+use crate::db::{Database, audit, calls, inbox, outbox, quotas};
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
 use crate::services::Services;
@@ -145,7 +146,8 @@ pub async fn forget_old(db: Database, plugins: Arc<Plugins>, kept: Kept, stop: C
         let records = calls::delete_older(&db, now_ms - millis(kept.calls)).await;
         let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;
         let sent = outbox::forget(&db, now_ms - millis(kept.outbox)).await;
-        if let Err(error) = events.and(records).and(entries).and(sent) {
+        let used = quotas::tidy(&db, beijing_day(now_ms)).await;
+        if let Err(error) = events.and(records).and(entries).and(sent).and(used) {
             tracing::warn!(error = %error, "old rows can't be deleted");
         }
         if let Err(error) = plugins.forget_unused(now_ms).await {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     client::{Client, Connection, value_or_file},
+    quotas::{self, QuotaArgs},
     table::{print_json, print_list, print_one},
 };
 
@@ -84,6 +85,13 @@ pub(crate) enum AccountVerb {
         /// Of this address only.
         #[arg(long, value_name = "IP")]
         address: Option<String>,
+    },
+    /// Shows or sets how much it may use of what it shares with others.
+    Quotas {
+        /// Its AppId.
+        app_id: String,
+        #[command(flatten)]
+        args: QuotaArgs,
     },
     /// Begins the day of an account's calls anew (clear_quota): ten times a month.
     ClearQuota {
@@ -319,6 +327,9 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
         }
         AccountVerb::ClearAttention { app_id } => {
             client.delete(&["accounts", &app_id, "attention"]).await?
+        }
+        AccountVerb::Quotas { app_id, args } => {
+            return quotas::run(args, &["accounts", &app_id, "quotas"], connection).await;
         }
         AccountVerb::Probe { tenant } => return probe(&client, connection, tenant).await,
         AccountVerb::LiftAddress {

@@ -11,6 +11,7 @@ mod events;
 mod key;
 mod outbox;
 mod plugin;
+mod quotas;
 mod serve;
 mod table;
 mod tenant;

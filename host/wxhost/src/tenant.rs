@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     client::Connection,
+    quotas::{self, QuotaArgs},
     table::{print_json, print_list, print_one},
 };
 
@@ -28,6 +29,13 @@ pub(crate) enum TenantVerb {
     Show {
         /// Its id.
         id: String,
+    },
+    /// Shows or sets how much all its accounts may use together.
+    Quotas {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        args: QuotaArgs,
     },
 }
 
@@ -57,6 +65,9 @@ pub(crate) async fn run(verb: TenantVerb, connection: &Connection) -> Result<()>
                 return print_json(&answer);
             }
             print_list(&answer["tenants"], &["id", "name", "max_concurrent_calls"])
+        }
+        TenantVerb::Quotas { id, args } => {
+            quotas::run(args, &["tenants", &id, "quotas"], connection).await
         }
         TenantVerb::Show { id } => {
             let tenant = client.get(&["tenants", &id], &[]).await?;

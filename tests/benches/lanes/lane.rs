@@ -1,10 +1,12 @@
 //! The whole lane over loopback: callbacks a second, and how long one takes, beside a native handler
 //! under the same load in the same run.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
 use rustix::process::Signal;
 use wxhost_simulator::{SimulatedAccount, WechatPlatform};
 use wxhost_tests::account::{Account, patient_wechat};
@@ -28,6 +30,10 @@ const ROUNDS: usize = 5;
 const CALLBACKS: usize = 60_000;
 /// Accounts of the large case.
 const ACCOUNTS: usize = 1_000;
+/// Accounts of the largest case, in safe mode.
+const MOST_ACCOUNTS: usize = 10_000;
+/// Accounts that are added side by side.
+const ONBOARDED_AT_ONCE: usize = 8;
 /// Few, usual and many connections.
 const CONNECTION_COUNTS: [usize; 3] = [8, CONNECTIONS, 512];
 
@@ -68,7 +74,8 @@ async fn measure_all() -> Result<()> {
     let accounts = size("BENCH_ACCOUNTS", ACCOUNTS);
     let plain = invent(Mode::Plain, accounts, &wechat);
     let compatible = invent(Mode::Compatible, accounts, &wechat);
-    let safe = invent(Mode::Safe, accounts, &wechat);
+    let most = size("BENCH_MOST_ACCOUNTS", MOST_ACCOUNTS).max(accounts);
+    let safe = invent(Mode::Safe, most, &wechat);
     let all: Vec<&Account> = plain.iter().chain(&compatible).chain(&safe).collect();
 
     let native_accounts = directory.path().join("accounts.json");
@@ -118,9 +125,10 @@ async fn measure_all() -> Result<()> {
         ("safe", &safe),
     ];
     for (mode, accounts) in modes {
-        for count in [1, accounts.len()] {
+        let counts = [1, size("BENCH_ACCOUNTS", ACCOUNTS), accounts.len()];
+        for count in counts.into_iter().collect::<BTreeSet<_>>() {
             // How connections tell is looked at once.
-            let counts: &[usize] = if mode == "safe" && count > 1 {
+            let counts: &[usize] = if mode == "safe" && count == counts[1] {
                 &CONNECTION_COUNTS
             } else {
                 &[CONNECTIONS]
@@ -205,15 +213,20 @@ fn invent(mode: Mode, count: usize, wechat: &Arc<WechatPlatform>) -> Vec<Account
 /// A tenant for every ten accounts, `hello` on all.
 async fn onboard(host: &Host, accounts: &[&Account]) -> Result<()> {
     let bundle = Bundle::of(Plugin::Hello.component()?);
-    for block in accounts.chunks(10) {
-        // One tenant's share of the host is not what is measured here.
-        let tenant = host.admin().add_tenant_with(4_096).await?;
-        for account in block {
-            host.admin().add_account(account, &tenant).await?;
-            host.admin().deploy(account, &bundle).await?;
+    let onboarded = accounts.chunks(10).map(|block| {
+        let bundle = &bundle;
+        async move {
+            // One tenant's share of the host is not what is measured here.
+            let tenant = host.admin().add_tenant_with(4_096).await?;
+            for account in block {
+                host.admin().add_account(account, &tenant).await?;
+                host.admin().deploy(account, bundle).await?;
+            }
+            Ok(())
         }
-    }
-    Ok(())
+    });
+    let onboarded = futures::stream::iter(onboarded).buffer_unordered(ONBOARDED_AT_ONCE);
+    onboarded.try_collect().await
 }
 
 async fn start_native(directory: &Path, accounts: &Path) -> Result<(Process, u16)> {

@@ -30,13 +30,21 @@ pub(crate) fn write_accounts(file: &Path, accounts: &[SimulatedAccount]) -> Resu
             json!({
                 "app_id": account.app_id.as_str(),
                 "original_id": account.original_id.as_str(),
-                "safe": account.mode == Mode::Safe,
+                "mode": mode_word(account.mode),
                 "token": account.token.expose(),
                 "aes_key": account.aes_key.expose(),
             })
         })
         .collect();
     Ok(std::fs::write(file, serde_json::to_vec(&accounts)?)?)
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Plain => "plain",
+        Mode::Compatible => "compatible",
+        Mode::Safe => "safe",
+    }
 }
 
 /// Reads them back.
@@ -47,15 +55,19 @@ pub(crate) fn read_receivers(file: &Path) -> Result<Vec<Receiver>> {
 
 fn receiver(account: &Value) -> Result<Receiver> {
     let text = |name: &str| account[name].as_str().with_context(|| format!("no {name}"));
-    let safe = account["safe"] == true;
+    let mode = match text("mode")? {
+        "plain" => Mode::Plain,
+        "compatible" => Mode::Compatible,
+        _ => Mode::Safe,
+    };
     let key = EncodingAesKey::parse(text("aes_key")?)?;
     Ok(Receiver::new(ReceiverSettings {
         app_id: AppId::parse(text("app_id")?)?,
         original_id: Some(OriginalId::parse(text("original_id")?)?),
-        mode: if safe { Mode::Safe } else { Mode::Plain },
+        mode,
         keys: CallbackKeys {
             token: CallbackToken::parse(text("token")?)?,
-            current: safe.then_some(key),
+            current: (mode != Mode::Plain).then_some(key),
             previous: None,
         },
         window_seconds: 300,

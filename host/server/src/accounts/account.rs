@@ -16,6 +16,7 @@ use crate::{
     credentials::{Attention, Slots, TokenLine},
     db::{accounts::AccountRow, deployments::DeploymentRow, tenants::TenantRow},
     grants::{Grants, OperatorGrants},
+    quotas::{Holder, Holders, Limits},
     random,
     seal::{MasterKeys, Place, SealError},
     secrets::Secrets,
@@ -55,15 +56,20 @@ pub struct Tenant {
     pub id: Arc<str>,
     /// Who of its calls may run now.
     pub permits: Arc<TenantPermits>,
+    /// How much all its accounts may use together, and what they have in use.
+    pub quotas: Holder,
 }
 
 impl Tenant {
-    pub(super) fn from_row(row: &TenantRow) -> Self {
+    /// The tenant as it is stored now; `before` is what was known of it.
+    pub(super) fn from_row(row: &TenantRow, limits: Limits, before: Option<&Arc<Self>>) -> Self {
         let concurrent = u32::try_from(row.max_concurrent_calls).unwrap_or(1).max(1);
         let queue = concurrent.saturating_mul(QUEUE_PER_CALL);
+        let before = before.map(|before| &before.quotas);
         Self {
             id: row.id.as_str().into(),
             permits: Arc::new(TenantPermits::new(concurrent, queue)),
+            quotas: Holder::new(&row.id, limits, before),
         }
     }
 }
@@ -145,6 +151,8 @@ pub struct Account {
     pub grants: Grants,
     /// Origins whose pages may have JS-SDK signatures, such as `https://shop.example`.
     pub jssdk_origins: Vec<String>,
+    /// How much it may use, and what it has in use.
+    pub quotas: Holder,
     /// Its access token and tickets, as this host holds them.
     pub(crate) slots: Arc<Slots>,
 }
@@ -191,19 +199,31 @@ impl Account {
             grants: grants_of(&row.grants).map_err(column("grants"))?,
             jssdk_origins: serde_json::from_str(&row.jssdk_origins)
                 .map_err(column("jssdk_origins"))?,
+            quotas: Holder::new(&row.app_id, Limits::default(), None),
             slots: Arc::default(),
             app_id,
         })
     }
 
-    /// The account as it is stored now, with the tokens that are held of it already.
-    pub(super) fn keep_slots(self, before: Option<&Arc<Self>>) -> Self {
+    /// The account as it is stored now, with what this host holds and counts of it already.
+    pub(super) fn keep_held(self, before: Option<&Arc<Self>>, limits: Limits) -> Self {
+        let quotas = before.map(|before| &before.quotas);
+        let quotas = Holder::new(self.app_id.as_str(), limits, quotas);
         match before {
-            None => self,
+            None => Self { quotas, ..self },
             Some(before) => Self {
+                quotas,
                 slots: Arc::clone(&before.slots),
                 ..self
             },
+        }
+    }
+
+    /// Whose quotas its events use.
+    pub fn holders(&self) -> Holders<'_> {
+        Holders {
+            account: &self.quotas,
+            tenant: &self.tenant.quotas,
         }
     }
 }
@@ -318,8 +338,7 @@ impl Deployment {
             digest: row.digest.parse().map_err(column("digest"))?,
             config: row.config.as_str().into(),
             secrets: Secrets::from_stored(&secrets, &wanted).map_err(column("secrets_sealed"))?,
-            // The host's maxima may have come down since.
-            limits: limits.clamp(),
+            limits,
             handlers: handlers_of(&row.handlers).map_err(column("handlers"))?,
             wanted,
         })

@@ -30,6 +30,7 @@ pub(crate) use self::{
 pub use crate::credentials::{Attention, TokenLine};
 use crate::{
     db::{self, Database, DbError},
+    quotas::Limits,
     seal::{MasterKeys, SealError},
 };
 
@@ -180,12 +181,15 @@ impl Accounts {
             revision,
             ..(*known).clone()
         };
+        let mut limits = limits_of(db::quotas::of_tenants_changed_after(&self.db, since).await?);
         for row in &tenants {
             // Its accounts hold on to the tenant as it was: make them anew.
             if next.tenants.contains_key(row.id.as_str()) {
                 since = NOTHING_SEEN;
             }
-            let tenant = Arc::new(Tenant::from_row(row));
+            let limits = limits.remove(&row.id).unwrap_or_default();
+            let before = known.tenants.get(row.id.as_str());
+            let tenant = Arc::new(Tenant::from_row(row, limits, before));
             next.tenants.insert(Arc::clone(&tenant.id), tenant);
         }
         if since == NOTHING_SEEN {
@@ -208,13 +212,15 @@ impl Accounts {
             .into_iter()
             .map(|row| (row.app_id.clone(), row))
             .collect();
+        let mut limits = limits_of(db::quotas::of_accounts_changed_after(&self.db, since).await?);
         let mut broken = Vec::new();
         for row in rows {
             let deployment = deployments.remove(&row.app_id);
             let tenant = next.tenants.get(row.tenant_id.as_str());
             match Account::from_rows(&row, deployment.as_ref(), tenant, &self.keys) {
                 Ok(account) => {
-                    let account = account.keep_slots(known.accounts.get(&*row.app_id));
+                    let limits = limits.remove(&row.app_id).unwrap_or_default();
+                    let account = account.keep_held(known.accounts.get(&*row.app_id), limits);
                     next.accounts
                         .insert(account.app_id.clone(), Arc::new(account));
                 }
@@ -233,4 +239,19 @@ impl Accounts {
         }
         Ok(broken)
     }
+}
+
+/// What operators have set, by whose it is.
+fn limits_of(rows: Vec<(String, String, i64)>) -> HashMap<String, Limits> {
+    let mut amounts: HashMap<String, Vec<(String, i64)>> = HashMap::new();
+    for (owner, quota, most) in rows {
+        amounts.entry(owner).or_default().push((quota, most));
+    }
+    let limits = |amounts: Vec<(String, i64)>| {
+        Limits::of(amounts.iter().map(|(quota, most)| (quota.as_str(), *most)))
+    };
+    let owners = amounts.into_iter();
+    owners
+        .map(|(owner, amounts)| (owner, limits(amounts)))
+        .collect()
 }

@@ -13,7 +13,7 @@ use super::{Arrival, CallbackLane, Delivery, nonce_kept};
 use crate::inbox::{Answer, Run, Settled};
 use crate::outbox;
 use crate::random;
-use crate::run::Ended;
+use crate::run::{Ended, HeldUp};
 use crate::store::redis::{Claim, ClaimRequest, LEASE, Redis};
 use crate::store::{StoreAway, keys};
 
@@ -146,12 +146,32 @@ impl CallbackLane {
         if let Some(receipt) = outbox::receipt_of(app_id, &arrival.message) {
             self.services.receipts.add(receipt);
         }
+        if !self.has_turn(arrival, patience).await {
+            return Settled::HeldUp;
+        }
         let task = CallbackTask::new(run, arrival, self.settings.answer_wait);
         match self.runner.run(&task, patience).await {
             Ended::Answered(rendered) => Settled::Answered(rendered.answer),
             Ended::Late => Settled::Answered(Answer::nothing()),
             Ended::Before(answer) => Settled::Answered(Answer::reply(&answer)),
             Ended::HeldUp(_) => Settled::HeldUp,
+        }
+    }
+
+    /// Waits until the account's and its tenant's rates let the event's run begin; not beyond `patience`.
+    pub(super) async fn has_turn(&self, arrival: &Arrival, patience: tokio::time::Instant) -> bool {
+        let context = &arrival.context;
+        let holders = context.account.holders();
+        match self.services.quotas.callback_turn(holders, patience).await {
+            Ok(()) => true,
+            Err(over) => {
+                let held_up = HeldUp {
+                    code: "over-quota",
+                    detail: over.to_string(),
+                };
+                self.runner.hold_up(context, held_up);
+                false
+            }
         }
     }
 

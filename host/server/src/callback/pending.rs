@@ -199,6 +199,10 @@ impl CallbackLane {
         let task = CallbackTask::new(run, arrival, self.settings.answer_wait);
         // It is tried again by its row, not here.
         let no_patience = tokio::time::Instant::now();
+        if !self.has_turn(arrival, no_patience).await {
+            self.postpone(event).await;
+            return self.settle(run, Settled::HeldUp);
+        }
         let settled = match self.runner.run(&task, no_patience).await {
             Ended::HeldUp(_) => {
                 self.postpone(event).await;

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::db::quotas::Quota;
+use crate::quotas::Limits;
+
 /// `[http]`: where and how HTTP is served.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +113,48 @@ pub struct MessageSettings {
     pub after_message: u32,
     /// After a payment of a person.
     pub after_payment: u32,
+}
+
+/// `[quotas]`: how much an account may use, where the operator says nothing else of it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaSettings {
+    /// Bytes of plugins' values, keys included.
+    pub value_bytes: u64,
+    /// Plugins' values.
+    pub values: u64,
+    /// Contacts that effects made and that were not met otherwise.
+    pub contacts_made: u64,
+    /// Bytes of contacts' attributes.
+    pub attribute_bytes: u64,
+    /// Messages and other calls that wait to be sent.
+    pub waiting_messages: u64,
+    /// Bytes of plugins' logs in a day.
+    pub log_bytes_a_day: u64,
+    /// Callbacks that one host begins in a second.
+    pub callbacks_a_second: u64,
+}
+
+impl QuotaSettings {
+    /// The same as limits.
+    pub fn limits(&self) -> Limits {
+        let amount = |quota| match quota {
+            Quota::ValueBytes => self.value_bytes,
+            Quota::Values => self.values,
+            Quota::ContactsMade => self.contacts_made,
+            Quota::AttributeBytes => self.attribute_bytes,
+            Quota::WaitingMessages => self.waiting_messages,
+            Quota::LogBytesADay => self.log_bytes_a_day,
+            Quota::CallbacksASecond => self.callbacks_a_second,
+        };
+        let amount = |quota: Quota| {
+            (
+                quota.as_str(),
+                i64::try_from(amount(quota)).unwrap_or(i64::MAX),
+            )
+        };
+        Limits::of(Quota::ALL.map(amount))
+    }
 }
 
 /// `[retention]`: for how many days what is kept.

@@ -216,7 +216,7 @@ async fn mark(
          to_fetch) VALUES {values} ON CONFLICT (app_id, open_id) DO UPDATE SET \
          following = CASE WHEN {newer} THEN contacts.following ELSE 1 END, \
          following_at = CASE WHEN {newer} THEN contacts.following_at ELSE excluded.following_at \
-         END, to_fetch = 1"
+         END, made_by_effect = NULL, to_fetch = 1"
     );
     let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(open_ids.len() == ROWS);
     for open_id in open_ids {

@@ -21,6 +21,7 @@ mod lock;
 pub mod outbox;
 pub mod personal;
 pub mod plugins;
+pub mod quotas;
 pub mod sealed;
 pub mod sightings;
 pub mod tenants;
@@ -147,6 +148,9 @@ pub enum OpenError {
     /// The tables could not be brought up to date.
     #[error("cannot bring the database's tables up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The triggers that count what is in use could not be made.
+    #[error("cannot make the triggers that count what is in use")]
+    Triggers(#[source] DbError),
 }
 
 /// Why a statement failed.
@@ -396,12 +400,26 @@ async fn migrate(url: &str, dialect: Dialect) -> Result<i64, OpenError> {
     };
     let pool = connect(pool_options(1), url, settings).await?;
     let migrated = MIGRATIONS.run(&pool).await;
+    let counted = match migrated {
+        Ok(()) => make_triggers(&pool, dialect).await,
+        Err(_) => Ok(()),
+    };
     let statement = format!("SELECT {}", dialect.now());
     let now = sqlx::query_as(sqlx::AssertSqlSafe(statement)).fetch_one(&pool);
     let now: Result<(i64,), _> = now.await;
     pool.close().await;
     migrated?;
+    counted?;
     Ok(now.map_err(OpenError::Connect)?.0)
+}
+
+async fn make_triggers(pool: &AnyPool, dialect: Dialect) -> Result<(), OpenError> {
+    let made = async {
+        let mut transaction = pool.begin_with(dialect.begin()).await?;
+        quotas::make_triggers(dialect, &mut transaction).await?;
+        Ok(transaction.commit().await?)
+    };
+    made.await.map_err(OpenError::Triggers)
 }
 
 /// A pool whose connections begin with `settings`.

@@ -9,7 +9,7 @@ use sqlx::AnyConnection;
 use super::contacts::tags_of;
 use super::outbox::{self, NewRow, Origin, Outgoing};
 use super::sightings::{Sighting, write_one};
-use super::{DbError, Dialect};
+use super::{Database, DbError, Dialect};
 
 /// Bytes of all attributes of a contact.
 pub const MAX_ATTRIBUTE_BYTES: usize = 8 << 10;
@@ -50,6 +50,21 @@ pub enum Change {
     Attributes(Map<String, Value>),
     /// The person does not want to be messaged, or does again.
     OptOut(bool),
+}
+
+impl Change {
+    /// The most bytes that it adds to a contact's attributes.
+    pub(super) fn attribute_bytes(&self) -> usize {
+        match self {
+            Self::Attributes(members) => {
+                let added = members.iter().filter(|(_, value)| !value.is_null());
+                // Quotes, colon and comma.
+                let bytes = added.map(|(name, value)| name.len() * 6 + value.to_string().len() + 4);
+                bytes.sum()
+            }
+            Self::Tags { .. } | Self::Remark(_) | Self::OptOut(_) => 0,
+        }
+    }
 }
 
 /// What an event does to people.
@@ -128,9 +143,48 @@ pub(super) async fn apply(
     Ok(Ok(()))
 }
 
+/// How many contacts the steps would make, and by how many bytes attributes would grow.
+pub(super) async fn growth(
+    db: &Database,
+    app_id: &str,
+    steps: &[Step],
+) -> Result<(i64, i64), DbError> {
+    let mut contacts: BTreeMap<&str, (Kept, usize)> = BTreeMap::new();
+    for step in steps {
+        let Step::Change { open_id, change } = step else {
+            continue;
+        };
+        if !contacts.contains_key(open_id.as_str()) {
+            let mut connection = db.readers.acquire().await?;
+            let contact = Kept::read(KEPT, &mut connection, app_id, open_id).await?;
+            let before = contact.attributes_text().len();
+            contacts.insert(open_id, (contact, before));
+        }
+        if let Some((contact, _)) = contacts.get_mut(open_id.as_str()) {
+            // What does not fit is refused by the commit.
+            let _: Result<(), Unfit> = contact.change(change, 0);
+        }
+    }
+    let mut growth = (0, 0);
+    for (contact, before) in contacts.values() {
+        growth.0 += i64::from(!contact.is_there);
+        let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX / 4);
+        growth.1 += length(contact.attributes_text().len()) - length(*before);
+    }
+    Ok(growth)
+}
+
+/// Looks at the part of a contact that effects change.
+const KEPT: &str = "SELECT tags, remark, attributes, opted_out_at FROM contacts \
+     WHERE app_id = $1 AND open_id = $2";
+/// The same on PostgreSQL for what is to be written: no other commit may come between.
+const KEPT_LOCKED: &str = "SELECT tags, remark, attributes, opted_out_at FROM contacts \
+     WHERE app_id = $1 AND open_id = $2 FOR UPDATE";
+
 /// The part of a contact that effects change.
 #[derive(Debug, Default)]
 struct Kept {
+    is_there: bool,
     tags: Vec<u32>,
     remark: String,
     attributes: Map<String, Value>,
@@ -147,29 +201,22 @@ async fn kept<'a, 'm>(
     open_id: &'a str,
 ) -> Result<&'m mut Kept, DbError> {
     if !contacts.contains_key(open_id) {
-        contacts.insert(open_id, Kept::read(dialect, db, app_id, open_id).await?);
+        let statement = match dialect {
+            Dialect::Sqlite => KEPT,
+            Dialect::Postgres => KEPT_LOCKED,
+        };
+        contacts.insert(open_id, Kept::read(statement, db, app_id, open_id).await?);
     }
     Ok(contacts.entry(open_id).or_default())
 }
 
 impl Kept {
     async fn read(
-        dialect: Dialect,
+        statement: &'static str,
         db: &mut AnyConnection,
         app_id: &str,
         open_id: &str,
     ) -> Result<Self, DbError> {
-        // What is read here is written below: no other commit may come between.
-        let statement = match dialect {
-            Dialect::Sqlite => {
-                "SELECT tags, remark, attributes, opted_out_at FROM contacts \
-                 WHERE app_id = $1 AND open_id = $2"
-            }
-            Dialect::Postgres => {
-                "SELECT tags, remark, attributes, opted_out_at FROM contacts \
-                 WHERE app_id = $1 AND open_id = $2 FOR UPDATE"
-            }
-        };
         let row: Option<(String, String, String, Option<i64>)> = sqlx::query_as(statement)
             .bind(app_id)
             .bind(open_id.as_bytes())
@@ -178,6 +225,7 @@ impl Kept {
         Ok(
             row.map_or_else(Self::default, |(tags, remark, attributes, opted_out_at)| {
                 Self {
+                    is_there: true,
                     tags: tags_of(&tags),
                     remark,
                     // Written below only, so it parses.
@@ -239,7 +287,8 @@ impl Kept {
         sqlx::query(
             "INSERT INTO contacts (app_id, open_id, first_seen_at, tags, remark, attributes, \
              opted_out_at, version, message_used, menu_used, scan_used, follow_used, payment_used, \
-             to_fetch) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0, 0) \
+             to_fetch, made_by_effect) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0, 0, 1) \
              ON CONFLICT (app_id, open_id) DO UPDATE SET tags = excluded.tags, \
              remark = excluded.remark, attributes = excluded.attributes, \
              opted_out_at = excluded.opted_out_at, version = excluded.version",

@@ -164,7 +164,8 @@ impl Shape {
              message_used, menu_used, scan_used, follow_used, payment_used, to_fetch) \
              VALUES {values} ON CONFLICT (app_id, open_id) DO UPDATE SET \
              first_seen_at = CASE WHEN excluded.first_seen_at < contacts.first_seen_at \
-             THEN excluded.first_seen_at ELSE contacts.first_seen_at END, {}",
+             THEN excluded.first_seen_at ELSE contacts.first_seen_at END, \
+             made_by_effect = NULL, {}",
             columns.join(", "),
             changes.join(", ")
         )

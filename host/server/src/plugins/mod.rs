@@ -98,7 +98,7 @@ pub struct Upload {
     pub config: Option<Box<RawValue>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, GivenSecret>,
-    /// What a call may use; what is beyond the host's maxima is cut down to them.
+    /// What a call may use.
     pub limits: CallLimits,
 }
 
@@ -107,6 +107,7 @@ pub struct Plugins {
     db: Database,
     runtime: Arc<Runtime>,
     keys: Arc<MasterKeys>,
+    ceilings: CallLimits,
 }
 
 impl fmt::Debug for Plugins {
@@ -116,9 +117,24 @@ impl fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// Deploys into `db` what `runtime` accepts.
-    pub fn new(db: Database, runtime: Arc<Runtime>, keys: Arc<MasterKeys>) -> Self {
-        Self { db, runtime, keys }
+    /// Deploys into `db` what `runtime` accepts. No call gets more than `ceilings`.
+    pub fn new(
+        db: Database,
+        runtime: Arc<Runtime>,
+        keys: Arc<MasterKeys>,
+        ceilings: CallLimits,
+    ) -> Self {
+        Self {
+            db,
+            runtime,
+            keys,
+            ceilings,
+        }
+    }
+
+    /// What a call of a deployment may use: the ceilings may have come down since it was deployed.
+    pub fn limits(&self, deployment: &Deployment) -> CallLimits {
+        deployment.limits.within(&self.ceilings)
     }
 
     /// The plugin of a deployment if it is loaded. No waiting.
@@ -160,6 +176,11 @@ impl Plugins {
             .ok_or_else(|| ChangeError::no_account(app_id))?
             .tenant_id;
         let config = config_text(upload.config.as_deref())?;
+        if let Some((name, asked, ceiling)) = upload.limits.beyond(&self.ceilings) {
+            let reason =
+                format!("{name}: {asked} is beyond the ceiling of {ceiling} (ceilings.{name})");
+            return Err(ChangeError::invalid("limits", reason).into());
+        }
         secrets::check(&upload.secrets)
             .map_err(|reason| ChangeError::invalid("secrets", reason))?;
         let checked = self.runtime.check(upload.component, &tenant).await?;
@@ -185,7 +206,7 @@ impl Plugins {
         let settings = Settings {
             config,
             secrets,
-            limits: upload.limits.clamp(),
+            limits: upload.limits,
         };
         let row = self.store((app_id, by), &checked, &settings).await?;
         tracing::info!(

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use wxhost_runtime::{Call, CallReport, FailureCode};
 
-use super::decision::{self, Decision};
+use super::decision::{self, Decision, Rejected};
 use super::record::{Tally, log_text};
 use super::{Ended, EndedTask, Runner, Task};
 use crate::accounts::Deployment;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, LaneRow, ReadSet};
-use crate::db::patiently;
 use crate::db::personal::PersonalEffects;
+use crate::db::{DbError, patiently};
 use crate::random;
 
 /// Runs of one event when what it reads keeps changing under it. Repeated runs queue up behind each
@@ -30,9 +30,7 @@ enum Step<A, B> {
         key: String,
     },
     /// An effect can't be done.
-    Unfit {
-        reason: String,
-    },
+    Unfit(Rejected),
 }
 
 type StepOf<T> = Step<<T as Task>::Answer, <<T as Task>::Row as LaneRow>::Before>;
@@ -74,7 +72,7 @@ impl Runner {
             let call = Call {
                 tenant: Arc::clone(&account.tenant.permits),
                 capabilities: Arc::clone(&capabilities) as _,
-                limits: deployment.limits,
+                limits: self.services.plugins.limits(deployment),
                 deadline,
             };
             let report = task.call(&self.services.runtime, &plugin, call).await;
@@ -92,8 +90,8 @@ impl Runner {
                     return Ended::HeldUp(tally.held_up("conflict", detail));
                 }
                 // `conclude` has dealt with it.
-                Step::Unfit { reason } => {
-                    return Ended::HeldUp(tally.held_up("unavailable", reason));
+                Step::Unfit(rejected) => {
+                    return Ended::HeldUp(tally.held_up("unavailable", rejected.reason));
                 }
             }
         }
@@ -147,8 +145,8 @@ impl Runner {
             );
         }
         match self.finish(task, capabilities, decided, tally).await {
-            Step::Unfit { reason } => {
-                let decided = decision::failed(task, "invalid-effect".into(), reason);
+            Step::Unfit(Rejected { code, reason }) => {
+                let decided = decision::failed(task, code.into(), reason);
                 // Nothing of it can be unfit any more.
                 self.finish(task, capabilities, decided, tally).await
             }
@@ -211,6 +209,17 @@ impl Runner {
         let Decision {
             answer, effects, ..
         } = decided;
+        let holders = task.context().account.holders();
+        let room = match patiently(self.services.quotas.take(holders, &effects)).await {
+            Ok(Ok(room)) => room,
+            Ok(Err(over)) => {
+                return Step::Unfit(Rejected {
+                    code: "over-quota",
+                    reason: over.to_string(),
+                });
+            }
+            Err(error) => return Step::Ended(self.not_committed(task, &error, tally)),
+        };
         // What is not written need not be checked: an answer alone is as true as when it was read.
         let reads = if effects.is_empty() {
             ReadSet::default()
@@ -235,6 +244,7 @@ impl Runner {
         let row = task.row(&answer);
         match patiently(commit::commit(&self.services.db, &row, &request)).await {
             Ok(Committed::Done(way)) => {
+                room.used();
                 if effects.sends() || way == AnswerWay::Outbox {
                     tally.is_sighted = true;
                     self.services.outbox.wake(request.app_id);
@@ -261,12 +271,18 @@ impl Runner {
                 Step::Ended(Ended::Before(before))
             }
             Ok(Committed::Conflict { key }) => Step::Again { key },
-            Ok(Committed::Unfit { reason }) => Step::Unfit { reason },
-            Err(error) => {
-                tracing::debug!(event.id = context.event_id, error = %error, "a commit failed");
-                let detail = "the effects could not be committed: the database is away";
-                Step::Ended(Ended::HeldUp(tally.held_up("unavailable", detail)))
-            }
+            Ok(Committed::Unfit { reason }) => Step::Unfit(Rejected {
+                code: "invalid-effect",
+                reason,
+            }),
+            Err(error) => Step::Ended(self.not_committed(task, &error, tally)),
         }
+    }
+
+    fn not_committed<T: Task>(&self, task: &T, error: &DbError, tally: &mut Tally) -> EndedTask<T> {
+        let event_id = &task.context().event_id;
+        tracing::debug!(event.id = event_id, error = %error, "a commit failed");
+        let detail = "the effects could not be committed: the database is away";
+        Ended::HeldUp(tally.held_up("unavailable", detail))
     }
 }

@@ -179,6 +179,13 @@ impl Runner {
         ended
     }
 
+    /// Records that the host holds up an event before its run begins.
+    pub fn hold_up(&self, context: &EventContext, held_up: HeldUp) {
+        let mut tally = Tally::default();
+        tally.held_up(held_up.code, held_up.detail);
+        self.record(context, tally);
+    }
+
     fn report(&self, task: &impl Task, held_up: &HeldUp) {
         let context = task.context();
         tracing::warn!(

@@ -35,6 +35,7 @@ impl Runner {
     /// Hands a run's record in.
     pub(super) fn record(&self, context: &EventContext, tally: Tally) {
         self.services.metrics.count_call(&tally.outcome);
+        let log = tally.log.map(|log| self.kept_log(context, log));
         let deployment = context.account.deployment.as_ref();
         let callee = Callee {
             app_id: context.account.app_id.clone(),
@@ -46,7 +47,7 @@ impl Runner {
             event_kind: context.kind.into(),
             outcome: tally.outcome.as_ref().into(),
             error: tally.error.map(Into::into),
-            log: tally.log.map(Into::into),
+            log: log.map(Into::into),
             duration_us: micros(context.started.elapsed()),
             runs: i64::from(tally.runs),
             trace_id: context.trace_id.as_str().into(),
@@ -54,6 +55,15 @@ impl Runner {
         };
         let record = Record::new(callee, tally.outcome.clone(), &entry);
         self.services.records.add(record);
+    }
+
+    /// The log, or why it is not kept.
+    fn kept_log(&self, context: &EventContext, log: String) -> String {
+        let holders = context.account.holders();
+        match self.services.quotas.add_log(holders, log.len()) {
+            Ok(()) => log,
+            Err(over) => format!("WARN  this log is not kept: {over}\n"),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{Callee, Record};
+use crate::clock::beijing_day;
+use crate::db::quotas::{self, Quota};
 use crate::db::values::{pieces, placeholders};
 use crate::db::{Database, DbError, Dialect};
 use crate::random::process_mark;
@@ -98,7 +100,21 @@ pub async fn write(db: &Database, records: &[Record]) -> Result<(), DbError> {
     for piece in pieces(&blocks) {
         insert(transaction.connection(), db.dialect(), piece).await?;
     }
+    let logs = log_bytes(&sorted);
+    let of_today = (Quota::LogBytesADay, beijing_day(db.now_ms()));
+    quotas::add_of_day(db.dialect(), transaction.connection(), of_today, &logs).await?;
     transaction.commit().await
+}
+
+/// Bytes of logs by account, of records that are sorted by it.
+fn log_bytes<'a>(sorted: &[&'a Record]) -> Vec<(&'a str, i64)> {
+    let accounts = sorted.chunk_by(|a, b| a.callee.app_id == b.callee.app_id);
+    let sums = accounts.map(|records| {
+        let bytes: usize = records.iter().map(|record| record.log_bytes).sum();
+        let app_id = records[0].callee.app_id.as_str();
+        (app_id, i64::try_from(bytes).unwrap_or(i64::MAX))
+    });
+    sums.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 async fn insert(

@@ -83,6 +83,8 @@ pub struct Record {
     /// Another one for each record of this process.
     pub(super) serial: u64,
     pub(super) text: String,
+    /// Bytes of the log in it.
+    pub(super) log_bytes: usize,
 }
 
 impl Record {
@@ -99,6 +101,7 @@ impl Record {
             callee,
             outcome,
             created_at: entry.created_at,
+            log_bytes: told(&entry.log),
             serial: NEXT.fetch_add(1, Ordering::Relaxed),
             text: String::from_utf8(text).expect("JSON is UTF-8"),
         }
@@ -122,6 +125,7 @@ impl Record {
             return false;
         };
         self.text = text;
+        self.log_bytes = 0;
         true
     }
 }

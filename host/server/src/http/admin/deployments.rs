@@ -41,7 +41,7 @@ pub(super) struct PluginToDeploy {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, Object>, example = json!({"erp-key": {"value": "…", "origins": ["https://erp.example"]}}))]
     secrets: BTreeMap<String, SecretToGive>,
-    /// What a call may use; defaults where absent, cut down to the host's maxima.
+    /// What a call may use; defaults where absent. Beyond the operator's ceilings it is refused.
     #[serde(default)]
     #[schema(value_type = Object)]
     limits: CallLimits,

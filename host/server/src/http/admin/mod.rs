@@ -8,6 +8,7 @@ mod accounts;
 mod addresses;
 mod audit;
 mod calls;
+mod clear_quota;
 mod contacts;
 mod deployments;
 mod events;
@@ -15,7 +16,7 @@ mod keys;
 mod kv;
 mod outbox;
 mod permission;
-mod quota;
+mod quotas;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -80,8 +81,10 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(tokens::clear_attention))
         .routes(routes!(addresses::lift))
         .routes(routes!(addresses::probe))
-        .routes(routes!(quota::clear))
-        .routes(routes!(quota::trace))
+        .routes(routes!(clear_quota::clear))
+        .routes(routes!(clear_quota::trace))
+        .routes(routes!(quotas::of_account, quotas::change_of_account))
+        .routes(routes!(quotas::of_tenant, quotas::change_of_tenant))
         .routes(routes!(events::list))
         .routes(routes!(events::resume))
         .routes(routes!(events::discard))

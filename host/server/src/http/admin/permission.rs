@@ -24,6 +24,7 @@ use crate::http::error::{ApiError, RequestId};
 use crate::http::router::Peer;
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
+use crate::quotas::Quotas;
 use crate::seal::MasterKeys;
 use crate::store::Store;
 use crate::tokens::Tokens;
@@ -43,6 +44,8 @@ pub struct AdminParts {
     pub api_keys: Arc<ApiKeys>,
     /// What is deployed.
     pub plugins: Arc<Plugins>,
+    /// How much of what is shared is still to be had.
+    pub quotas: Arc<Quotas>,
     /// Calls WeChat.
     pub client: Arc<Client>,
     /// What WeChat is called with.

@@ -5,6 +5,7 @@ mod bodies;
 mod deployments;
 mod keys;
 mod manifests;
+mod quotas;
 mod tokens;
 
 use std::sync::Arc;
@@ -21,15 +22,17 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
-use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
+use wxhost_runtime::{CallLimits, Compiler, Runtime, RuntimeSettings};
 
 use super::*;
 use crate::{
     accounts::Accounts,
     clock::Clock,
+    config::Config,
     db::testing::{TestDatabase, databases, sqlite},
     keys::ApiKeys,
     plugins::Plugins,
+    quotas::Quotas,
     seal::{MasterKey, MasterKeys},
     store::{MemoryCache, Store},
     telemetry::Metrics,
@@ -66,7 +69,12 @@ impl Api {
             .await
             .unwrap();
         let api_keys = ApiKeys::load((*db).clone()).await.unwrap();
-        let plugins = Plugins::new((*db).clone(), Arc::clone(&runtime), Arc::clone(&keys));
+        let plugins = Plugins::new(
+            (*db).clone(),
+            Arc::clone(&runtime),
+            Arc::clone(&keys),
+            CallLimits::MOST,
+        );
         let accounts = Arc::new(accounts);
         let client = crate::tokens::testing::unconnected(&accounts, &keys);
         let (audit, _) = crate::audit::channel((*db).clone(), &Metrics::new());
@@ -80,6 +88,10 @@ impl Api {
             accounts,
             api_keys: Arc::new(api_keys),
             plugins: Arc::new(plugins),
+            quotas: Arc::new(Quotas::new(
+                (*db).clone(),
+                Config::default().quotas.limits(),
+            )),
             clock: Clock,
             token: SecretString::from(TOKEN),
         });
@@ -217,7 +229,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 36);
+    assert_eq!(routes, 40);
 }
 
 #[tokio::test]

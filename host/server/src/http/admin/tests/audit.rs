@@ -83,7 +83,7 @@ async fn no_change_goes_without_an_entry() {
 
 /// What each GET of the document shows of people, by the word of the audit; nothing where it shows
 /// nothing of them.
-const LOOKS: [(&str, Option<&str>); 18] = [
+const LOOKS: [(&str, Option<&str>); 20] = [
     ("/api/v1/accounts", None),
     ("/api/v1/accounts/{app_id}", None),
     ("/api/v1/accounts/{app_id}/calls", Some("calls.read")),
@@ -99,12 +99,14 @@ const LOOKS: [(&str, Option<&str>); 18] = [
     ("/api/v1/accounts/{app_id}/kv/{key}", Some("kv.read points")),
     ("/api/v1/accounts/{app_id}/outbox", Some("outbox.read")),
     ("/api/v1/accounts/{app_id}/outbox/pauses", None),
+    ("/api/v1/accounts/{app_id}/quotas", None),
     ("/api/v1/accounts/{app_id}/rids/{rid}", None),
     ("/api/v1/audit", None),
     ("/api/v1/calls/{id}", Some("calls.read call")),
     ("/api/v1/keys", None),
     ("/api/v1/tenants", None),
     ("/api/v1/tenants/{id}", None),
+    ("/api/v1/tenants/{id}/quotas", None),
 ];
 
 /// The entries of the audit, oldest first: action, object and result.
