@@ -24,9 +24,8 @@ use crate::contacts::import::Importer;
 use crate::db::Database;
 use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
-use crate::http::admin::{AdminParts, AdminState};
+use crate::http::admin::AdminState;
 use crate::http::callback::CallbackState;
-use crate::http::health::HealthState;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::{self, Routes};
 use crate::http::tenant::TenantState;
@@ -353,39 +352,12 @@ fn spawn_calls(
 fn routers(config: &Config, lane: &Arc<CallbackLane>) -> (Routes, Router) {
     let services = lane.services();
     let callbacks = CallbackState::new(Arc::clone(lane));
-    let tenants = TenantState::new(
-        (
-            Arc::clone(&services.accounts),
-            Arc::clone(&services.api_keys),
-        ),
-        Arc::clone(&services.client),
-        services.audit.clone(),
-        services.store.clone(),
-    );
-    let health = HealthState {
-        db: services.db.clone(),
-        store: services.store.clone(),
-        accounts: Arc::clone(&services.accounts),
-        runtime: Arc::clone(&services.runtime),
-        metrics: Arc::clone(&services.metrics),
-    };
-    let admin = AdminState::new(AdminParts {
-        audit: services.audit.clone(),
-        db: services.db.clone(),
-        store: services.store.clone(),
-        keys: Arc::clone(&services.keys),
-        accounts: Arc::clone(&services.accounts),
-        api_keys: Arc::clone(&services.api_keys),
-        plugins: Arc::clone(&services.plugins),
-        quotas: Arc::clone(&services.quotas),
-        client: Arc::clone(&services.client),
-        tokens: Arc::clone(services.client.tokens()),
-        clock: services.clock,
-        token: config.admin.token.clone().unwrap_or_default(),
-    });
+    let tenants = TenantState::new(Arc::clone(services));
+    let token = config.admin.token.clone().unwrap_or_default();
+    let admin = AdminState::new(Arc::clone(services), token);
     (
         router::public(callbacks, tenants),
-        router::operator(admin, health),
+        router::operator(admin, Arc::clone(services)),
     )
 }
 

@@ -1,5 +1,8 @@
 //! What the lanes of a host share: one value, made once by `app`.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 
 use wxhost_runtime::Runtime;

@@ -2,37 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
-use wxhost_runtime::Runtime;
 
-use crate::accounts::Accounts;
-use crate::db::Database;
-use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::services::Services;
 
-/// What the health routes look at.
-#[derive(Clone)]
-pub struct HealthState {
-    /// Is it there?
-    pub db: Database,
-    /// Is it there?
-    pub store: Store,
-    /// How many are known?
-    pub accounts: Arc<Accounts>,
-    /// Where plugins are loaded.
-    pub runtime: Arc<Runtime>,
-    /// What was counted.
-    pub metrics: Arc<Metrics>,
+/// What monitoring asks, on the operator's listener.
+pub fn routes(services: Arc<Services>) -> Router {
+    Router::new()
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(services)
 }
 
-impl std::fmt::Debug for HealthState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HealthState").finish_non_exhaustive()
-    }
+/// What load balancers ask where WeChat calls.
+pub fn liveness() -> Router {
+    Router::new().route("/healthz", get(healthz))
 }
 
 /// The state of what the host stands on.
@@ -43,14 +32,14 @@ struct Readiness {
 }
 
 /// The process is alive.
-pub async fn healthz() -> &'static str {
+async fn healthz() -> &'static str {
     "ok"
 }
 
 /// The host can do its work. Callbacks of known accounts are answered even when it is not ready.
-pub async fn readyz(State(state): State<HealthState>) -> impl IntoResponse {
-    let database = state.db.ping().await.is_ok();
-    let store = match state.store.shared() {
+async fn readyz(State(services): State<Arc<Services>>) -> impl IntoResponse {
+    let database = services.db.ping().await.is_ok();
+    let store = match services.store.shared() {
         None => true,
         Some(redis) => redis.answers().await,
     };
@@ -68,14 +57,17 @@ pub async fn readyz(State(state): State<HealthState>) -> impl IntoResponse {
 }
 
 /// Metrics in Prometheus' text format.
-pub async fn metrics(State(state): State<HealthState>) -> impl IntoResponse {
+async fn metrics(State(services): State<Arc<Services>>) -> impl IntoResponse {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    state.metrics.accounts.set(number(state.accounts.len()));
-    let loaded = number(state.runtime.loaded_count());
-    state.metrics.loaded_plugins.set(loaded);
+    services
+        .metrics
+        .accounts
+        .set(number(services.accounts.len()));
+    let loaded = number(services.runtime.loaded_count());
+    services.metrics.loaded_plugins.set(loaded);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, content_type)],
-        state.metrics.to_text(),
+        services.metrics.to_text(),
     )
 }

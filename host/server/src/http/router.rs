@@ -19,8 +19,9 @@ use tower::Service;
 
 use super::admin::{self, AdminState};
 use super::callback::{self, CallbackState};
-use super::health::{self, HealthState};
+use super::health;
 use super::tenant::{self, TenantState};
+use crate::services::Services;
 
 /// Where a callback is delivered, but for the account's id.
 const CALLBACK: &str = "/callback/";
@@ -58,8 +59,8 @@ pub fn public(callbacks: CallbackState, tenants: TenantState) -> Routes {
             &format!("{CALLBACK}{{app_id}}"),
             get(callback::verify).post(callback::receive),
         )
-        .route("/healthz", get(health::healthz))
         .with_state(Arc::clone(&callbacks))
+        .merge(health::liveness())
         .merge(tenant::routes(tenants));
     Routes {
         callbacks: Some(callbacks),
@@ -127,12 +128,8 @@ where
 }
 
 /// What the operator calls.
-pub fn operator(admin: AdminState, health: HealthState) -> Router {
-    Router::new()
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .with_state(health)
-        .merge(admin::routes(admin))
+pub fn operator(admin: AdminState, services: Arc<Services>) -> Router {
+    health::routes(services).merge(admin::routes(admin))
 }
 
 #[cfg(test)]

@@ -36,12 +36,6 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The client of a host that reaches no WeChat: nobody listens on port 1.
-pub(crate) fn unconnected(accounts: &Arc<Accounts>, keys: &Arc<MasterKeys>) -> Arc<Client> {
-    let store = Store::Memory(Arc::new(MemoryCache::new()));
-    client_of("http://127.0.0.1:1", accounts, keys, store)
-}
-
 /// The client of a host whose WeChat is at `base`.
 pub(crate) fn client_of(
     base: &str,

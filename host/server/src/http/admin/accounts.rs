@@ -9,9 +9,8 @@ use wxhost_wechat::{
 };
 
 use super::{
-    JsonBody, PageSize, Query, Read, SecretText, Write,
-    addresses::AddressRefusal,
-    permission::{AdminParts, Everything},
+    JsonBody, PageSize, Query, Read, SecretText, Write, addresses::AddressRefusal,
+    permission::Everything,
 };
 use crate::{
     accounts::{
@@ -24,6 +23,7 @@ use crate::{
     },
     grants::OperatorGrants,
     http::error::{ApiError, ErrorBody},
+    services::Services,
     tokens::{Credential, TokenState},
 };
 
@@ -265,7 +265,7 @@ pub(super) async fn add(
             jssdk_origins: body.jssdk_origins,
         },
     };
-    let accounts = &write.parts().accounts;
+    let accounts = &write.services().accounts;
     let row = accounts.add_account(account, &write.author()).await?;
     write.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
@@ -293,10 +293,10 @@ pub(super) async fn list(
         tenant: query.tenant.as_deref(),
         attention,
     };
-    let rows = accounts::list(&read.parts().db, &filter, after, size.rows()).await?;
+    let rows = accounts::list(&read.services().db, &filter, after, size.rows()).await?;
     let page = size.page(rows, |row| row.app_id.clone());
     let mut accounts: Vec<_> = page.items.into_iter().map(Account::from).collect();
-    add_refusals(read.parts(), &mut accounts).await?;
+    add_refusals(read.services(), &mut accounts).await?;
     Ok(Json(Accounts {
         accounts,
         next: page.next,
@@ -309,16 +309,19 @@ pub(super) async fn list(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn show(read: Read<AccountRow>) -> Result<Json<Account>, ApiError> {
-    let parts = read.parts();
+    let services = read.services();
     let app_id = &read.object.app_id;
     let mut account = Account::from(read.object.clone());
-    add_refusals(parts, std::slice::from_mut(&mut account)).await?;
+    add_refusals(services, std::slice::from_mut(&mut account)).await?;
     if let Some(version) = account.active_version {
-        let deployment = deployments::find(&parts.db, app_id, version).await?;
+        let deployment = deployments::find(&services.db, app_id, version).await?;
         account.active_digest = deployment.map(|deployment| deployment.digest);
     }
-    if let Some(known) = parts.accounts.get(app_id) {
-        account.access_token = parts.tokens.state(&known, Credential::AccessToken);
+    if let Some(known) = services.accounts.get(app_id) {
+        account.access_token = services
+            .client
+            .tokens()
+            .state(&known, Credential::AccessToken);
     }
     Ok(Json(account))
 }
@@ -351,7 +354,7 @@ pub(super) async fn change(
         },
     };
     let app_id = &write.object.app_id;
-    let accounts = &write.parts().accounts;
+    let accounts = &write.services().accounts;
     let row = accounts
         .change_account(app_id, change, &write.author())
         .await?;
@@ -379,18 +382,18 @@ pub(super) async fn rotate_key(
         aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
     };
     let app_id = &write.object.app_id;
-    let accounts = &write.parts().accounts;
+    let accounts = &write.services().accounts;
     let row = accounts.rotate_keys(app_id, keys, &write.author()).await?;
     write.announce().await;
     Ok(Json(row.into()))
 }
 
 /// Adds to accounts, in the order of their app ids, which hosts' addresses WeChat refuses.
-async fn add_refusals(parts: &AdminParts, accounts: &mut [Account]) -> Result<(), ApiError> {
+async fn add_refusals(services: &Services, accounts: &mut [Account]) -> Result<(), ApiError> {
     let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
         return Ok(());
     };
-    for row in addresses::between(&parts.db, &first.app_id, &last.app_id).await? {
+    for row in addresses::between(&services.db, &first.app_id, &last.app_id).await? {
         let found = accounts
             .iter_mut()
             .find(|account| account.app_id == row.app_id);

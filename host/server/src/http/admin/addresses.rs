@@ -88,7 +88,7 @@ pub(super) async fn lift(
         tenant: query.tenant.as_deref(),
         address: query.address.as_deref(),
     };
-    let mut change = write.parts().db.change().await?;
+    let mut change = write.services().db.change().await?;
     let lifted = addresses::lift(&mut change, &filter).await?;
     let object = format!(
         "{lifted} of address {} tenant {}",
@@ -158,21 +158,21 @@ pub(super) async fn probe(
     Query(query): Query<ProbeQuery>,
 ) -> Result<Json<ProbedPage>, ApiError> {
     let size = PageSize::of(query.limit)?;
-    let parts = write.parts();
+    let services = write.services();
     let after = query.after.as_deref().unwrap_or_default();
     let filter = accounts::AccountFilter {
         tenant: query.tenant.as_deref(),
         attention: None,
     };
-    let rows = accounts::list(&parts.db, &filter, after, size.rows()).await?;
+    let rows = accounts::list(&services.db, &filter, after, size.rows()).await?;
     let page = size.page(rows, |row| row.app_id.clone());
     let known = page
         .items
         .iter()
-        .filter_map(|row| parts.accounts.get(&row.app_id))
+        .filter_map(|row| services.accounts.get(&row.app_id))
         .filter(|account| account.is_active());
     let known: Vec<_> = known.collect();
-    let tokens = &parts.tokens;
+    let tokens = services.client.tokens();
     let accounts = futures::stream::iter(known)
         .map(|account| async move {
             let probe = tokens.probe(&account, Instant::now() + PATIENCE).await;

@@ -88,7 +88,7 @@ pub(super) async fn list(
         before: query.before.as_deref(),
         limit: size.rows(),
     };
-    let rows = audit::list(&read.parts().db, &filter).await?;
+    let rows = audit::list(&read.services().db, &filter).await?;
     let page = size.page(rows, |row| row.id.clone());
     Ok(Json(AuditEntries {
         entries: page.items.into_iter().map(AuditEntry::from).collect(),

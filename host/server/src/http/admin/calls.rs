@@ -107,7 +107,7 @@ pub(super) async fn list(
         before: query.before.as_deref(),
         limit: size.rows(),
     };
-    let calls = calls::list(&look.parts().db, &filter).await?;
+    let calls = calls::list(&look.services().db, &filter).await?;
     let page = size.page(calls, |call| call.id.clone());
     Ok(Json(Calls {
         calls: page.items.into_iter().map(Call::from).collect(),

@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 use wxhost_wechat::api::quota::{Clear, ClearPath, ClearWithSecret, Trace};
 
-use super::{JsonBody, Path, Write, permission::AdminParts};
+use super::{JsonBody, Path, Write};
 use crate::{
     accounts::Account,
     audit::Action,
     client::CallError,
     db::accounts::AccountRow,
     http::error::{ApiError, ErrorBody},
+    services::Services,
     tokens::Credential,
 };
 
@@ -55,23 +56,23 @@ pub(super) async fn clear(
     write: Write<AccountRow>,
     JsonBody(body): JsonBody<QuotaToClear>,
 ) -> Result<Json<QuotaCleared>, ApiError> {
-    let parts = write.parts();
+    let services = write.services();
     let account = known(&write)?;
     let object = body.cgi_path.clone().unwrap_or_else(|| "all".to_owned());
     let act = (Action::QuotaClear, &*object);
     // What WeChat will do can't be taken back when the audit can't be written.
     note(&write, act, "asked").await?;
-    let cleared = clear_quota(parts, &account, body.cgi_path.as_deref()).await;
+    let cleared = clear_quota(services, &account, body.cgi_path.as_deref()).await;
     let result = cleared.as_ref().map_or_else(CallError::code, |_| "ok");
     note_result(&write, act, result).await;
     cleared?;
     // WeChat may be asked for tokens again.
-    parts.tokens.clear_quota_pause(&account).await;
+    services.client.tokens().clear_quota_pause(&account).await;
     Ok(Json(QuotaCleared { cleared: object }))
 }
 
 async fn clear_quota(
-    parts: &AdminParts,
+    services: &Services,
     account: &Arc<Account>,
     cgi_path: Option<&str>,
 ) -> Result<(), CallError> {
@@ -79,10 +80,14 @@ async fn clear_quota(
     if let Some(path) = cgi_path {
         let cgi_path = path.to_owned();
         let call = ClearPath { cgi_path };
-        return parts.client.call(account, &call, deadline).await.map(drop);
+        return services
+            .client
+            .call(account, &call, deadline)
+            .await
+            .map(drop);
     }
     let app_id = account.app_id.clone();
-    let cleared = parts
+    let cleared = services
         .client
         .call(account, &Clear { app_id }, deadline)
         .await;
@@ -92,7 +97,11 @@ async fn clear_quota(
                 app_id: &account.app_id,
                 secret,
             };
-            parts.client.call(account, &call, deadline).await.map(drop)
+            services
+                .client
+                .call(account, &call, deadline)
+                .await
+                .map(drop)
         }
         (cleared, _) => cleared.map(drop),
     }
@@ -126,18 +135,21 @@ pub(super) async fn trace(
     write: Write<AccountRow>,
     Path((_app_id, rid)): Path<(String, String)>,
 ) -> Result<Json<TracedCall>, ApiError> {
-    let parts = write.parts();
+    let services = write.services();
     let account = known(&write)?;
     let call = Trace { rid };
     let act = (Action::RidTrace, &*call.rid);
     // It shows what was sent to whom.
     note(&write, act, "asked").await?;
     let deadline = Instant::now() + PATIENCE;
-    let traced = parts.client.call(&account, &call, deadline).await;
+    let traced = services.client.call(&account, &call, deadline).await;
     let result = traced.as_ref().map_or_else(CallError::code, |_| "ok");
     note_result(&write, act, result).await;
     let traced = traced?.request;
-    let token = parts.tokens.held(&account.app_id, Credential::AccessToken);
+    let token = services
+        .client
+        .tokens()
+        .held(&account.app_id, Credential::AccessToken);
     let masked = |text: &str| {
         let text = masked(text);
         match &token {
@@ -158,7 +170,7 @@ pub(super) async fn trace(
 
 fn known(write: &Write<AccountRow>) -> Result<Arc<Account>, ApiError> {
     let app_id = &*write.object.app_id;
-    let account = write.parts().accounts.get(app_id);
+    let account = write.services().accounts.get(app_id);
     account.ok_or_else(|| ApiError::not_found("account", app_id))
 }
 
@@ -169,7 +181,7 @@ async fn note(
 ) -> Result<(), ApiError> {
     let app_id = Some(&*write.object.app_id);
     let entry = write.author().entry(action, app_id, object, result);
-    Ok(write.parts().audit.write(entry).await?)
+    Ok(write.services().audit.write(entry).await?)
 }
 
 async fn note_result(write: &Write<AccountRow>, act: (Action, &str), result: &str) {

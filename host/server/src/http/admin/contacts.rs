@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminParts, Look, PageSize, Path, Query, Read, Write, permission};
+use super::{Look, PageSize, Path, Query, Read, Write, permission};
 use crate::{
     audit::Action,
     db::{
@@ -14,6 +14,7 @@ use crate::{
         contacts::{Interactions, ListError},
     },
     http::error::{ApiError, ErrorBody},
+    services::Services,
 };
 
 /// A person, as far as an account knows. Times are Unix milliseconds.
@@ -161,13 +162,13 @@ impl From<db::imports::Import> for Import {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn start_import(write: Write<AccountRow>) -> Result<Json<Import>, ApiError> {
-    let (parts, app_id) = (write.parts(), &write.object.app_id);
+    let (services, app_id) = (write.services(), &write.object.app_id);
     let author = write.author();
     // First what is going to be done: it may not be done without being noted.
     let entry = author.entry(Action::ContactsImport, Some(app_id), "", "asked");
-    parts.audit.write(entry).await?;
-    db::imports::start(&parts.db, app_id, parts.clock.now_ms()).await?;
-    import_of(parts, app_id).await
+    services.audit.write(entry).await?;
+    db::imports::start(&services.db, app_id, services.clock.now_ms()).await?;
+    import_of(services, app_id).await
 }
 
 /// Shows how far the import has come.
@@ -176,11 +177,11 @@ pub(super) async fn start_import(write: Write<AccountRow>) -> Result<Json<Import
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn show_import(read: Read<AccountRow>) -> Result<Json<Import>, ApiError> {
-    import_of(read.parts(), &read.object.app_id).await
+    import_of(read.services(), &read.object.app_id).await
 }
 
-async fn import_of(parts: &AdminParts, app_id: &str) -> Result<Json<Import>, ApiError> {
-    match db::imports::find(&parts.db, app_id).await? {
+async fn import_of(services: &Services, app_id: &str) -> Result<Json<Import>, ApiError> {
+    match db::imports::find(&services.db, app_id).await? {
         Some(import) => Ok(Json(import.into())),
         None => Err(ApiError::not_found("import of followers for", app_id)),
     }
@@ -196,7 +197,7 @@ pub(super) async fn list(
     Query(query): Query<ContactQuery>,
 ) -> Result<Json<Contacts>, ApiError> {
     let limit = PageSize::of(query.limit)?.items();
-    let (db, app_id) = (&look.parts().db, &look.object.app_id);
+    let (db, app_id) = (&look.services().db, &look.object.app_id);
     let page = db::contacts::list(db, app_id, query.cursor.as_deref(), limit).await;
     let page = page.map_err(|error| match error {
         ListError::InvalidCursor => ApiError::invalid("cursor", error),
@@ -218,7 +219,7 @@ pub(super) async fn show(
     look: Look<permission::Contacts, AccountRow>,
     Path((_app_id, open_id)): Path<(String, String)>,
 ) -> Result<Json<Contact>, ApiError> {
-    match db::contacts::find(&look.parts().db, &look.object.app_id, &open_id).await? {
+    match db::contacts::find(&look.services().db, &look.object.app_id, &open_id).await? {
         Some(contact) => Ok(Json(contact.try_into()?)),
         None => Err(ApiError::not_found("contact", &open_id)),
     }

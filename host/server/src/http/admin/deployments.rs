@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use wxhost_runtime::{CallLimits, Wanted};
 
-use super::{AdminParts, JsonBody, PageSize, Path, Query, Read, SecretText, Write};
+use super::{JsonBody, PageSize, Path, Query, Read, SecretText, Write};
 use crate::{
     accounts::{grants_of, handlers_of, wanted_of},
     db::{
@@ -23,6 +23,7 @@ use crate::{
     plugins::Upload,
     seal::{MasterKeys, Place},
     secrets::{GivenSecret, Secrets},
+    services::Services,
 };
 
 /// A plugin to be deployed.
@@ -180,16 +181,16 @@ pub(super) async fn deploy(
         secrets: secrets.map(|(name, secret)| (name, secret.0)).collect(),
         limits: body.limits,
     };
-    let (parts, app_id) = (write.parts(), &write.object.app_id);
-    let row = parts
+    let (services, app_id) = (write.services(), &write.object.app_id);
+    let row = services
         .plugins
         .deploy(app_id, upload, &write.author())
         .await?;
     write.announce().await;
-    let secret_origins = secret_origins(&parts.keys, &row)?;
+    let secret_origins = secret_origins(&services.keys, &row)?;
     let deployment = Deployment {
         secret_origins: Some(secret_origins),
-        ..active(parts, row).await?
+        ..active(services, row).await?
     };
     Ok((StatusCode::CREATED, Json(deployment)))
 }
@@ -206,7 +207,7 @@ pub(super) async fn list(
     let size = PageSize::of(query.limit)?;
     let account = &read.object;
     let before = query.before.unwrap_or(i64::MAX);
-    let db = &read.parts().db;
+    let db = &read.services().db;
     let rows = deployments::list(db, &account.app_id, before, size.rows()).await?;
     let page = size.page(rows, |row| row.version);
     let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
@@ -229,13 +230,13 @@ pub(super) async fn activate(
     write: Write<AccountRow>,
     Path((_app_id, version)): Path<(String, i64)>,
 ) -> Result<Json<Deployment>, ApiError> {
-    let (parts, app_id) = (write.parts(), &write.object.app_id);
-    let row = parts
+    let (services, app_id) = (write.services(), &write.object.app_id);
+    let row = services
         .plugins
         .activate(app_id, version, &write.author())
         .await?;
     write.announce().await;
-    Ok(Json(active(parts, row).await?))
+    Ok(Json(active(services, row).await?))
 }
 
 /// Goes back to the highest version below the active one.
@@ -244,10 +245,10 @@ pub(super) async fn activate(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn rollback(write: Write<AccountRow>) -> Result<Json<Deployment>, ApiError> {
-    let (parts, app_id) = (write.parts(), &write.object.app_id);
-    let row = parts.plugins.rollback(app_id, &write.author()).await?;
+    let (services, app_id) = (write.services(), &write.object.app_id);
+    let row = services.plugins.rollback(app_id, &write.author()).await?;
     write.announce().await;
-    Ok(Json(active(parts, row).await?))
+    Ok(Json(active(services, row).await?))
 }
 
 fn component(base64: &str) -> Result<Vec<u8>, ApiError> {
@@ -274,8 +275,8 @@ fn secret_origins(
 }
 
 /// The deployment that serves an account since just now, beside what the operator grants by now.
-async fn active(parts: &AdminParts, row: DeploymentRow) -> Result<Deployment, ApiError> {
-    let account = accounts::find(&parts.db, &row.app_id).await?;
+async fn active(services: &Services, row: DeploymentRow) -> Result<Deployment, ApiError> {
+    let account = accounts::find(&services.db, &row.app_id).await?;
     let account = account.ok_or_else(|| ApiError::not_found("account", &row.app_id))?;
     let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
     view(row, true, &grants)

@@ -101,7 +101,7 @@ pub(super) async fn list(
         EventState::Pending => LetterState::Pending,
     };
     let letters = inbox::letters(
-        &read.parts().db,
+        &read.services().db,
         &read.object.app_id,
         state,
         query.after.as_deref(),
@@ -124,7 +124,7 @@ pub(super) async fn resume(
     Path((_app_id, event_id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     note(&write, Action::EventResume, &event_id).await?;
-    let resumed = inbox::resume(&write.parts().db, &write.object.app_id, &event_id).await?;
+    let resumed = inbox::resume(&write.services().db, &write.object.app_id, &event_id).await?;
     done(resumed, &event_id)
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn discard(
     Path((_app_id, event_id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     note(&write, Action::EventDrop, &event_id).await?;
-    let dropped = inbox::drop_letter(&write.parts().db, &write.object.app_id, &event_id).await?;
+    let dropped = inbox::drop_letter(&write.services().db, &write.object.app_id, &event_id).await?;
     done(dropped, &event_id)
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn discard(
 async fn note(write: &Write<AccountRow>, action: Action, event_id: &str) -> Result<(), ApiError> {
     let app_id = Some(&*write.object.app_id);
     let entry = write.author().entry(action, app_id, event_id, "ok");
-    Ok(write.parts().audit.write(entry).await?)
+    Ok(write.services().audit.write(entry).await?)
 }
 
 fn done(found: bool, event_id: &str) -> Result<StatusCode, ApiError> {

@@ -123,7 +123,7 @@ pub(super) async fn add(
         grants: KeyGrants::parse(&body.grants).map_err(|e| ApiError::invalid("grants", e))?,
         rate_per_minute: body.rate_per_minute.unwrap_or(DEFAULT_RATE),
     };
-    let (row, text) = write.parts().api_keys.add(key, &write.author()).await?;
+    let (row, text) = write.services().api_keys.add(key, &write.author()).await?;
     write.announce().await;
     let made = NewlyMadeKey {
         about: row.try_into()?,
@@ -147,7 +147,7 @@ pub(super) async fn list(
         before: query.before.as_deref(),
         limit: size.rows(),
     };
-    let rows = keys::list(&read.parts().db, &filter).await?;
+    let rows = keys::list(&read.services().db, &filter).await?;
     let page = size.page(rows, |row| row.id.clone());
     let keys = page.items.into_iter().map(Key::try_from);
     Ok(Json(Keys {
@@ -165,7 +165,7 @@ pub(super) async fn revoke(
     write: Write<Everything>,
     Path(id): Path<String>,
 ) -> Result<Json<Key>, ApiError> {
-    let api_keys = &write.parts().api_keys;
+    let api_keys = &write.services().api_keys;
     let row = api_keys.revoke(&id, &write.author()).await?;
     write.announce().await;
     Ok(Json(row.try_into()?))

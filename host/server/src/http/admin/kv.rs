@@ -76,7 +76,7 @@ pub(super) async fn list(
         ));
     }
     let prefix = query.prefix.as_deref().unwrap_or_default();
-    let (db, app_id) = (&look.parts().db, &look.object.app_id);
+    let (db, app_id) = (&look.services().db, &look.object.app_id);
     let page = match kv::list(db, app_id, prefix, query.cursor.as_deref(), limit).await {
         Ok(page) => page,
         Err(ListError::InvalidCursor) => {
@@ -100,7 +100,7 @@ pub(super) async fn get(
     look: Look<Values, AccountRow>,
     Path((_app_id, key)): Path<(String, String)>,
 ) -> Result<Json<Item>, ApiError> {
-    match kv::get(&look.parts().db, &look.object.app_id, &key).await? {
+    match kv::get(&look.services().db, &look.object.app_id, &key).await? {
         Some(entry) => Ok(Json(Item::of(key, &entry))),
         None => Err(ApiError::not_found("key", &key)),
     }

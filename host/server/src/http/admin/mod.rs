@@ -30,7 +30,7 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::permission::{AdminParts, AdminState};
+pub use self::permission::AdminState;
 use self::permission::{Look, Operator, Read, Write};
 use super::{
     error::{self, ApiError},

@@ -4,10 +4,7 @@ use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    Look, PageSize, Query, Read, Write,
-    permission::{self, AdminParts},
-};
+use super::{Look, PageSize, Query, Read, Write, permission};
 use crate::{
     audit::Action,
     db::{
@@ -15,6 +12,7 @@ use crate::{
         outbox::{self, OutboxFilter, OutboxRow},
     },
     http::error::{ApiError, ErrorBody},
+    services::Services,
 };
 
 /// Something that was to be sent. Times are Unix milliseconds.
@@ -125,7 +123,7 @@ pub(super) async fn list(
         before: query.before.as_deref(),
         limit: size.rows(),
     };
-    let rows = outbox::list(&look.parts().db, filter).await?;
+    let rows = outbox::list(&look.services().db, filter).await?;
     let page = size.page(rows, |row| row.id.clone());
     Ok(Json(Outbox {
         outbox: page.items.into_iter().map(OutboxEntry::from).collect(),
@@ -170,7 +168,7 @@ pub(super) struct PauseQuery {
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn pauses(read: Read<AccountRow>) -> Result<Json<Pauses>, ApiError> {
-    pauses_of(read.parts(), &read.object.app_id).await
+    pauses_of(read.services(), &read.object.app_id).await
 }
 
 /// Lifts a pause: what waits is tried again at once. If WeChat refuses still, it begins anew.
@@ -182,9 +180,9 @@ pub(super) async fn lift(
     write: Write<AccountRow>,
     Query(query): Query<PauseQuery>,
 ) -> Result<Json<Pauses>, ApiError> {
-    let (parts, app_id) = (write.parts(), &*write.object.app_id);
+    let (services, app_id) = (write.services(), &*write.object.app_id);
     let path = query.path.unwrap_or_default();
-    let mut change = parts.db.change().await?;
+    let mut change = services.db.change().await?;
     if !outbox::lift(&mut change, app_id, &path).await? {
         return Err(ApiError::new(
             axum::http::StatusCode::NOT_FOUND,
@@ -197,11 +195,11 @@ pub(super) async fn lift(
         .note(&mut change, Action::PauseLift, Some(app_id), &path)
         .await?;
     change.commit().await?;
-    pauses_of(parts, app_id).await
+    pauses_of(services, app_id).await
 }
 
-async fn pauses_of(parts: &AdminParts, app_id: &str) -> Result<Json<Pauses>, ApiError> {
-    let pauses = outbox::pauses(&parts.db, app_id, parts.db.now_ms()).await?;
+async fn pauses_of(services: &Services, app_id: &str) -> Result<Json<Pauses>, ApiError> {
+    let pauses = outbox::pauses(&services.db, app_id, services.db.now_ms()).await?;
     let pauses = pauses.into_iter().map(|pause| Pause {
         path: pause.path,
         until_at: pause.until_at,

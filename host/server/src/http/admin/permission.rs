@@ -13,65 +13,29 @@ use axum::http::{header, request::Parts};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::accounts::Accounts;
-use crate::audit::{Action, Audit, Author};
-use crate::client::Client;
-use crate::clock::Clock;
+use crate::audit::{Action, Author};
 use crate::db::accounts::AccountRow;
 use crate::db::tenants::TenantRow;
-use crate::db::{self, Database, calls};
+use crate::db::{self, calls};
 use crate::http::error::{ApiError, RequestId};
 use crate::http::router::Peer;
-use crate::keys::ApiKeys;
-use crate::plugins::Plugins;
-use crate::quotas::Quotas;
-use crate::seal::MasterKeys;
-use crate::store::Store;
-use crate::tokens::Tokens;
+use crate::services::Services;
 
-/// What the admin API works with.
-#[derive(Debug)]
-pub struct AdminParts {
-    /// What is read.
-    pub db: Database,
-    /// How other hosts hear of a change.
-    pub store: Store,
-    /// Seals what must stay secret.
-    pub keys: Arc<MasterKeys>,
-    /// What is changed.
-    pub accounts: Arc<Accounts>,
-    /// By what right tenants' systems call.
-    pub api_keys: Arc<ApiKeys>,
-    /// What is deployed.
-    pub plugins: Arc<Plugins>,
-    /// How much of what is shared is still to be had.
-    pub quotas: Arc<Quotas>,
-    /// Calls WeChat.
-    pub client: Arc<Client>,
-    /// What WeChat is called with.
-    pub tokens: Arc<Tokens>,
-    /// Where looks and failed sign-ins are noted.
-    pub audit: Audit,
-    /// The time.
-    pub clock: Clock,
+/// What the admin API works with, closed to its handlers.
+#[derive(Clone, Debug)]
+pub struct AdminState {
+    services: Arc<Services>,
     /// What a request must bring.
-    pub token: SecretString,
+    token: Arc<SecretString>,
 }
 
-/// The same, closed to handlers.
-#[derive(Clone, Debug)]
-pub struct AdminState(Arc<AdminParts>);
-
 impl AdminState {
-    /// Works with these.
-    pub fn new(parts: AdminParts) -> Self {
-        Self(Arc::new(parts))
-    }
-
-    /// What tests look into.
-    #[cfg(test)]
-    pub(super) fn parts(&self) -> Arc<AdminParts> {
-        Arc::clone(&self.0)
+    /// Works with these, for whoever brings the token.
+    pub fn new(services: Arc<Services>, token: SecretString) -> Self {
+        Self {
+            services,
+            token: Arc::new(token),
+        }
     }
 }
 
@@ -90,12 +54,12 @@ impl FromRequestParts<AdminState> for Operator {
     ) -> Result<Self, Self::Rejection> {
         let id = parts.extensions.get::<RequestId>();
         let request_id = id.map_or_else(Arc::default, |id| Arc::clone(&id.0));
-        if has_token(parts, &state.0.token) {
+        if has_token(parts, &state.token) {
             return Ok(Self { request_id });
         }
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
         let what = format!("{} {}", parts.method, parts.uri.path());
-        let audit = &state.0.audit;
+        let audit = &state.services.audit;
         audit.failed_sign_in(&request_id, &what, peer).await;
         Err(ApiError::unauthorized())
     }
@@ -120,7 +84,7 @@ fn has_token(parts: &Parts, wanted: &SecretString) -> bool {
 pub(super) trait Object: Sized + Send {
     /// Finds the one that a path names.
     fn find(
-        parts: &AdminParts,
+        services: &Services,
         path: &PathNames,
     ) -> impl Future<Output = Result<Self, ApiError>> + Send;
 
@@ -144,7 +108,7 @@ impl PathNames {
 pub(super) struct Everything;
 
 impl Object for Everything {
-    async fn find(_: &AdminParts, _: &PathNames) -> Result<Self, ApiError> {
+    async fn find(_: &Services, _: &PathNames) -> Result<Self, ApiError> {
         Ok(Self)
     }
 
@@ -154,9 +118,9 @@ impl Object for Everything {
 }
 
 impl Object for TenantRow {
-    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+    async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
         let id = path.get("id");
-        let tenant = db::tenants::find(&parts.db, id).await?;
+        let tenant = db::tenants::find(&services.db, id).await?;
         tenant.ok_or_else(|| ApiError::not_found("tenant", id))
     }
 
@@ -166,9 +130,9 @@ impl Object for TenantRow {
 }
 
 impl Object for AccountRow {
-    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+    async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
         let app_id = path.get("app_id");
-        let account = db::accounts::find(&parts.db, app_id).await?;
+        let account = db::accounts::find(&services.db, app_id).await?;
         account.ok_or_else(|| ApiError::not_found("account", app_id))
     }
 
@@ -178,9 +142,9 @@ impl Object for AccountRow {
 }
 
 impl Object for calls::Call {
-    async fn find(parts: &AdminParts, path: &PathNames) -> Result<Self, ApiError> {
+    async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
         let id = path.get("id");
-        let call = calls::find(&parts.db, id).await?;
+        let call = calls::find(&services.db, id).await?;
         call.ok_or_else(|| ApiError::not_found("call", id))
     }
 
@@ -191,7 +155,7 @@ impl Object for calls::Call {
 
 /// Who may, and what with.
 struct Permission {
-    parts: Arc<AdminParts>,
+    services: Arc<Services>,
     by: Operator,
 }
 
@@ -205,9 +169,9 @@ impl Permission {
             .await
             .map_err(|error| ApiError::invalid("path", error))?;
         let names = PathNames(names);
-        let object = T::find(&state.0, &names).await?;
-        let parts = Arc::clone(&state.0);
-        Ok((Self { parts, by }, object, names))
+        let object = T::find(&state.services, &names).await?;
+        let services = Arc::clone(&state.services);
+        Ok((Self { services, by }, object, names))
     }
 }
 
@@ -220,8 +184,8 @@ pub(super) struct Read<T> {
 
 impl<T> Read<T> {
     /// What it is seen with.
-    pub(super) fn parts(&self) -> &AdminParts {
-        &self.permission.parts
+    pub(super) fn services(&self) -> &Services {
+        &self.permission.services
     }
 }
 
@@ -246,8 +210,8 @@ pub(super) struct Write<T> {
 
 impl<T> Write<T> {
     /// What it is changed with.
-    pub(super) fn parts(&self) -> &AdminParts {
-        &self.permission.parts
+    pub(super) fn services(&self) -> &Services {
+        &self.permission.services
     }
 
     /// Who changes it, for the audit.
@@ -258,12 +222,12 @@ impl<T> Write<T> {
     /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if
     /// this fails, so a failure is not the caller's.
     pub(super) async fn announce(&self) {
-        let AdminParts {
+        let Services {
             accounts,
             api_keys,
             store,
             ..
-        } = self.parts();
+        } = self.services();
         if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -339,8 +303,8 @@ pub(super) struct Look<P, T> {
 
 impl<P, T> Look<P, T> {
     /// What it is seen with.
-    pub(super) fn parts(&self) -> &AdminParts {
-        &self.permission.parts
+    pub(super) fn services(&self) -> &Services {
+        &self.permission.services
     }
 }
 
@@ -354,7 +318,7 @@ impl<P: Personal, T: Object> FromRequestParts<AdminState> for Look<P, T> {
         let (permission, object, names) = Permission::for_object::<T>(parts, state).await?;
         let author = Author::admin(&*permission.by.request_id);
         let entry = author.entry(P::ACTION, object.app_id(), names.get(P::ONE), "ok");
-        permission.parts.audit.write(entry).await?;
+        permission.services.audit.write(entry).await?;
         Ok(Self {
             object,
             permission,

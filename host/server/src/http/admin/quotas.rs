@@ -7,7 +7,7 @@ use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::permission::{AdminParts, Object};
+use super::permission::Object;
 use super::{JsonBody, Read, Write};
 use crate::audit::Action;
 use crate::clock::beijing_day;
@@ -16,6 +16,7 @@ use crate::db::quotas::{self, Owner, Quota};
 use crate::db::tenants::TenantRow;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::quotas::Limits;
+use crate::services::Services;
 
 /// A quota.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,13 +65,13 @@ impl QuotasToSet {
     }
 }
 
-async fn views(parts: &AdminParts, owner: Owner<'_>) -> Result<Json<QuotaViews>, ApiError> {
+async fn views(services: &Services, owner: Owner<'_>) -> Result<Json<QuotaViews>, ApiError> {
     let of = |rows: Vec<(String, i64)>| rows.into_iter().collect::<BTreeMap<String, i64>>();
-    let set = of(quotas::set_of(&parts.db, owner).await?);
-    let day = beijing_day(parts.db.now_ms());
-    let in_use = of(quotas::in_use(&parts.db, owner, day).await?);
+    let set = of(quotas::set_of(&services.db, owner).await?);
+    let day = beijing_day(services.db.now_ms());
+    let in_use = of(quotas::in_use(&services.db, owner, day).await?);
     let usual = match owner {
-        Owner::Account(_) => *parts.quotas.usual(),
+        Owner::Account(_) => *services.quotas.usual(),
         Owner::Tenant(_) => Limits::default(),
     };
     let view = |quota: Quota| QuotaView {
@@ -90,8 +91,8 @@ async fn change<T: Object>(
     wanted: QuotasToSet,
 ) -> Result<Json<QuotaViews>, ApiError> {
     let wanted = wanted.checked()?;
-    let parts = write.parts();
-    let mut change = parts.db.change().await?;
+    let services = write.services();
+    let mut change = services.db.change().await?;
     for (quota, most) in wanted {
         quotas::set(&mut change, owner, quota, most).await?;
         let most = most.map_or_else(|| "as usual".to_owned(), |most| most.to_string());
@@ -108,7 +109,7 @@ async fn change<T: Object>(
     }
     change.commit().await?;
     write.announce().await;
-    views(parts, owner).await
+    views(services, owner).await
 }
 
 /// Shows an account's quotas and what is in use of them.
@@ -117,7 +118,7 @@ async fn change<T: Object>(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn of_account(read: Read<AccountRow>) -> Result<Json<QuotaViews>, ApiError> {
-    views(read.parts(), Owner::Account(&read.object.app_id)).await
+    views(read.services(), Owner::Account(&read.object.app_id)).await
 }
 
 /// Changes an account's quotas. Hosts keep to them within a second.
@@ -138,7 +139,7 @@ pub(super) async fn change_of_account(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn of_tenant(read: Read<TenantRow>) -> Result<Json<QuotaViews>, ApiError> {
-    views(read.parts(), Owner::Tenant(&read.object.id)).await
+    views(read.services(), Owner::Tenant(&read.object.id)).await
 }
 
 /// Changes a tenant's quotas. Without one, only those of each account hold.

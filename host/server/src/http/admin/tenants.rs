@@ -73,7 +73,7 @@ pub(super) async fn add(
         name: body.name,
         max_concurrent_calls: body.max_concurrent_calls.unwrap_or(MAX_CONCURRENT_CALLS),
     };
-    let accounts = &write.parts().accounts;
+    let accounts = &write.services().accounts;
     let row = accounts.add_tenant(tenant, &write.author()).await?;
     write.announce().await;
     Ok((StatusCode::CREATED, Json(row.into())))
@@ -85,7 +85,7 @@ pub(super) async fn add(
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn list(read: Read<Everything>) -> Result<Json<Tenants>, ApiError> {
-    let rows = tenants::changed_after(&read.parts().db, -1).await?;
+    let rows = tenants::changed_after(&read.services().db, -1).await?;
     let tenants = rows.into_iter().map(Tenant::from).collect();
     Ok(Json(Tenants { tenants }))
 }

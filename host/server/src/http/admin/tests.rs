@@ -18,24 +18,14 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower::ServiceExt;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
-use wxhost_runtime::{CallLimits, Compiler, Runtime, RuntimeSettings};
 
 use super::*;
 use crate::{
-    accounts::Accounts,
-    clock::Clock,
-    config::Config,
     db::testing::{TestDatabase, databases, sqlite},
-    keys::ApiKeys,
-    plugins::Plugins,
-    quotas::Quotas,
-    seal::{MasterKey, MasterKeys},
-    store::{MemoryCache, Store},
-    telemetry::Metrics,
+    services::testing::{NOWHERE, TestServices, services},
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -43,64 +33,18 @@ const TOKEN: &str = "0123456789abcdef";
 /// A host's admin API.
 struct Api {
     router: Router,
-    state: Arc<AdminParts>,
-    runtime: Arc<Runtime>,
+    services: TestServices,
     _db: TestDatabase,
-    _native: TempDir,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.runtime.shutdown();
-    }
 }
 
 impl Api {
     async fn on(db: TestDatabase) -> Self {
-        let native = tempfile::tempdir().unwrap();
-        let settings = RuntimeSettings::new(native.path().to_owned(), [7; 32], Compiler::InProcess);
-        let runtime = Runtime::new(RuntimeSettings {
-            max_concurrent_calls: 1,
-            ..settings
-        })
-        .unwrap();
-        let keys = Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None));
-        let accounts = Accounts::load((*db).clone(), Arc::clone(&keys))
-            .await
-            .unwrap();
-        let api_keys = ApiKeys::load((*db).clone()).await.unwrap();
-        let plugins = Plugins::new(
-            (*db).clone(),
-            Arc::clone(&runtime),
-            Arc::clone(&keys),
-            CallLimits::MOST,
-        );
-        let accounts = Arc::new(accounts);
-        let client = crate::tokens::testing::unconnected(&accounts, &keys);
-        let (audit, _) = crate::audit::channel((*db).clone(), &Metrics::new());
-        let state = AdminState::new(AdminParts {
-            audit,
-            db: (*db).clone(),
-            store: Store::Memory(Arc::new(MemoryCache::new())),
-            tokens: Arc::clone(client.tokens()),
-            client,
-            keys,
-            accounts,
-            api_keys: Arc::new(api_keys),
-            plugins: Arc::new(plugins),
-            quotas: Arc::new(Quotas::new(
-                (*db).clone(),
-                Config::default().quotas.limits(),
-            )),
-            clock: Clock,
-            token: SecretString::from(TOKEN),
-        });
+        let (services, _) = services(&db, NOWHERE).await;
+        let state = AdminState::new(Arc::clone(&services), SecretString::from(TOKEN));
         Self {
-            router: routes(state.clone()),
-            state: state.parts(),
-            runtime,
+            router: routes(state),
+            services,
             _db: db,
-            _native: native,
         }
     }
 
@@ -160,7 +104,7 @@ impl Api {
     }
 
     fn active_version(&self) -> Option<i64> {
-        let account = self.state.accounts.get("wx01").unwrap();
+        let account = self.services.accounts.get("wx01").unwrap();
         account.deployment.as_ref().map(|d| d.version)
     }
 }
@@ -298,14 +242,14 @@ async fn tenants_and_accounts_are_added_shown_and_changed() {
         assert!(!shown.contains("sealed"), "{shown}");
 
         // In effect at once on this host.
-        assert!(api.state.accounts.get("wx01").unwrap().is_active());
+        assert!(api.services.accounts.get("wx01").unwrap().is_active());
         let change = json!({"status": "disabled", "fallback_text": "稍后再试"});
         let (status, account) = api
             .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
             .await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(account["fallback_text"], "稍后再试");
-        assert!(!api.state.accounts.get("wx01").unwrap().is_active());
+        assert!(!api.services.accounts.get("wx01").unwrap().is_active());
         let change = json!({"fallback_text": null});
         let (_, account) = api
             .call(Method::PATCH, "/api/v1/accounts/wx01", &change)
@@ -482,11 +426,11 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         assert_eq!(first["active"], true);
         assert!(!first.to_string().contains("s3cr3t"), "{first}");
         assert_eq!(api.active_version(), Some(1));
-        let account = api.state.accounts.get("wx01").unwrap();
+        let account = api.services.accounts.get("wx01").unwrap();
         let deployment = account.deployment.as_ref().unwrap();
         assert!(deployment.secrets.contains("api-key"));
         assert!(!format!("{account:?}").contains("s3cr3t"));
-        assert!(api.state.plugins.load(deployment, "t1").await.is_ok());
+        assert!(api.services.plugins.load(deployment, "t1").await.is_ok());
 
         // The same component again: another deployment, the same digest.
         let (_, second) = api
@@ -598,7 +542,7 @@ async fn what_ran_before_keeps_running_when_a_deployment_is_refused() {
 #[tokio::test]
 async fn a_database_that_is_away_is_told_apart_from_a_failure() {
     let api = Api::with_account(sqlite().await).await;
-    api.state.db.close().await;
+    api.services.db.close().await;
     let answer = api.get("/api/v1/tenants").await;
     Api::expect(&answer, 503, "unavailable", "try again later");
 }

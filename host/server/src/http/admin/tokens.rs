@@ -24,18 +24,22 @@ const PATIENCE: Duration = Duration::from_secs(15);
     (status = "5XX", body = ErrorBody),
 ))]
 pub(super) async fn refresh(write: Write<AccountRow>) -> Result<Json<TokenState>, ApiError> {
-    let (parts, app_id) = (write.parts(), &*write.object.app_id);
-    let Some(account) = parts.accounts.get(app_id) else {
+    let (services, app_id) = (write.services(), &*write.object.app_id);
+    let Some(account) = services.accounts.get(app_id) else {
         return Err(ApiError::not_found("account", app_id));
     };
     let author = write.author();
     let entry = |result| author.entry(Action::TokenRefresh, Some(app_id), "", result);
     // What WeChat will do can't be taken back when the audit can't be written.
-    parts.audit.write(entry("asked")).await?;
+    services.audit.write(entry("asked")).await?;
     let deadline = Instant::now() + PATIENCE;
-    let forced = parts.tokens.force_refresh(&account, deadline).await;
+    let forced = services
+        .client
+        .tokens()
+        .force_refresh(&account, deadline)
+        .await;
     let result = forced.as_ref().map_or_else(TokenError::code, |_| "ok");
-    if let Err(error) = parts.audit.write(entry(result)).await {
+    if let Err(error) = services.audit.write(entry(result)).await {
         tracing::error!(error = %error, "what came of a forced token is missing in the audit");
     }
     Ok(Json(TokenState::from(&*forced?)))
@@ -48,14 +52,14 @@ pub(super) async fn refresh(write: Write<AccountRow>) -> Result<Json<TokenState>
     (status = "4XX", body = ErrorBody),
 ))]
 pub(super) async fn clear_attention(write: Write<AccountRow>) -> Result<Json<Account>, ApiError> {
-    let (parts, app_id) = (write.parts(), &write.object.app_id);
-    let row = parts
+    let (services, app_id) = (write.services(), &write.object.app_id);
+    let row = services
         .accounts
         .clear_attention(app_id, &write.author())
         .await?;
     write.announce().await;
-    if let Some(account) = parts.accounts.get(app_id) {
-        parts.tokens.clear_backoff(&account);
+    if let Some(account) = services.accounts.get(app_id) {
+        services.client.tokens().clear_backoff(&account);
     }
     Ok(Json(row.into()))
 }

@@ -89,7 +89,7 @@ async fn token(
 ) -> Result<AccessToken, ApiError> {
     let account = caller.account(state, app_id)?;
     caller.expect(&Grant::AccessToken)?;
-    let tokens = state.client.tokens();
+    let tokens = state.services.client.tokens();
     if let Some(hash) = refused {
         let is_hash =
             HASH_DIGITS.contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit());
@@ -109,7 +109,7 @@ async fn token(
         .await?;
     Ok(AccessToken {
         access_token: token.expose().to_owned(),
-        expires_in: seconds_left(&token, state.clock),
+        expires_in: seconds_left(&token, state.services.clock),
     })
 }
 

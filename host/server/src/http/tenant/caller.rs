@@ -46,14 +46,14 @@ impl Caller {
         request_id: &str,
     ) -> Result<Self, ApiError> {
         let key = text
-            .and_then(|text| state.api_keys.find(text))
+            .and_then(|text| state.services.api_keys.find(text))
             .ok_or_else(no_key)?;
         state.rates.admit(&key).await.map_err(too_often)?;
         let of_key = key.place().ok_or_else(too_many)?;
         let of_host = Arc::clone(&state.places)
             .try_acquire_owned()
             .map_err(|_| overloaded())?;
-        key.note_use(state.clock.now_ms());
+        key.note_use(state.services.clock.now_ms());
         Ok(Self {
             author: Author::key(&key.id, request_id),
             places: Arc::new(Places {
@@ -72,6 +72,7 @@ impl Caller {
         app_id: &str,
     ) -> Result<Arc<Account>, ApiError> {
         let account = state
+            .services
             .accounts
             .get(app_id)
             .filter(|account| self.key.reaches(account))
@@ -105,7 +106,7 @@ impl Caller {
     ) -> Result<(), ApiError> {
         let result = result.unwrap_or_else(|error| error.code());
         let entry = self.author.entry(action, Some(app_id), object, result);
-        Ok(state.audit.write(entry).await?)
+        Ok(state.services.audit.write(entry).await?)
     }
 
     /// Notes in the audit what was asked and what came of it.
@@ -117,6 +118,7 @@ impl Caller {
     ) {
         let result = result.unwrap_or_else(|error| error.code());
         state
+            .services
             .audit
             .add(self.author.entry(action, Some(app_id), object, result));
     }

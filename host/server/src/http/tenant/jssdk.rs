@@ -111,12 +111,12 @@ async fn signature(
     caller.expect(&Grant::JssdkSignature)?;
     let page = jssdk::page_url(url).map_err(|error| ApiError::invalid("url", error))?;
     expect_origin(&account, &page)?;
-    let tokens = state.client.tokens();
+    let tokens = state.services.client.tokens();
     let deadline = Instant::now() + PATIENCE;
     let ticket = tokens
         .get(&account, Credential::JsapiTicket, deadline)
         .await?;
-    let timestamp = state.clock.now_seconds().unsigned_abs();
+    let timestamp = state.services.clock.now_seconds().unsigned_abs();
     let nonce_str = hex::encode(random::sixteen());
     let signature = jssdk::signature(ticket.expose(), &nonce_str, timestamp, &page);
     let app_id = app_id.to_owned();

@@ -27,14 +27,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::caller::Caller;
 use super::error;
-use crate::{
-    accounts::Accounts,
-    audit::Audit,
-    client::Client,
-    clock::Clock,
-    keys::{ApiKeys, RateLimits},
-    store::Store,
-};
+use crate::{keys::RateLimits, services::Services};
 
 /// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
 const CONCURRENT: usize = 512;
@@ -42,37 +35,19 @@ const CONCURRENT: usize = 512;
 /// What the routes work with.
 #[derive(Clone, Debug)]
 pub struct TenantState {
-    /// Whose tokens they are.
-    pub accounts: Arc<Accounts>,
-    /// By what right is asked.
-    pub api_keys: Arc<ApiKeys>,
-    /// How often.
-    pub rates: RateLimits,
-    /// Calls WeChat.
-    pub client: Arc<Client>,
-    /// Where it is noted.
-    pub audit: Audit,
-    /// Tells the time.
-    pub clock: Clock,
+    services: Arc<Services>,
+    /// How often a key may ask.
+    rates: RateLimits,
     /// Requests under way.
     places: Arc<Semaphore>,
 }
 
 impl TenantState {
-    /// Serves these accounts by these keys.
-    pub fn new(
-        (accounts, api_keys): (Arc<Accounts>, Arc<ApiKeys>),
-        client: Arc<Client>,
-        audit: Audit,
-        store: Store,
-    ) -> Self {
+    /// Serves these services' accounts by their keys.
+    pub fn new(services: Arc<Services>) -> Self {
         Self {
-            accounts,
-            api_keys,
-            rates: RateLimits::new(store, Clock),
-            client,
-            audit,
-            clock: Clock,
+            rates: RateLimits::new(services.store.clone(), services.clock),
+            services,
             places: Arc::new(Semaphore::new(CONCURRENT)),
         }
     }

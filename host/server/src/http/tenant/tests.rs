@@ -21,18 +21,15 @@ use wxhost_wechat::{
 use self::wechat::WeChat;
 use super::*;
 use crate::{
-    accounts::{AccountChange, ApiSettings, NewAccount, NewTenant, Status},
-    audit::{self, Author},
+    accounts::{AccountChange, Accounts, ApiSettings, NewAccount, NewTenant, Status},
+    audit::Author,
     db::{
         self,
         audit::{AuditFilter, AuditRow},
         testing::{TestDatabase, sqlite},
     },
     keys::{KeyGrants, NewKey},
-    seal::{MasterKey, MasterKeys},
-    store::MemoryCache,
-    telemetry::Metrics,
-    tokens,
+    services::testing::{TestServices, services},
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -40,7 +37,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A host with tenants `acme` (accounts `wx01`, and `wx02` without a secret) and `other` (`wx03`).
 struct Host {
     router: Router,
-    state: TenantState,
+    services: TestServices,
     wechat: WeChat,
     stop: CancellationToken,
     writer: JoinHandle<()>,
@@ -81,22 +78,12 @@ impl Host {
     /// A host whose WeChat is at `base`.
     async fn with(wechat: WeChat, base: &str) -> Self {
         let db = sqlite().await;
-        let sealing = Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None));
-        let accounts = Accounts::load((*db).clone(), Arc::clone(&sealing))
-            .await
-            .unwrap();
-        fill(&accounts).await;
-        let accounts = Arc::new(accounts);
-        let api_keys = Arc::new(ApiKeys::load((*db).clone()).await.unwrap());
-        let memory = || Store::Memory(Arc::new(MemoryCache::new()));
-        let metrics = Arc::new(Metrics::new());
-        let client = tokens::testing::client_of(base, &accounts, &sealing, memory());
-        let (audit, writer) = audit::channel((*db).clone(), &metrics);
-        let state = TenantState::new((accounts, api_keys), client, audit, memory());
+        let (services, writer) = services(&db, base).await;
+        fill(&services.accounts).await;
         let stop = CancellationToken::new();
         Self {
-            router: routes(state.clone()),
-            state,
+            router: routes(TenantState::new(Arc::clone(&services))),
+            services,
             wechat,
             writer: tokio::spawn(writer.run(stop.clone())),
             stop,
@@ -118,12 +105,12 @@ impl Host {
             rate_per_minute,
         };
         let (_, text) = self
-            .state
+            .services
             .api_keys
             .add(key, &Author::admin("r"))
             .await
             .unwrap();
-        self.state.api_keys.refresh().await.unwrap();
+        self.services.api_keys.refresh().await.unwrap();
         text.expose().to_owned()
     }
 
@@ -288,12 +275,12 @@ async fn a_key_names_the_accounts_that_it_reaches() {
         rate_per_minute: 10,
     };
     let (row, text) = host
-        .state
+        .services
         .api_keys
         .add(key, &Author::admin("r"))
         .await
         .unwrap();
-    host.state.api_keys.refresh().await.unwrap();
+    host.services.api_keys.refresh().await.unwrap();
     let path = |app_id| format!("/api/v1/accounts/{app_id}/access-token");
     host.get(&path("wx01"), text.expose())
         .await
@@ -306,22 +293,22 @@ async fn a_key_names_the_accounts_that_it_reaches() {
         status: Some(Status::Disabled),
         ..AccountChange::default()
     };
-    host.state
+    host.services
         .accounts
         .change_account("wx02", disabled, &Author::admin("r"))
         .await
         .unwrap();
-    host.state.accounts.refresh().await.unwrap();
+    host.services.accounts.refresh().await.unwrap();
     host.get(&path("wx02"), text.expose())
         .await
         .expect(403, "account-disabled");
 
-    host.state
+    host.services
         .api_keys
         .revoke(&row.id, &Author::admin("r"))
         .await
         .unwrap();
-    host.state.api_keys.refresh().await.unwrap();
+    host.services.api_keys.refresh().await.unwrap();
     host.get(&path("wx02"), text.expose())
         .await
         .expect(401, "unauthorized");

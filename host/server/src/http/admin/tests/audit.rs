@@ -175,7 +175,7 @@ async fn written_call(api: &Api) -> String {
         trace_id: "t".into(),
         created_at: 1_700_000_000_000,
     };
-    let db = &api.state.db;
+    let db = &api.services.db;
     let record = Record::new(callee, "replied".into(), &entry);
     calls::write(db, &[record]).await.unwrap();
     let filter = CallFilter {

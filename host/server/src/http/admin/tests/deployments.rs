@@ -1,6 +1,7 @@
 //! What becomes of deployments and components that are old.
 
 use super::*;
+use crate::clock::Clock;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
@@ -39,9 +40,13 @@ async fn fifty_deployments_are_kept_and_the_one_that_ran_before() {
 async fn components_without_deployments_go_after_a_day_with_their_native_code() {
     for db in databases().await {
         let api = Api::with_account(db).await;
-        let native = || std::fs::read_dir(api._native.path()).unwrap().count();
+        let native = || {
+            std::fs::read_dir(api.services.native.path())
+                .unwrap()
+                .count()
+        };
         let stored = async || {
-            let digests = crate::db::plugins::digests(&api.state.db).await.unwrap();
+            let digests = crate::db::plugins::digests(&api.services.db).await.unwrap();
             digests.len()
         };
         api.deploy(&plugin("{}"), &json!({})).await;
@@ -53,7 +58,7 @@ async fn components_without_deployments_go_after_a_day_with_their_native_code() 
 
         let now_ms = Clock.now_ms();
         for (at, expected) in [(now_ms, (1, 2)), (now_ms + 2 * DAY_MS, (1, 1))] {
-            api.state.plugins.forget_unused(at).await.unwrap();
+            api.services.plugins.forget_unused(at).await.unwrap();
             assert_eq!((stored().await, native()), expected);
         }
     }

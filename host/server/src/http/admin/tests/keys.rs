@@ -24,8 +24,8 @@ async fn a_key_is_shown_once_listed_without_itself_and_revoked() {
         );
         assert_eq!(made["rate_per_minute"], 600);
         // In effect at once on this host.
-        assert!(api.state.api_keys.find(text).is_some());
-        let stored = crate::db::keys::changed_after(&api.state.db, -1)
+        assert!(api.services.api_keys.find(text).is_some());
+        let stored = crate::db::keys::changed_after(&api.services.db, -1)
             .await
             .unwrap();
         assert!(!format!("{stored:?}").contains(text));
@@ -42,7 +42,7 @@ async fn a_key_is_shown_once_listed_without_itself_and_revoked() {
         let (status, revoked) = api.call(Method::DELETE, &path, &Value::Null).await;
         assert_eq!(status, StatusCode::OK);
         assert!(revoked["revoked_at"].is_i64(), "{revoked}");
-        assert!(api.state.api_keys.find(text).is_none());
+        assert!(api.services.api_keys.find(text).is_none());
     }
 }
 

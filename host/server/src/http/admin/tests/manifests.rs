@@ -29,7 +29,7 @@ async fn what_a_plugin_asks_for_and_does_not_get_is_shown() {
         let (_, page) = api.get("/api/v1/accounts/wx01/deployments").await;
         let missing = json!({"api": [], "egress": ["https://erp.example"]});
         assert_eq!(page["deployments"][0]["not_granted"], missing);
-        let account = api.state.accounts.get("wx01").unwrap();
+        let account = api.services.accounts.get("wx01").unwrap();
         let wanted = &account.deployment.as_ref().unwrap().wanted;
         let path = ApiPath::parse("/cgi-bin/tags/get").unwrap();
         assert!(account.grants.allows_api(wanted, &path));

@@ -30,7 +30,7 @@ async fn put(api: &Api, key: &str, value: &str) {
         trace_id: "t",
         now_ms: 1,
     };
-    commit(&api.state.db, &row, &request).await.unwrap();
+    commit(&api.services.db, &row, &request).await.unwrap();
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn what_an_account_calls_wechat_with_is_set_and_the_secret_never_shown() {
             assert_eq!(shown[name], change[name]);
         }
         assert!(!format!("{changed}{shown}").contains(SECRET));
-        let known = api.state.accounts.get("wx01").unwrap();
+        let known = api.services.accounts.get("wx01").unwrap();
         assert_eq!(known.secret.as_ref().unwrap().expose(), SECRET);
         assert!(!format!("{known:?}").contains(SECRET));
 
@@ -85,7 +85,7 @@ async fn what_the_owner_must_mend_is_shown_until_somebody_says_that_it_is() {
         since_ms: 7,
     };
     let secret = AppSecret::parse(SECRET).unwrap();
-    let accounts = &api.state.accounts;
+    let accounts = &api.services.accounts;
     accounts
         .need_owner("wx01", &secret, &attention)
         .await

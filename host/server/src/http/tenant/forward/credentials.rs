@@ -59,7 +59,7 @@ pub(super) async fn ticket(
         Some("wx_card") => Credential::CardTicket,
         _ => return Err(ApiError::invalid("type", "must be jsapi or wx_card")),
     };
-    let tokens = state.client.tokens();
+    let tokens = state.services.client.tokens();
     let ticket = tokens
         .get(account, credential, Instant::now() + PATIENCE)
         .await?;
@@ -67,7 +67,7 @@ pub(super) async fn ticket(
         "errcode": 0,
         "errmsg": "ok",
         "ticket": ticket.expose(),
-        "expires_in": seconds_left(&ticket, state.clock),
+        "expires_in": seconds_left(&ticket, state.services.clock),
     });
     Ok((NO_STORE, Json(body)).into_response())
 }

@@ -147,7 +147,11 @@ async fn pass(
         headers,
         body,
     };
-    let answer = state.client.raw(account, request, deadline).await?;
+    let answer = state
+        .services
+        .client
+        .raw(account, request, deadline)
+        .await?;
     if answer.status.is_redirection() {
         return Err(ApiError::new(
             StatusCode::BAD_GATEWAY,
