@@ -2,9 +2,10 @@
 //!
 //! A guided tour, in reading order:
 //!
-//! 1. [`app`] opens everything and serves it; [`config`] is what the operator sets.
-//! 2. [`http`] is the whole URL map. [`http::callback`] is where WeChat's servers call.
-//! 3. [`callback`] is the lane: admit a delivery to its event's run ([`inbox`]), claim the event among
+//! 1. [`app`] puts a host together and serves it; [`services`] is what its lanes share, [`config`] what the
+//!    operator sets.
+//! 2. [`http`] is what all that is served shares, and what is served beside the lanes.
+//! 3. [`callback`] is the lane that WeChat's servers call: admit a delivery to its event's run ([`inbox`]), claim the event among
 //!    hosts ([`store`]); [`run`], which lanes share, runs the plugin with what it may read
 //!    ([`capabilities`]), commits its
 //!    [`effects`] once ([`db::commit`]) and records the call ([`records`]); [`outbox`] sends what the
@@ -59,5 +60,6 @@ pub mod records;
 pub mod tasks;
 pub mod telemetry;
 
-pub use app::{App, StartError};
+pub use app::App;
 pub use config::Config;
+pub use services::StartError;

@@ -1,5 +1,7 @@
 //! What the lanes of a host share: one value, made once by `app`.
 
+mod master_key;
+mod open;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -22,6 +24,8 @@ use crate::records::Records;
 use crate::seal::MasterKeys;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+
+pub use self::open::StartError;
 
 /// What the lanes of a host share. It is handed out as one `Arc`: one count goes up and down with each
 /// event, not one for each part, which cores would take from each other all the time.

@@ -12,6 +12,7 @@ mod drive;
 mod earlier;
 mod event;
 mod pending;
+mod routes;
 mod task;
 mod unreadable;
 mod work;
@@ -29,6 +30,8 @@ use wxhost_wechat::message::Message;
 use self::work::Work;
 use crate::accounts::Account;
 use crate::db::inbox::PendingEvent;
+use crate::http::body::ReadBudget;
+use crate::http::router::Routes;
 use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, UsedNonce, body_hash};
 use crate::run::{EventContext, Runner};
 use crate::services::Services;
@@ -61,6 +64,8 @@ pub struct CallbackLane {
     table: Table,
     nonces: Nonces,
     settled_elsewhere: Arc<SettledElsewhere>,
+    /// Room for bodies that are read.
+    bodies: ReadBudget,
     /// Runs under way; they outlive the connections that began them.
     runs: TaskTracker,
     /// Leased events whose attempts are still to be taken back: the database was away.
@@ -131,11 +136,17 @@ impl CallbackLane {
             table: Table::new(),
             nonces: Nonces::new(),
             settled_elsewhere: Arc::default(),
+            bodies: routes::read_budget(),
             runs: TaskTracker::new(),
             unreturned: Mutex::default(),
             started: Instant::now(),
             has_earlier: OnceCell::new(),
         }
+    }
+
+    /// Where WeChat calls.
+    pub fn routes(self: &Arc<Self>) -> Routes {
+        routes::routes(self)
     }
 
     /// Spawns what the lane does by itself.

@@ -13,16 +13,16 @@ use tokio::time::timeout;
 
 /// How much is read of a body, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Bytes of a body that is taken.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// How long it may take to arrive.
-    pub(super) time: Duration,
+    pub(crate) time: Duration,
     /// Bytes of a refused body that are read: a connection that is closed with bytes unread takes the
     /// answer with it.
-    pub(super) discarded_bytes: usize,
+    pub(crate) discarded_bytes: usize,
     /// How long those may take.
-    pub(super) discard_time: Duration,
+    pub(crate) discard_time: Duration,
 }
 
 /// The first bytes of a body, which need no room in a [`ReadBudget`]: nearly all bodies have no more, and
@@ -45,19 +45,19 @@ impl ReadBudget {
 
 /// A body, and its part of the budget until it is dropped.
 #[derive(Debug)]
-pub(super) struct ReadBody {
+pub(crate) struct ReadBody {
     bytes: Bytes,
     _held: Option<OwnedSemaphorePermit>,
 }
 
 impl ReadBody {
     /// The bytes, for as long as this is kept.
-    pub(super) fn share(&self) -> Bytes {
+    pub(crate) fn share(&self) -> Bytes {
         self.bytes.clone()
     }
 
     /// The bytes alone; their part of the budget is given back.
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes
     }
 }
@@ -79,7 +79,7 @@ impl Deref for ReadBody {
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// It has more bytes than are taken, or says so.
     #[error("the body is too large")]
     TooLarge,
@@ -95,13 +95,13 @@ pub(super) enum ReadError {
 }
 
 /// How long a body says that it is.
-pub(super) fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
 /// The whole body. One that is too large, or says that it will be, is read to its end within reason.
-pub(super) async fn read(
+pub(crate) async fn read(
     body: Body,
     headers: &HeaderMap,
     limits: Limits,
@@ -111,7 +111,7 @@ pub(super) async fn read(
 }
 
 /// The same, with room for it in `budget`.
-pub(super) async fn read_within(
+pub(crate) async fn read_within(
     budget: &ReadBudget,
     body: Body,
     headers: &HeaderMap,
@@ -121,7 +121,7 @@ pub(super) async fn read_within(
 }
 
 /// Lets a body go by whose sender was refused before it was read.
-pub(super) async fn let_go(body: Body, limits: Limits) {
+pub(crate) async fn let_go(body: Body, limits: Limits) {
     let rest = discard(body.into_data_stream(), limits.discarded_bytes);
     // Whether it was in time or not, the answer is the same.
     let _ = timeout(limits.discard_time, rest).await;

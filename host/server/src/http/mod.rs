@@ -1,4 +1,6 @@
-//! The URL map and what stands behind each address. No SQL here, and nothing of WeChat's formats.
+//! What all that is served shares (connections, bodies, routes, errors), and what is served beside the
+//! lanes: the admin API, what tenants' own systems call, and health. No SQL here, and nothing of WeChat's
+//! formats.
 
 mod connection;
 pub mod listener;
@@ -6,11 +8,10 @@ mod peers;
 pub mod router;
 
 pub mod admin;
-pub mod callback;
 pub mod health;
 pub mod tenant;
 
-mod body;
+pub(crate) mod body;
 pub mod error;
 mod extract;
 pub mod openapi;

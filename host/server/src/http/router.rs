@@ -1,75 +1,79 @@
-//! Every address of the host, in one place. The admin API's are listed in [`super::admin`], those for
-//! tenants' own systems in [`super::tenant`].
+//! Who answers a request: what a listener serves, put together from what each lane offers.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Method, Request};
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
-use axum::routing::get;
 use axum::{BoxError, Router};
-use futures::future::Either;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, Map};
 use tower::Service;
 
-use super::admin::{self, AdminState};
-use super::callback::{self, CallbackState};
-use super::health;
-use super::tenant::{self, TenantState};
-use crate::services::Services;
-
-/// Where a callback is delivered, but for the account's id.
-const CALLBACK: &str = "/callback/";
+/// Answers a request whose path has been read: the text is what follows the prefix.
+type Answer = dyn Fn(String, Request<Body>) -> BoxFuture<'static, Response> + Send + Sync;
 
 /// Who is at the other end of a request's connection: a client, or the proxy before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// All addresses of a listener, with a short way for what nearly all requests are: a delivery of a
-/// callback goes straight to its handler. Whatever looks odd goes through the router.
-#[derive(Clone, Debug)]
+/// All addresses of a listener, with a short way for what nearly all requests are: a `POST` to one prefix
+/// goes straight to its handler. Whatever looks odd goes through the router.
+#[derive(Clone)]
 pub struct Routes {
-    /// Of a listener that WeChat calls.
-    callbacks: Option<Arc<CallbackState>>,
+    direct: Option<Direct>,
     router: Router,
     /// Of a listener's connection.
     peer: Option<Peer>,
 }
 
+/// The short way.
+#[derive(Clone)]
+struct Direct {
+    prefix: &'static str,
+    answer: Arc<Answer>,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes")
+            .field("direct", &self.direct.as_ref().map(|direct| direct.prefix))
+            .field("router", &self.router)
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<Router> for Routes {
     fn from(router: Router) -> Self {
         Self {
-            callbacks: None,
+            direct: None,
             router,
             peer: None,
         }
     }
 }
 
-/// What WeChat's servers and tenants' own systems call.
-pub fn public(callbacks: CallbackState, tenants: TenantState) -> Routes {
-    let callbacks = Arc::new(callbacks);
-    let router = Router::new()
-        .route(
-            &format!("{CALLBACK}{{app_id}}"),
-            get(callback::verify).post(callback::receive),
-        )
-        .with_state(Arc::clone(&callbacks))
-        .merge(health::liveness())
-        .merge(tenant::routes(tenants));
-    Routes {
-        callbacks: Some(callbacks),
-        router,
-        peer: None,
-    }
-}
-
 impl Routes {
+    /// With a short way to what a `POST` below `prefix` is answered by. The router knows these addresses
+    /// too: it takes those in which something is escaped.
+    #[must_use]
+    pub fn direct(
+        mut self,
+        prefix: &'static str,
+        answer: impl Fn(String, Request<Body>) -> BoxFuture<'static, Response> + Send + Sync + 'static,
+    ) -> Self {
+        self.direct = Some(Direct {
+            prefix,
+            answer: Arc::new(answer),
+        });
+        self
+    }
+
     /// The same for the requests of one connection.
     #[must_use]
     pub(super) fn of_connection(&self, peer: IpAddr) -> Self {
@@ -87,13 +91,15 @@ impl Routes {
     }
 }
 
-/// The account's id in the path of a delivery that needs no router: nothing in it is escaped.
-fn delivered_to<B>(request: &Request<B>) -> Option<&str> {
-    let app_id = request.uri().path().strip_prefix(CALLBACK)?;
+/// What follows the prefix in the path of a request that needs no router: nothing in it is escaped.
+fn rest_of<'a, B>(prefix: &str, request: &'a Request<B>) -> Option<&'a str> {
+    let rest = request.uri().path().strip_prefix(prefix)?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let plain = !app_id.is_empty() && app_id.bytes().all(is_word);
-    (plain && request.method() == Method::POST).then_some(app_id)
+    let plain = !rest.is_empty() && rest.bytes().all(is_word);
+    (plain && request.method() == Method::POST).then_some(rest)
 }
+
+type Answered = Result<Response, Infallible>;
 
 impl<B> Service<Request<B>> for Routes
 where
@@ -103,7 +109,7 @@ where
     type Response = Response;
     type Error = Infallible;
     type Future = Either<
-        Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>,
+        Map<BoxFuture<'static, Response>, fn(Response) -> Answered>,
         RouteFuture<Infallible>,
     >;
 
@@ -113,23 +119,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (Some(callbacks), Some(app_id)) = (&self.callbacks, delivered_to(&request)) else {
+        let direct = self.direct.as_ref();
+        let found = direct.and_then(|direct| Some((direct, rest_of(direct.prefix, &request)?)));
+        let Some((direct, rest)) = found else {
             if let Some(peer) = self.peer {
                 request.extensions_mut().insert(peer);
             }
             return Either::Right(self.router.call(request));
         };
-        let (callbacks, app_id) = (Arc::clone(callbacks), app_id.to_owned());
-        let request = request.map(Body::new);
-        Either::Left(Box::pin(async move {
-            Ok(callback::deliver(&callbacks, &app_id, request).await)
-        }))
+        let rest = rest.to_owned();
+        Either::Left(
+            (direct.answer)(rest, request.map(Body::new)).map(Ok as fn(Response) -> Answered),
+        )
     }
-}
-
-/// What the operator calls.
-pub fn operator(admin: AdminState, services: Arc<Services>) -> Router {
-    health::routes(services).merge(admin::routes(admin))
 }
 
 #[cfg(test)]
@@ -149,7 +151,7 @@ mod tests {
         ] {
             let request = Request::builder().method(&method).uri(path);
             let request = request.body(()).unwrap();
-            assert_eq!(delivered_to(&request), expected, "{method} {path}");
+            assert_eq!(rest_of("/callback/", &request), expected, "{method} {path}");
         }
     }
 }

@@ -30,8 +30,7 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::permission::AdminState;
-use self::permission::{Look, Operator, Read, Write};
+use self::permission::{AdminState, Look, Operator, Read, Write};
 use super::{
     error::{self, ApiError},
     extract::{JsonBody, Path, Query, max_body, read_budget},
@@ -39,6 +38,7 @@ use super::{
     page::PageSize,
     tenant,
 };
+use crate::services::Services;
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
 const MAX_DEPLOYMENT_BYTES: usize = 64 << 20;
@@ -46,8 +46,8 @@ const MAX_DEPLOYMENT_BYTES: usize = 64 << 20;
 /// Bytes that the large ones of all requests under way may have together, while they are read.
 const BODIES_BYTES: usize = 128 << 20;
 
-/// The routes of the admin API.
-pub fn routes(state: AdminState) -> Router {
+/// The routes of the admin API, for whoever brings the token.
+pub fn routes(services: Arc<Services>, token: SecretString) -> Router {
     let (router, _) = described().split_for_parts();
     let document = Arc::new(document());
     read_budget(router, BODIES_BYTES)
@@ -58,7 +58,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/api/{*rest}", axum::routing::any(no_such_route))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(error::identify))
-        .with_state(state)
+        .with_state(AdminState::new(services, token))
 }
 
 /// The description of these routes, and of those for tenants' systems, which are served elsewhere.

@@ -23,7 +23,7 @@ use crate::services::Services;
 
 /// What the admin API works with, closed to its handlers.
 #[derive(Clone, Debug)]
-pub struct AdminState {
+pub(super) struct AdminState {
     services: Arc<Services>,
     /// What a request must bring.
     token: Arc<SecretString>,
@@ -31,7 +31,7 @@ pub struct AdminState {
 
 impl AdminState {
     /// Works with these, for whoever brings the token.
-    pub fn new(services: Arc<Services>, token: SecretString) -> Self {
+    pub(super) fn new(services: Arc<Services>, token: SecretString) -> Self {
         Self {
             services,
             token: Arc::new(token),

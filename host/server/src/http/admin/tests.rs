@@ -40,9 +40,8 @@ struct Api {
 impl Api {
     async fn on(db: TestDatabase) -> Self {
         let (services, _) = services(&db, NOWHERE).await;
-        let state = AdminState::new(Arc::clone(&services), SecretString::from(TOKEN));
         Self {
-            router: routes(state),
+            router: routes(Arc::clone(&services), SecretString::from(TOKEN)),
             services,
             _db: db,
         }

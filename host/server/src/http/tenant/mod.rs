@@ -34,7 +34,7 @@ const CONCURRENT: usize = 512;
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
-pub struct TenantState {
+struct TenantState {
     services: Arc<Services>,
     /// How often a key may ask.
     rates: RateLimits,
@@ -43,8 +43,7 @@ pub struct TenantState {
 }
 
 impl TenantState {
-    /// Serves these services' accounts by their keys.
-    pub fn new(services: Arc<Services>) -> Self {
+    fn new(services: Arc<Services>) -> Self {
         Self {
             rates: RateLimits::new(services.store.clone(), services.clock),
             services,
@@ -54,7 +53,7 @@ impl TenantState {
 }
 
 /// The routes.
-pub fn routes(state: TenantState) -> Router {
+pub fn routes(services: Arc<Services>) -> Router {
     let (router, _) = described().split_for_parts();
     router
         .route(
@@ -63,7 +62,7 @@ pub fn routes(state: TenantState) -> Router {
         )
         .route("/wechat/{app_id}/{*path}", routing::any(forward::forward))
         .layer(middleware::from_fn(error::identify))
-        .with_state(state)
+        .with_state(TenantState::new(services))
 }
 
 /// Their part of the API's description. What WeChat describes is left to WeChat.

@@ -82,7 +82,7 @@ impl Host {
         fill(&services.accounts).await;
         let stop = CancellationToken::new();
         Self {
-            router: routes(TenantState::new(Arc::clone(&services))),
+            router: routes(Arc::clone(&services)),
             services,
             wechat,
             writer: tokio::spawn(writer.run(stop.clone())),

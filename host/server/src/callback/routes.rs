@@ -6,18 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use wxhost_wechat::body::MAX_BODY_BYTES;
 use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
 use wxhost_wechat::reply;
 
-use super::body::{self, Limits, ReadBody, ReadBudget, ReadError};
-use crate::accounts::{Account, Accounts, Status};
-use crate::callback::{CallbackLane, Delivery, Reception, Unreadable};
-use crate::clock::Clock;
+use super::{CallbackLane, Delivery, Reception, Unreadable};
+use crate::accounts::{Account, Status};
+use crate::http::body::{self, Limits, ReadBody, ReadBudget, ReadError};
+use crate::http::router::Routes;
 use crate::random;
 use crate::telemetry::Metrics;
 
@@ -33,28 +35,24 @@ const BODY_LIMITS: Limits = Limits {
 /// signature that counts is over the body.
 const BODIES_BYTES: usize = 64 << 20;
 
-/// What the callback routes work with.
-#[derive(Debug)]
-pub struct CallbackState {
-    lane: Arc<CallbackLane>,
-    accounts: Arc<Accounts>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-    bodies: ReadBudget,
+/// Where a callback is delivered, but for the account's id.
+const PREFIX: &str = "/callback/";
+
+/// Room for the bodies that are read at the same time.
+pub(super) fn read_budget() -> ReadBudget {
+    ReadBudget::new(BODIES_BYTES)
 }
 
-impl CallbackState {
-    /// Serves a lane.
-    pub fn new(lane: Arc<CallbackLane>) -> Self {
-        let services = lane.services();
-        Self {
-            accounts: Arc::clone(&services.accounts),
-            metrics: Arc::clone(&services.metrics),
-            clock: services.clock,
-            bodies: ReadBudget::new(BODIES_BYTES),
-            lane,
-        }
-    }
+/// The lane's addresses. A delivery goes straight to its lane, without the router's detours.
+pub(super) fn routes(lane: &Arc<CallbackLane>) -> Routes {
+    let router = Router::new()
+        .route(&format!("{PREFIX}{{app_id}}"), get(verify).post(receive))
+        .with_state(Arc::clone(lane));
+    let lane = Arc::clone(lane);
+    Routes::from(router).direct(PREFIX, move |app_id, request| {
+        let lane = Arc::clone(&lane);
+        Box::pin(async move { deliver(&lane, &app_id, request).await })
+    })
 }
 
 /// How a callback ended here.
@@ -109,50 +107,51 @@ impl From<OpenError> for Ending {
 }
 
 /// URL verification: WeChat asks when the address is saved.
-pub async fn verify(
-    State(state): State<Arc<CallbackState>>,
+async fn verify(
+    State(lane): State<Arc<CallbackLane>>,
     Path(app_id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let ending = verify_url(&state, &app_id, query.as_deref().unwrap_or_default());
-    respond(&state, &app_id, ending)
+    let ending = verify_url(&lane, &app_id, query.as_deref().unwrap_or_default());
+    respond(&lane, &app_id, ending)
 }
 
 /// A message or an event.
-pub async fn receive(
-    State(state): State<Arc<CallbackState>>,
+async fn receive(
+    State(lane): State<Arc<CallbackLane>>,
     Path(app_id): Path<String>,
     request: Request,
 ) -> Response {
-    deliver(&state, &app_id, request).await
+    deliver(&lane, &app_id, request).await
 }
 
 /// The same, for a request whose path was read before.
-pub async fn deliver(state: &CallbackState, app_id: &str, request: Request) -> Response {
-    let _under_way = UnderWay::begin(&state.metrics);
+async fn deliver(lane: &Arc<CallbackLane>, app_id: &str, request: Request) -> Response {
+    let _under_way = UnderWay::begin(&lane.services.metrics);
     let started = std::time::Instant::now();
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let ending = match answer(state, app_id, query, &parts.headers, body).await {
+    let ending = match answer(lane, app_id, query, &parts.headers, body).await {
         Ok(ending) | Err(ending) => ending,
     };
-    state
+    lane.services
         .metrics
         .callback_seconds
         .observe(started.elapsed().as_secs_f64());
-    respond(state, app_id, ending)
+    respond(lane, app_id, ending)
 }
 
-fn verify_url(state: &CallbackState, app_id: &str, query: &str) -> Ending {
+fn verify_url(lane: &CallbackLane, app_id: &str, query: &str) -> Ending {
     let query = CallbackQuery::parse(query);
-    let now = state.clock.now_seconds();
-    let account = state
+    let now = lane.services.clock.now_seconds();
+    let account = lane
+        .services
         .accounts
         .get(app_id)
         .filter(|account| account.status == Status::Active);
     let receiver = match &account {
         Some(account) => &account.receiver,
-        None => state.accounts.decoy(),
+        None => lane.services.accounts.decoy(),
     };
     match envelope::verify_url(receiver, &query, now) {
         _ if account.is_none() => unknown_account(),
@@ -169,22 +168,23 @@ fn verify_url(state: &CallbackState, app_id: &str, query: &str) -> Ending {
 }
 
 async fn answer(
-    state: &CallbackState,
+    lane: &Arc<CallbackLane>,
     app_id: &str,
     query: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Ending, Ending> {
     let query = CallbackQuery::parse(query);
-    let now = state.clock.now_seconds();
-    let account = state
+    let now = lane.services.clock.now_seconds();
+    let account = lane
+        .services
         .accounts
         .get(app_id)
         .filter(|account| account.status == Status::Active);
     let receiver = match &account {
         Some(account) => &account.receiver,
         // As much work as for an account with a wrong signature, so that the time tells nothing.
-        None => state.accounts.decoy(),
+        None => lane.services.accounts.decoy(),
     };
     if let Err(error) = envelope::check_query(receiver, &query, now) {
         body::let_go(body, BODY_LIMITS).await;
@@ -193,7 +193,7 @@ async fn answer(
             None => unknown_account(),
         });
     }
-    let body = read(&state.bodies, body, headers).await?;
+    let body = read(&lane.bodies, body, headers).await?;
     if account.is_none() {
         let _ = envelope::authenticate(receiver, &query, &body, now);
     }
@@ -210,7 +210,7 @@ async fn answer(
                 reason,
                 trace_id,
             };
-            return Ok(match state.lane.note_unreadable(unreadable) {
+            return Ok(match lane.note_unreadable(unreadable) {
                 Reception::Replayed => Ending::replayed(),
                 _ => Ending::unreadable(),
             });
@@ -220,7 +220,7 @@ async fn answer(
     let (format, sealing) = (opened.format, opened.sealing);
     let sender = message.from_user.clone();
     let delivery = Delivery::new(Arc::clone(&account), &query, opened, message, trace_id);
-    let reception = state.lane.receive(delivery).await;
+    let reception = lane.receive(delivery).await;
     Ok(match reception {
         Reception::Answered(answer) if answer.is_nothing() => Ending::success(),
         Reception::Answered(answer) if !reply::is_for(answer.as_str(), &sender) => {
@@ -299,8 +299,8 @@ fn unknown_account() -> Ending {
 }
 
 /// Counts, logs once, answers.
-fn respond(state: &CallbackState, app_id: &str, ending: Ending) -> Response {
-    state
+fn respond(lane: &CallbackLane, app_id: &str, ending: Ending) -> Response {
+    lane.services
         .metrics
         .count_callback(ending.status.as_u16(), ending.code);
     if ending.status != StatusCode::OK {
