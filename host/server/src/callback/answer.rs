@@ -7,8 +7,8 @@ use wxhost_wechat::reply::{Addressing, Article, Cut, Music, Reply, ReplyError, V
 
 use super::Arrival;
 use crate::db::outbox::{Kind, Outgoing};
+use crate::effects::outgoing;
 use crate::inbox::Answer;
-use crate::outbox::outgoing;
 
 /// A reply, and the body in which it goes out passively.
 pub(super) struct Rendered {

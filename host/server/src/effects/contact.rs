@@ -5,10 +5,9 @@ use wxhost_runtime::effects as wit;
 use wxhost_wechat::api::{tag, user};
 use wxhost_wechat::id::OpenId;
 
-use super::{open_id, said};
+use super::{open_id, outgoing, said};
 use crate::db::outbox::Kind;
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, Step};
-use crate::outbox::outgoing;
 
 /// Tags of one effect that are added, and that are removed.
 const MAX_TAGS: usize = 20;

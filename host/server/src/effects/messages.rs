@@ -8,9 +8,8 @@ use wxhost_wechat::api::customer_message::{
 use wxhost_wechat::api::{subscription, template};
 use wxhost_wechat::id::AppId;
 
-use super::{Cause, open_id, said};
+use super::{Cause, open_id, outgoing, said};
 use crate::db::outbox::{Kind, Outgoing};
-use crate::outbox::outgoing;
 
 /// A customer-service message.
 pub(super) fn customer(message: wit::CustomerMessage) -> Result<Outgoing, String> {

@@ -11,16 +11,32 @@ mod values;
 
 use sha2::{Digest, Sha256};
 use wxhost_runtime::effects::Effect;
+use wxhost_wechat::api::{Call, InvalidCall};
 use wxhost_wechat::id::OpenId;
 
 use crate::db::commit::Write;
-use crate::db::outbox::Outgoing;
+use crate::db::outbox::{Kind, Outgoing};
 use crate::db::personal::Step;
 
 /// The longest open id, in bytes.
 const MAX_OPEN_ID_BYTES: usize = 128;
 /// Hex digits of a message's id: WeChat takes at least 32 everywhere.
 const MESSAGE_ID_DIGITS: usize = 32;
+
+/// What `call` sends, for the outbox.
+///
+/// # Errors
+/// A limit of WeChat's that it breaks.
+pub fn outgoing(kind: Kind, open_id: &OpenId, call: &impl Call) -> Result<Outgoing, InvalidCall> {
+    let request = call.request()?;
+    Ok(Outgoing {
+        kind,
+        open_id: open_id.as_str().to_owned(),
+        payload: request.json().unwrap_or_default().to_owned(),
+        path: request.path.into_owned(),
+        expires_at: None,
+    })
+}
 
 /// The event that effects belong to.
 #[derive(Debug, Clone, Copy)]

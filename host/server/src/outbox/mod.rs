@@ -27,8 +27,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wxhost_wechat::api::{Call, InvalidCall};
-use wxhost_wechat::id::OpenId;
 
 use self::places::{Health, Places};
 pub use self::review::{ReceiptWriter, Receipts, receipt_of, receipts};
@@ -36,7 +34,7 @@ pub(crate) use self::verdict::until_morning;
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::db::allowance::Scenes;
-use crate::db::outbox::{self, Kind, Lane, Leased, NewPause, Outgoing};
+use crate::db::outbox::{self, Lane, Leased, NewPause};
 use crate::db::{Database, DbError};
 use crate::random;
 use crate::telemetry::Metrics;
@@ -89,21 +87,6 @@ pub struct Sender {
     pub metrics: Arc<Metrics>,
     /// How many customer-service messages WeChat takes.
     pub scenes: Scenes,
-}
-
-/// What `call` sends, for the outbox.
-///
-/// # Errors
-/// A limit of WeChat's that it breaks.
-pub fn outgoing(kind: Kind, open_id: &OpenId, call: &impl Call) -> Result<Outgoing, InvalidCall> {
-    let request = call.request()?;
-    Ok(Outgoing {
-        kind,
-        open_id: open_id.as_str().to_owned(),
-        payload: request.json().unwrap_or_default().to_owned(),
-        path: request.path.into_owned(),
-        expires_at: None,
-    })
 }
 
 /// The loop's state.

@@ -7,7 +7,7 @@ use wxhost_runtime::effects::Effect;
 use wxhost_runtime::messages::{Body, CustomerMessage, TemplateMessage};
 use wxhost_simulator::api::AppSettings;
 use wxhost_wechat::envelope::Mode;
-use wxhost_wechat::id::{AppId, OriginalId};
+use wxhost_wechat::id::{AppId, OpenId, OriginalId};
 use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
 use super::*;
