@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::callback::{CallbackLane, CallbackSettings};
+use crate::callback::{CallbackLane, DeliverySettings};
 use crate::config::{Config, HttpSettings};
 use crate::contacts::import::Importer;
 use crate::db::allowance::Scenes;
@@ -61,7 +61,7 @@ impl App {
         let stop = CancellationToken::new();
         let loops = TaskTracker::new();
         let services = Arc::new(Services::open(&config, &loops, &stop).await?);
-        let lane = CallbackLane::new(Arc::clone(&services), callback_settings(&config));
+        let lane = CallbackLane::new(Arc::clone(&services), delivery_settings(&config));
         let lane = Arc::new(lane);
         lane.spawn(&loops, &stop);
         spawn_loops(&config, &lane, &loops, &stop);
@@ -125,8 +125,8 @@ impl App {
     }
 }
 
-fn callback_settings(config: &Config) -> CallbackSettings {
-    CallbackSettings {
+fn delivery_settings(config: &Config) -> DeliverySettings {
+    DeliverySettings {
         answer_wait: Duration::from_millis(config.callbacks.answer_wait_ms),
         deliveries: config.callbacks.deliveries,
         call_deadline: Duration::from_millis(config.plugins.call_deadline_ms),

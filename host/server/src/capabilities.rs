@@ -22,11 +22,12 @@ use wxhost_runtime::{
 use wxhost_wechat::id::OpenId;
 
 use self::api::Api;
-use crate::accounts::{Account, Deployment};
+use crate::accounts::Account;
 use crate::contacts;
 use crate::db::commit::{Listing, ReadSet};
 use crate::db::{DbError, kv, patiently};
 use crate::egress::{Sender, Target};
+use crate::plugins::Deployment;
 use crate::services::Services;
 
 /// What the capabilities of one run are made of.
@@ -257,8 +258,12 @@ impl Capabilities for CallCapabilities {
             deployment,
             ..
         } = &self.parts;
-        let granted =
-            |target: &Target<'_>| account.grants.allows_egress(&deployment.wanted, target);
+        let granted = |target: &Target<'_>| {
+            account
+                .plugin
+                .grants
+                .allows_egress(&deployment.wanted, target)
+        };
         let sender = Sender {
             tenant: &account.tenant.id,
             granted: &granted,

@@ -74,6 +74,12 @@ impl From<&OperatorGrants> for Grants {
 }
 
 impl Grants {
+    /// What a stored list grants.
+    pub(crate) fn from_stored(stored: &str) -> Result<Self, serde_json::Error> {
+        let said: OperatorGrants = serde_json::from_str(stored)?;
+        Ok(Self::from(&said))
+    }
+
     /// Whether a plugin may call a path of WeChat's API. Only paths in plain form are ever granted, so
     /// nothing can mean one thing here and another at WeChat's.
     pub fn allows_api(&self, wanted: &Wanted, path: &ApiPath) -> bool {

@@ -41,6 +41,7 @@ pub mod outbox;
 pub mod plugins;
 pub mod quotas;
 pub mod secrets;
+pub mod settings;
 
 pub mod client;
 pub mod credentials;

@@ -524,11 +524,12 @@ mod tests {
         for db in databases().await {
             let old = MasterKeys::new(key(1), None);
             let mut account = accounts::tests::add_account(&db, "wx01").await;
-            account.token_sealed = old.seal(Place::token("wx01"), b"token").unwrap();
-            account.aes_key_sealed = Some(old.seal(Place::aes_key("wx01"), b"now").unwrap());
-            account.previous_aes_key_sealed =
-                Some(old.seal(Place::aes_key("wx01"), b"before").unwrap());
-            account.secret_sealed = Some(old.seal(Place::app_secret("wx01"), b"app").unwrap());
+            let seal = |place, text: &[u8]| old.seal(place, text).unwrap();
+            let callbacks = &mut account.callbacks;
+            callbacks.token_sealed = seal(Place::token("wx01"), b"token");
+            callbacks.aes_key_sealed = Some(seal(Place::aes_key("wx01"), b"now"));
+            callbacks.previous_aes_key_sealed = Some(seal(Place::aes_key("wx01"), b"before"));
+            account.credentials.secret_sealed = Some(seal(Place::app_secret("wx01"), b"app"));
             let mut change = db.change().await.unwrap();
             accounts::update(&mut change, &account).await.unwrap();
             let plugin = plugins::PluginRow {
@@ -573,14 +574,16 @@ mod tests {
             let new = MasterKeys::new(key(2), None);
             let account = accounts::find(&db, "wx01").await.unwrap().unwrap();
             let open = |place, sealed: &str| new.open(place, sealed).unwrap().to_vec();
-            assert_eq!(open(Place::token("wx01"), &account.token_sealed), b"token");
-            let aes_key = account.aes_key_sealed.unwrap();
+            let callbacks = account.callbacks;
+            let token = open(Place::token("wx01"), &callbacks.token_sealed);
+            assert_eq!(token, b"token");
+            let aes_key = callbacks.aes_key_sealed.unwrap();
             assert_eq!(open(Place::aes_key("wx01"), &aes_key), b"now");
-            let secret = account.secret_sealed.unwrap();
+            let secret = account.credentials.secret_sealed.unwrap();
             assert_eq!(open(Place::app_secret("wx01"), &secret), b"app");
             // It was sealed by the version before, where it would have opened as the present key.
-            assert_eq!(account.previous_aes_key_sealed, None);
-            let former = account.former_aes_key_sealed.unwrap();
+            assert_eq!(callbacks.previous_aes_key_sealed, None);
+            let former = callbacks.former_aes_key_sealed.unwrap();
             assert_eq!(open(Place::former_aes_key("wx01"), &former), b"before");
             let swapped = new.open(Place::aes_key("wx01"), &former);
             assert!(matches!(swapped, Err(SealError::Damaged)));

@@ -12,11 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wxhost_server::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant};
+use wxhost_server::accounts::{Account, Accounts, NewAccount, NewTenant};
 use wxhost_server::audit::Author;
 use wxhost_server::client::{Client, Transport};
 use wxhost_server::clock::Clock;
+use wxhost_server::credentials::CredentialChange;
 use wxhost_server::db::Database;
+use wxhost_server::inbox::NewCallbacks;
 use wxhost_server::seal::{MasterKey, MasterKeys};
 use wxhost_server::store::{MemoryCache, Store};
 use wxhost_server::telemetry::Metrics;
@@ -84,15 +86,18 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
         tenant_id: "bench".into(),
         name: String::new(),
         original_id: OriginalId::parse("gh_bench")?,
-        mode: Mode::Plain,
-        token: CallbackToken::parse("benchtoken")?,
-        aes_key: None,
-        window_seconds: 300,
-        fallback_text: None,
-        api: ApiSettings {
-            secret: Some(Some(AppSecret::parse(SECRET)?)),
-            ..ApiSettings::default()
+        callbacks: NewCallbacks {
+            mode: Mode::Plain,
+            token: CallbackToken::parse("benchtoken")?,
+            aes_key: None,
+            window_seconds: 300,
+            fallback_text: None,
         },
+        credentials: CredentialChange {
+            secret: Some(Some(AppSecret::parse(SECRET)?)),
+            ..CredentialChange::default()
+        },
+        grants: None,
     };
     accounts.add_account(account, &Author::host()).await?;
     accounts.refresh().await?;

@@ -1,99 +1,32 @@
 //! Changes to tenants and accounts: checked, sealed, stored. This host sees a change when it refreshes
 //! its accounts, as every other one does.
 
-use std::{fmt, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use wxhost_wechat::{
-    envelope::Mode,
     id::{AppId, OriginalId},
-    secret::{AppSecret, CallbackToken, EncodingAesKey},
+    secret::AppSecret,
 };
 
-use super::{
-    AccountError, Accounts, Status,
-    account::{app_secret, mode_of, mode_word, receiver},
-};
+use super::{Accounts, Status};
 use crate::{
     audit::{Action, Author},
     clock::Clock,
-    credentials::{Attention, TokenLine},
-    db::{self, DbError, accounts::AccountRow, tenants::TenantRow},
+    credentials::{Attention, CredentialChange},
+    db::{
+        self, DbError, accounts::AccountRow, credential_settings::CredentialSettingsRow,
+        plugin_settings::PluginSettingsRow, tenants::TenantRow,
+    },
     grants::OperatorGrants,
-    seal::{Place, SealError},
+    inbox::{CallbackChange, CallbackSettings, KeyChange, NewCallbacks},
+    settings::{ChangeError, changed, check_name, span},
 };
-
-/// How far a callback's timestamp may be off, in seconds. Less than ten seconds would turn away
-/// honest clocks; a day is as good as no check.
-pub const WINDOW_SECONDS: RangeInclusive<u32> = 10..=86_400;
-
-/// Bytes of a fallback text: WeChat cuts passive text replies there.
-pub const MAX_FALLBACK_BYTES: usize = 2048;
-
-/// Characters of a name for people.
-const MAX_NAME_CHARACTERS: usize = 128;
 
 /// Characters of a tenant's id.
 const MAX_TENANT_ID_BYTES: usize = 64;
 
-/// Origins of an account's own web pages.
-const MAX_ORIGINS: usize = 32;
-
-/// Bytes of an origin: those of a host's name, a scheme and a port.
-const MAX_ORIGIN_BYTES: usize = 280;
-
 /// Calls of one tenant at the same time: the host's own maximum.
 const CONCURRENT_CALLS: RangeInclusive<u32> = 1..=4096;
-
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// A value is not acceptable.
-    #[error("{field}: {reason}")]
-    Invalid {
-        /// Its name in the API.
-        field: &'static str,
-        /// Why, for the caller.
-        reason: String,
-    },
-    /// There is one of that id already.
-    #[error("there is already {what} {id}")]
-    Exists {
-        /// "a tenant" or "an account".
-        what: &'static str,
-        /// Its id.
-        id: String,
-    },
-    /// There is none of that id.
-    #[error("there is no {what} {id}")]
-    NotFound {
-        /// "tenant", "account", "deployment" …
-        what: &'static str,
-        /// Its id.
-        id: String,
-    },
-    /// A secret could not be sealed or opened.
-    #[error("a secret could not be sealed or opened")]
-    Seal(#[from] SealError),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
-}
-
-impl ChangeError {
-    pub(crate) fn invalid(field: &'static str, reason: impl fmt::Display) -> Self {
-        Self::Invalid {
-            field,
-            reason: reason.to_string(),
-        }
-    }
-
-    pub(crate) fn no_account(app_id: &str) -> Self {
-        Self::NotFound {
-            what: "account",
-            id: app_id.to_owned(),
-        }
-    }
-}
 
 /// A tenant to be added.
 #[derive(Clone, Debug)]
@@ -118,30 +51,11 @@ pub struct NewAccount {
     /// 原始 ID.
     pub original_id: OriginalId,
     /// How its callbacks come.
-    pub mode: Mode,
-    /// Signs its callbacks.
-    pub token: CallbackToken,
-    /// Encrypts its callbacks.
-    pub aes_key: Option<EncodingAesKey>,
-    /// How far a timestamp may be off.
-    pub window_seconds: u32,
-    /// What the user gets when the plugin fails.
-    pub fallback_text: Option<String>,
+    pub callbacks: NewCallbacks,
     /// How it calls WeChat.
-    pub api: ApiSettings,
-}
-
-/// How an account calls WeChat; what is absent stays as it is, or as it is by default.
-#[derive(Clone, Debug, Default)]
-pub struct ApiSettings {
-    /// The AppSecret; a new one also ends what its owner had to mend. `Some(None)` takes it away.
-    pub secret: Option<Option<AppSecret>>,
-    /// How access tokens are got.
-    pub token_line: Option<TokenLine>,
-    /// What the plugin may reach.
+    pub credentials: CredentialChange,
+    /// What its plugin may reach; nothing, unless said.
     pub grants: Option<OperatorGrants>,
-    /// Origins whose pages may have JS-SDK signatures.
-    pub jssdk_origins: Option<Vec<String>>,
 }
 
 /// What is to be changed of an account; nothing else is.
@@ -149,25 +63,14 @@ pub struct ApiSettings {
 pub struct AccountChange {
     /// For people.
     pub name: Option<String>,
-    /// How its callbacks come.
-    pub mode: Option<Mode>,
-    /// How far a timestamp may be off.
-    pub window_seconds: Option<u32>,
-    /// What the user gets when the plugin fails; `Some(None)` for nothing.
-    pub fallback_text: Option<Option<String>>,
     /// Whether it is served.
     pub status: Option<Status>,
+    /// How its callbacks come.
+    pub callbacks: CallbackChange,
     /// How it calls WeChat.
-    pub api: ApiSettings,
-}
-
-/// New keys of an account.
-#[derive(Clone, Debug, Default)]
-pub struct KeyChange {
-    /// Takes the place of the old one at once.
-    pub token: Option<CallbackToken>,
-    /// The old one still opens callbacks until the next change.
-    pub aes_key: Option<EncodingAesKey>,
+    pub credentials: CredentialChange,
+    /// What its plugin may reach.
+    pub grants: Option<OperatorGrants>,
 }
 
 impl Accounts {
@@ -213,9 +116,7 @@ impl Accounts {
         account: NewAccount,
         by: &Author,
     ) -> Result<AccountRow, ChangeError> {
-        let api = account.api.clone();
-        let mut row = self.row_of(account)?;
-        self.set_api(&mut row, api)?;
+        let row = self.row_of(account)?;
         self.check(&row)?;
         let mut change = self.db.change().await?;
         match db::accounts::insert(&mut change, &row).await {
@@ -251,19 +152,16 @@ impl Accounts {
             if let Some(name) = wanted.name {
                 row.name = name;
             }
-            if let Some(mode) = wanted.mode {
-                row.mode = mode_word(mode).to_owned();
-            }
-            if let Some(seconds) = wanted.window_seconds {
-                row.window_seconds = seconds.into();
-            }
-            if let Some(text) = wanted.fallback_text {
-                row.fallback_text = text;
-            }
             if let Some(status) = wanted.status {
                 row.status = status.as_str().to_owned();
             }
-            self.set_api(row, wanted.api)
+            wanted.callbacks.apply(&mut row.callbacks);
+            let credentials = &mut row.credentials;
+            wanted.credentials.apply(app_id, credentials, &self.keys)?;
+            match &wanted.grants {
+                None => Ok(()),
+                Some(grants) => row.plugin.set_grants(grants),
+            }
         })
         .await
     }
@@ -280,12 +178,8 @@ impl Accounts {
         let mut noted = false;
         let by = (&Author::host(), Action::AttentionSet);
         self.update(app_id, by, |row| {
-            let secret = app_secret(row, keys).ok().flatten();
-            noted = secret.is_some_and(|secret| secret.expose() == failed.expose());
-            if noted {
-                let json = serde_json::to_string(attention);
-                row.attention = Some(json.map_err(|e| ChangeError::invalid("attention", e))?);
-            }
+            let credentials = &mut row.credentials;
+            noted = credentials.need_owner(app_id, failed, attention, keys)?;
             Ok(())
         })
         .await?;
@@ -299,7 +193,7 @@ impl Accounts {
         by: &Author,
     ) -> Result<AccountRow, ChangeError> {
         self.update(app_id, (by, Action::AttentionClear), |row| {
-            row.attention = None;
+            row.credentials.attention = None;
             Ok(())
         })
         .await
@@ -312,50 +206,10 @@ impl Accounts {
         new: KeyChange,
         by: &Author,
     ) -> Result<AccountRow, ChangeError> {
-        let keys = &self.keys;
         self.update(app_id, (by, Action::AccountRotateKey), |row| {
-            if let Some(token) = new.token {
-                row.token_sealed = keys.seal(Place::token(app_id), token.expose().as_bytes())?;
-            }
-            if let Some(key) = new.aes_key {
-                let sealed = keys.seal(Place::aes_key(app_id), key.expose().as_bytes())?;
-                row.previous_aes_key_sealed = None;
-                row.former_aes_key_sealed = match row.aes_key_sealed.replace(sealed) {
-                    None => None,
-                    Some(before) => Some(keys.as_former_aes_key(app_id, &before)?),
-                };
-            }
-            Ok(())
+            Ok(new.apply(app_id, &mut row.callbacks, &self.keys)?)
         })
         .await
-    }
-
-    fn set_api(&self, row: &mut AccountRow, api: ApiSettings) -> Result<(), ChangeError> {
-        if let Some(secret) = api.secret {
-            let place = Place::app_secret(&row.app_id);
-            row.secret_sealed = match secret {
-                None => None,
-                Some(secret) => Some(self.keys.seal(place, secret.expose().as_bytes())?),
-            };
-            row.attention = None;
-        }
-        if let Some(line) = api.token_line {
-            row.token_line = line.as_str().to_owned();
-        }
-        if let Some(grants) = api.grants {
-            grants
-                .check()
-                .map_err(|reason| ChangeError::invalid("grants", reason))?;
-            let json = serde_json::to_string(&grants);
-            row.grants = json.map_err(|error| ChangeError::invalid("grants", error))?;
-        }
-        if let Some(origins) = api.jssdk_origins {
-            check_origins(&origins)?;
-            let json = serde_json::to_string(&origins);
-            row.jssdk_origins =
-                json.map_err(|error| ChangeError::invalid("jssdk_origins", error))?;
-        }
-        Ok(())
     }
 
     async fn update(
@@ -381,102 +235,53 @@ impl Accounts {
         Ok(row)
     }
 
-    fn row_of(&self, account: NewAccount) -> Result<AccountRow, SealError> {
+    fn row_of(&self, account: NewAccount) -> Result<AccountRow, ChangeError> {
         let app_id = account.app_id.as_str();
-        let token = account.token.expose().as_bytes();
-        let aes_key = account.aes_key.as_ref().map(|key| key.expose().as_bytes());
         let now = Clock.now_ms();
+        let mut credentials = CredentialSettingsRow::default();
+        account
+            .credentials
+            .apply(app_id, &mut credentials, &self.keys)?;
+        let mut plugin = PluginSettingsRow::default();
+        if let Some(grants) = &account.grants {
+            plugin.set_grants(grants)?;
+        }
         Ok(AccountRow {
-            token_sealed: self.keys.seal(Place::token(app_id), token)?,
-            aes_key_sealed: aes_key
-                .map(|key| self.keys.seal(Place::aes_key(app_id), key))
-                .transpose()?,
-            previous_aes_key_sealed: None,
-            former_aes_key_sealed: None,
             app_id: app_id.to_owned(),
             tenant_id: account.tenant_id,
             name: account.name,
             original_id: account.original_id.as_str().to_owned(),
-            mode: mode_word(account.mode).to_owned(),
-            window_seconds: account.window_seconds.into(),
-            fallback_text: account.fallback_text,
             status: Status::Active.as_str().to_owned(),
-            active_version: None,
             created_at: now,
             updated_at: now,
-            secret_sealed: None,
-            token_line: TokenLine::Stable.as_str().to_owned(),
-            attention: None,
-            grants: String::from("{}"),
-            jssdk_origins: String::from("[]"),
+            callbacks: account.callbacks.into_row(app_id, &self.keys)?,
+            credentials,
+            plugin,
         })
     }
 
     /// Refuses what the host could not serve: a row that is stored can be used.
     fn check(&self, row: &AccountRow) -> Result<(), ChangeError> {
         check_name(&row.name)?;
-        let seconds = u32::try_from(row.window_seconds).unwrap_or(0);
-        if !WINDOW_SECONDS.contains(&seconds) {
-            return Err(ChangeError::invalid(
-                "window_seconds",
-                format_args!("must be {}", span(&WINDOW_SECONDS)),
-            ));
-        }
-        let text = row.fallback_text.as_deref();
-        if text.is_some_and(|text| text.is_empty() || text.len() > MAX_FALLBACK_BYTES) {
-            return Err(ChangeError::invalid(
-                "fallback_text",
-                format_args!("must have 1 to {MAX_FALLBACK_BYTES} bytes of UTF-8"),
-            ));
-        }
-        let mode = mode_of(&row.mode).map_err(|error| ChangeError::invalid("mode", error))?;
-        if mode != Mode::Plain && row.aes_key_sealed.is_none() {
-            return Err(ChangeError::invalid(
-                "encoding_aes_key",
-                format_args!("{} mode needs one", row.mode),
-            ));
-        }
+        row.callbacks.check()?;
         let app_id =
             AppId::parse(&row.app_id).map_err(|error| ChangeError::invalid("app_id", error))?;
-        match receiver(row, app_id, mode, &self.keys) {
-            Ok(_) => Ok(()),
-            Err(AccountError::Seal(error)) => Err(error.into()),
-            Err(AccountError::Column { column, reason }) => {
-                Err(ChangeError::invalid(column, reason))
-            }
-        }
+        CallbackSettings::from_row(&app_id, &row.original_id, &row.callbacks, &self.keys)?;
+        Ok(())
     }
 }
 
-/// The names of what was changed, for the audit: of a secret no more than that.
+/// The names of what was changed, for the audit.
 fn changed_fields(before: &AccountRow, after: &AccountRow) -> String {
-    let is_changed = [
-        ("name", before.name != after.name),
-        ("mode", before.mode != after.mode),
-        ("token", before.token_sealed != after.token_sealed),
-        (
-            "encoding_aes_key",
-            before.aes_key_sealed != after.aes_key_sealed,
-        ),
-        (
-            "window_seconds",
-            before.window_seconds != after.window_seconds,
-        ),
-        ("fallback_text", before.fallback_text != after.fallback_text),
-        ("status", before.status != after.status),
-        ("secret", before.secret_sealed != after.secret_sealed),
-        ("token_line", before.token_line != after.token_line),
-        ("attention", before.attention != after.attention),
-        ("grants", before.grants != after.grants),
-        ("jssdk_origins", before.jssdk_origins != after.jssdk_origins),
-    ];
-    let names = is_changed.iter().filter(|(_, changed)| *changed);
-    names.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
-}
-
-/// `1 to 9`.
-fn span(range: &RangeInclusive<u32>) -> String {
-    format!("{} to {}", range.start(), range.end())
+    let name = changed([("name", before.name != after.name)]);
+    let status = changed([("status", before.status != after.status)]);
+    let grants = changed([("grants", before.plugin.grants != after.plugin.grants)]);
+    name.chain(before.callbacks.changed_in(&after.callbacks))
+        .chain(status)
+        .chain(before.credentials.changed_in(&after.credentials))
+        .chain(grants)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn check_tenant_id(id: &str) -> Result<(), ChangeError> {
@@ -488,40 +293,4 @@ fn check_tenant_id(id: &str) -> Result<(), ChangeError> {
         "id",
         format_args!("must be 1 to {MAX_TENANT_ID_BYTES} of a-z, 0-9, _ and -"),
     ))
-}
-
-pub(crate) fn check_name(name: &str) -> Result<(), ChangeError> {
-    if name.chars().count() <= MAX_NAME_CHARACTERS && !name.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(ChangeError::invalid(
-        "name",
-        format_args!(
-            "must have at most {MAX_NAME_CHARACTERS} characters and no control characters"
-        ),
-    ))
-}
-
-fn check_origins(origins: &[String]) -> Result<(), ChangeError> {
-    let is_origin = |origin: &String| {
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"));
-        let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':');
-        host.is_some_and(|host| !host.is_empty() && host.bytes().all(fits))
-            && origin.len() <= MAX_ORIGIN_BYTES
-    };
-    if origins.len() > MAX_ORIGINS {
-        return Err(ChangeError::invalid(
-            "jssdk_origins",
-            format_args!("must be at most {MAX_ORIGINS}"),
-        ));
-    }
-    match origins.iter().find(|origin| !is_origin(origin)) {
-        None => Ok(()),
-        Some(origin) => Err(ChangeError::invalid(
-            "jssdk_origins",
-            format_args!("{origin:?} is not an origin such as https://shop.example"),
-        )),
-    }
 }

@@ -17,21 +17,15 @@ use tokio::sync::{Mutex, Notify};
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
 pub use self::{
-    account::{Account, AccountError, Deployment, Status, Tenant},
-    change::{
-        AccountChange, ApiSettings, ChangeError, KeyChange, MAX_FALLBACK_BYTES, NewAccount,
-        NewTenant, WINDOW_SECONDS,
-    },
+    account::{Account, Status, Tenant},
+    change::{AccountChange, NewAccount, NewTenant},
 };
-pub(crate) use self::{
-    account::{grants_of, handlers_of, mode_of, wanted_of},
-    change::check_name,
-};
-pub use crate::credentials::{Attention, TokenLine};
 use crate::{
     db::{self, Database, DbError},
+    inbox,
     quotas::Limits,
     seal::{MasterKeys, SealError},
+    settings::StoredError,
 };
 
 /// A look that takes longer is given up and tried again: its connection may be dead.
@@ -48,7 +42,7 @@ pub enum LoadError {
     Database(#[from] DbError),
     /// The decoy could not be made: a fault of ours.
     #[error("cannot make a decoy account")]
-    Decoy(#[from] AccountError),
+    Decoy(#[from] StoredError),
     /// The master key is not the one that the accounts were sealed under.
     #[error(
         "account {app_id} is sealed under another master key ({key_id}): start with that key, or give \
@@ -101,11 +95,11 @@ impl Accounts {
             }),
             refreshing: Mutex::new(()),
             wake: Notify::new(),
-            decoy: account::decoy()?,
+            decoy: inbox::decoy()?,
         };
         let broken = accounts.read_changes().await?;
         for (app_id, error) in broken {
-            if let AccountError::Seal(SealError::UnknownKey { key_id }) = error {
+            if let StoredError::Seal(SealError::UnknownKey { key_id }) = error {
                 return Err(LoadError::MasterKey { app_id, key_id });
             }
         }
@@ -163,7 +157,7 @@ impl Accounts {
 
     /// Reads what has changed; returns the accounts that could not be used, for which what was known
     /// stays.
-    async fn read_changes(&self) -> Result<Vec<(String, AccountError)>, DbError> {
+    async fn read_changes(&self) -> Result<Vec<(String, StoredError)>, DbError> {
         let _turn = self.refreshing.lock().await;
         let known = self.known.load_full();
         let revision = self.db.revision().await?;
@@ -205,7 +199,7 @@ impl Accounts {
         known: &Known,
         next: &mut Known,
         since: i64,
-    ) -> Result<Vec<(String, AccountError)>, DbError> {
+    ) -> Result<Vec<(String, StoredError)>, DbError> {
         let rows = db::accounts::changed_after(&self.db, since).await?;
         let deployments = db::deployments::active_changed_after(&self.db, since).await?;
         let mut deployments: HashMap<_, _> = deployments

@@ -11,9 +11,12 @@ use wxhost_wechat::{
 use super::*;
 use crate::{
     audit::Author,
+    credentials::{Attention, CredentialChange},
     db::testing::{databases, sqlite},
     grants::OperatorGrants,
+    inbox::{CallbackChange, KeyChange, NewCallbacks},
     seal::{MasterKey, MasterKeys, Place},
+    settings::ChangeError,
 };
 
 fn keys(byte: u8) -> Arc<MasterKeys> {
@@ -42,12 +45,15 @@ fn account(app_id: &str, mode: Mode, aes_key: Option<char>) -> NewAccount {
         tenant_id: "acme".into(),
         name: "茶馆".into(),
         original_id: OriginalId::parse("gh_1").unwrap(),
-        mode,
-        token: CallbackToken::parse("token123").unwrap(),
-        aes_key: aes_key.map(aes_key_of),
-        window_seconds: 300,
-        fallback_text: None,
-        api: ApiSettings::default(),
+        callbacks: NewCallbacks {
+            mode,
+            token: CallbackToken::parse("token123").unwrap(),
+            aes_key: aes_key.map(aes_key_of),
+            window_seconds: 300,
+            fallback_text: None,
+        },
+        credentials: CredentialChange::default(),
+        grants: None,
     }
 }
 
@@ -91,14 +97,17 @@ async fn a_change_reaches_every_host_that_shares_the_database() {
 
         let disabled = AccountChange {
             status: Some(Status::Disabled),
-            fallback_text: Some(Some("稍后再试".into())),
+            callbacks: CallbackChange {
+                fallback_text: Some(Some("稍后再试".into())),
+                ..CallbackChange::default()
+            },
             ..AccountChange::default()
         };
         other.change_account("wx01", disabled, &by()).await.unwrap();
         one.refresh().await.unwrap();
         let seen = one.get("wx01").unwrap();
         assert!(!seen.is_active());
-        assert_eq!(seen.fallback_text.as_deref(), Some("稍后再试"));
+        assert_eq!(seen.callbacks.fallback_text.as_deref(), Some("稍后再试"));
     }
 }
 
@@ -130,7 +139,7 @@ async fn an_account_that_is_damaged_in_the_database_stays_as_it_was() {
     let db = sqlite().await;
     let accounts = with_account(&db).await;
     let mut row = db::accounts::find(&db, "wx01").await.unwrap().unwrap();
-    row.token_sealed = "v1.damaged".into();
+    row.callbacks.token_sealed = "v1.damaged".into();
     let mut change = db.change().await.unwrap();
     db::accounts::update(&mut change, &row).await.unwrap();
     change.commit().await.unwrap();
@@ -159,7 +168,7 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
     let db = sqlite().await;
     let accounts = with_account(&db).await;
     let before = db::accounts::find(&db, "wx01").await.unwrap().unwrap();
-    assert!(before.former_aes_key_sealed.is_none());
+    assert!(before.callbacks.former_aes_key_sealed.is_none());
     let new_key = || KeyChange {
         token: None,
         aes_key: Some(aes_key_of('b')),
@@ -168,15 +177,15 @@ async fn a_new_key_leaves_the_old_one_until_the_next() {
         .rotate_keys("wx01", new_key(), &by())
         .await
         .unwrap();
-    assert_eq!(row.previous_aes_key_sealed, None);
-    let former = row.former_aes_key_sealed.as_deref().unwrap();
+    assert_eq!(row.callbacks.previous_aes_key_sealed, None);
+    let former = row.callbacks.former_aes_key_sealed.as_deref().unwrap();
     let opened = keys(1).open(Place::former_aes_key("wx01"), former).unwrap();
-    let present = before.aes_key_sealed.as_deref().unwrap();
+    let present = before.callbacks.aes_key_sealed.as_deref().unwrap();
     let key = keys(1).open(Place::aes_key("wx01"), present).unwrap();
     assert_eq!(opened, key);
     // Copied to where the present key stands, it does not come back.
     assert!(keys(1).open(Place::aes_key("wx01"), former).is_err());
-    assert_eq!(row.token_sealed, before.token_sealed);
+    assert_eq!(row.callbacks.token_sealed, before.callbacks.token_sealed);
     accounts.refresh().await.unwrap();
     assert!(accounts.get("wx01").is_some());
 }
@@ -191,13 +200,22 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
         change(&mut new);
         accounts.add_account(new, &admin)
     };
-    invalid(add(|a| a.mode = Mode::Safe).await, "encoding_aes_key");
-    invalid(add(|a| a.window_seconds = 9).await, "window_seconds");
-    invalid(add(|a| a.window_seconds = 86_401).await, "window_seconds");
+    invalid(
+        add(|a| a.callbacks.mode = Mode::Safe).await,
+        "encoding_aes_key",
+    );
+    invalid(
+        add(|a| a.callbacks.window_seconds = 9).await,
+        "window_seconds",
+    );
+    invalid(
+        add(|a| a.callbacks.window_seconds = 86_401).await,
+        "window_seconds",
+    );
     invalid(add(|a| a.name = "x".repeat(129)).await, "name");
     invalid(add(|a| a.name = "a\nb".into()).await, "name");
     invalid(add(|a| a.tenant_id = "nobody".into()).await, "tenant_id");
-    let long = add(|a| a.fallback_text = Some("长".repeat(683))).await;
+    let long = add(|a| a.callbacks.fallback_text = Some("长".repeat(683))).await;
     invalid(long, "fallback_text");
     let exists = add(|a| a.app_id = AppId::parse("wx01").unwrap()).await;
     assert!(
@@ -228,7 +246,10 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
         .await
         .unwrap();
     let safe = AccountChange {
-        mode: Some(Mode::Safe),
+        callbacks: CallbackChange {
+            mode: Some(Mode::Safe),
+            ..CallbackChange::default()
+        },
         ..AccountChange::default()
     };
     invalid(
@@ -251,9 +272,9 @@ fn secret(byte: char) -> AppSecret {
 
 fn with_secret(secret: AppSecret) -> AccountChange {
     AccountChange {
-        api: ApiSettings {
+        credentials: CredentialChange {
             secret: Some(Some(secret)),
-            ..ApiSettings::default()
+            ..CredentialChange::default()
         },
         ..AccountChange::default()
     }
@@ -270,7 +291,7 @@ async fn what_the_owner_must_mend_is_known_everywhere_until_it_is_mended() {
         };
         let shown = async || {
             let other = host(&db).await;
-            other.get("wx01").unwrap().attention.clone()
+            other.get("wx01").unwrap().credentials.attention.clone()
         };
         let change = with_secret(secret('a'));
         accounts
@@ -313,7 +334,7 @@ async fn tokens_stay_with_an_account_that_is_changed() {
         .unwrap();
     accounts.refresh().await.unwrap();
     let after = accounts.get("wx01").unwrap();
-    assert!(after.secret.is_some() && before.secret.is_none());
+    assert!(after.credentials.secret.is_some() && before.credentials.secret.is_none());
     assert!(Arc::ptr_eq(&before.slots, &after.slots));
 }
 
@@ -329,9 +350,9 @@ async fn origins_and_grants_that_cannot_be_meant_are_refused() {
         "ftp://shop.example",
     ] {
         let change = AccountChange {
-            api: ApiSettings {
+            credentials: CredentialChange {
                 jssdk_origins: Some(vec![origin.into()]),
-                ..ApiSettings::default()
+                ..CredentialChange::default()
             },
             ..AccountChange::default()
         };
@@ -339,13 +360,10 @@ async fn origins_and_grants_that_cannot_be_meant_are_refused() {
         invalid(answer, "jssdk_origins");
     }
     let change = AccountChange {
-        api: ApiSettings {
-            grants: Some(OperatorGrants {
-                api: vec!["cgi-bin/menu".into()],
-                ..OperatorGrants::default()
-            }),
-            ..ApiSettings::default()
-        },
+        grants: Some(OperatorGrants {
+            api: vec!["cgi-bin/menu".into()],
+            ..OperatorGrants::default()
+        }),
         ..AccountChange::default()
     };
     invalid(

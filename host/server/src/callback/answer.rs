@@ -63,7 +63,7 @@ pub(super) fn of_outcome(
 
 /// The account's answer for when its plugin fails: its fallback text, or nothing.
 pub(super) fn fallback(arrival: &Arrival) -> Rendered {
-    let Some(text) = &arrival.context.account.fallback_text else {
+    let Some(text) = &arrival.context.account.callbacks.fallback_text else {
         return Rendered::nothing();
     };
     // The text was checked when it was set; one that does not fit any more is as good as none.

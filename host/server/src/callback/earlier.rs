@@ -20,7 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 impl CallbackLane {
     /// What became of an event under its earlier id; None if it was never known by that.
     pub(super) async fn settled_earlier(&self, arrival: &Arrival) -> Option<Settled> {
-        let window = Duration::from_secs(arrival.context.account.receiver.window_seconds());
+        let window =
+            Duration::from_secs(arrival.context.account.callbacks.receiver.window_seconds());
         if self.started.elapsed() > window || !self.follows_earlier_version(window).await {
             return None;
         }

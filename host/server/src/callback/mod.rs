@@ -47,7 +47,7 @@ const SECONDS_BETWEEN_DELIVERIES: u64 = 5;
 
 /// How the lane behaves.
 #[derive(Debug, Clone, Copy)]
-pub struct CallbackSettings {
+pub struct DeliverySettings {
     /// How long a delivery waits for its answer.
     pub answer_wait: Duration,
     /// Deliveries that WeChat makes of one event.
@@ -59,7 +59,7 @@ pub struct CallbackSettings {
 /// The callback lane of a host.
 pub struct CallbackLane {
     services: Arc<Services>,
-    settings: CallbackSettings,
+    settings: DeliverySettings,
     runner: Runner,
     table: Table,
     nonces: Nonces,
@@ -128,7 +128,7 @@ impl std::fmt::Debug for CallbackLane {
 
 impl CallbackLane {
     /// A lane that has seen nothing.
-    pub fn new(services: Arc<Services>, settings: CallbackSettings) -> Self {
+    pub fn new(services: Arc<Services>, settings: DeliverySettings) -> Self {
         Self {
             runner: Runner::new(Arc::clone(&services), settings.call_deadline),
             services,
@@ -329,7 +329,7 @@ fn nonce_covers(opened: &Authentic) -> bool {
 
 /// A nonce can be used again while its timestamp is inside the window: at most twice its width.
 fn nonce_kept(account: &Account) -> Duration {
-    Duration::from_secs(2 * account.receiver.window_seconds())
+    Duration::from_secs(2 * account.callbacks.receiver.window_seconds())
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ fn verify_url(lane: &CallbackLane, app_id: &str, query: &str) -> Ending {
         .get(app_id)
         .filter(|account| account.status == Status::Active);
     let receiver = match &account {
-        Some(account) => &account.receiver,
+        Some(account) => &account.callbacks.receiver,
         None => lane.services.accounts.decoy(),
     };
     match envelope::verify_url(receiver, &query, now) {
@@ -182,7 +182,7 @@ async fn answer(
         .get(app_id)
         .filter(|account| account.status == Status::Active);
     let receiver = match &account {
-        Some(account) => &account.receiver,
+        Some(account) => &account.callbacks.receiver,
         // As much work as for an account with a wrong signature, so that the time tells nothing.
         None => lane.services.accounts.decoy(),
     };
@@ -198,9 +198,9 @@ async fn answer(
         let _ = envelope::authenticate(receiver, &query, &body, now);
     }
     let account = account.ok_or_else(unknown_account)?;
-    let opened = envelope::authenticate(&account.receiver, &query, &body, now)?;
+    let opened = envelope::authenticate(&account.callbacks.receiver, &query, &body, now)?;
     let trace_id = trace_id(headers);
-    let message = match opened.read(&account.receiver) {
+    let message = match opened.read(&account.callbacks.receiver) {
         Ok(message) => message,
         Err(OpenError::Unreadable(reason)) => {
             let unreadable = Unreadable {
@@ -265,7 +265,7 @@ fn reply(
             let timestamp = now.to_string();
             let random = random::sixteen();
             envelope::seal(
-                &account.receiver,
+                &account.callbacks.receiver,
                 slot,
                 format,
                 answer,

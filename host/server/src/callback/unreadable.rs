@@ -78,7 +78,7 @@ impl CallbackLane {
             trace_id: trace_id.into(),
             created_at: self.services.clock.now_ms(),
         };
-        let deployment = account.deployment.as_ref();
+        let deployment = account.plugin.deployment.as_ref();
         let callee = Callee {
             app_id: account.app_id.clone(),
             version: deployment.map(|d| d.version).unwrap_or_default(),

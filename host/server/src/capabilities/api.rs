@@ -72,7 +72,7 @@ impl Api<'_> {
     pub(super) async fn call(&self, given: wit::Request) -> Result<String, wit::Error> {
         let path = given.path.clone();
         // A path that is not in plain form is granted to nobody.
-        let granted = |path: ApiPath| self.account.grants.allows_api(self.wanted, &path);
+        let granted = |path: ApiPath| self.account.plugin.grants.allows_api(self.wanted, &path);
         if !ApiPath::parse(&path).is_ok_and(granted) {
             return Err(wit::Error::NotGranted(path));
         }
@@ -173,8 +173,9 @@ fn error_of(error: CallError) -> wit::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{AccountChange, ApiSettings, Attention, TokenLine};
+    use crate::accounts::AccountChange;
     use crate::audit::Author;
+    use crate::credentials::{Attention, TokenLine};
     use crate::grants::OperatorGrants;
     use crate::tokens::testing::{Bed, Host};
 
@@ -259,13 +260,10 @@ mod tests {
     async fn granted(bed: &Bed) -> (Host, Wanted) {
         let host = bed.alone().await;
         let change = AccountChange {
-            api: ApiSettings {
-                grants: Some(OperatorGrants {
-                    api: vec!["/cgi-bin/tags/".into(), "/cgi-bin/menu/".into()],
-                    egress: Vec::new(),
-                }),
-                ..ApiSettings::default()
-            },
+            grants: Some(OperatorGrants {
+                api: vec!["/cgi-bin/tags/".into(), "/cgi-bin/menu/".into()],
+                egress: Vec::new(),
+            }),
             ..AccountChange::default()
         };
         host.accounts

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use wxhost_wechat::api::{self, generic, media};
 
 use super::*;
-use crate::accounts::TokenLine;
+use crate::credentials::TokenLine;
 use crate::tokens::testing::{Bed, Host, until};
 
 fn soon() -> Instant {

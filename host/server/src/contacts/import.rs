@@ -347,7 +347,7 @@ mod tests {
     use wxhost_wechat::errcode;
 
     use super::*;
-    use crate::accounts::TokenLine;
+    use crate::credentials::TokenLine;
     use crate::db::contacts;
     use crate::tokens::testing::Bed;
 

@@ -5,7 +5,7 @@
 //! - `token`: what a token is, how early it counts as ended and when it is renewed.
 //! - `slot`: what a host holds of each, beside the account. `flight`: the fetch under way. `budget`:
 //!   how often WeChat may be asked.
-//! - `attention`: what an account's owner must mend. `address`: that WeChat refuses this host's address.
+//! - `settings`: how an account calls WeChat. `attention`: what an account's owner must mend. `address`: that WeChat refuses this host's address.
 //! - `breaker`: whether calls of an account are worth being made now.
 
 mod address;
@@ -14,6 +14,7 @@ mod breaker;
 mod budget;
 mod error;
 mod flight;
+mod settings;
 mod slot;
 mod token;
 
@@ -24,6 +25,7 @@ pub(crate) use self::breaker::Breaker;
 pub(crate) use self::budget::{BURST, CLASSIC_PERIOD};
 pub use self::error::TokenError;
 pub(crate) use self::flight::{FLIGHT, Flight, Landed, Purpose};
+pub use self::settings::{CredentialChange, CredentialSettings};
 pub(crate) use self::slot::Slot;
 pub use self::slot::Slots;
 pub use self::token::{Credential, Token, TokenState};

@@ -1,8 +1,12 @@
-//! Accounts: their settings, their sealed keys and which deployment is active.
+//! Accounts: whose they are, what they are called, and whether they are served. What each part of the host
+//! keeps of them is in that part's own table.
 
+use super::callback_settings::{self, CallbackSettingsRow};
+use super::credential_settings::{self, CredentialSettingsRow};
+use super::plugin_settings::{self, PluginSettingsRow};
 use super::{Change, Database, DbError};
 
-/// A row of `accounts`.
+/// A row of `accounts`, with the rows of its settings.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct AccountRow {
     /// The AppId.
@@ -13,76 +17,54 @@ pub struct AccountRow {
     pub name: String,
     /// 原始 ID.
     pub original_id: String,
-    /// `plain`, `compatible` or `safe`.
-    pub mode: String,
-    /// The sealed callback token.
-    pub token_sealed: String,
-    /// The sealed EncodingAESKey.
-    pub aes_key_sealed: Option<String>,
-    /// The sealed EncodingAESKey before the last change, if a host of the version before made it: sealed as
-    /// the present key is. It is newer than `former_aes_key_sealed`.
-    pub previous_aes_key_sealed: Option<String>,
-    /// The sealed EncodingAESKey before the last change.
-    pub former_aes_key_sealed: Option<String>,
-    /// How far a callback's timestamp may be off, in seconds.
-    pub window_seconds: i64,
-    /// What the user gets when the plugin fails.
-    pub fallback_text: Option<String>,
     /// `active` or `disabled`.
     pub status: String,
-    /// The deployment that serves it.
-    pub active_version: Option<i64>,
     /// Unix milliseconds.
     pub created_at: i64,
     /// Unix milliseconds.
     pub updated_at: i64,
-    /// The sealed AppSecret.
-    pub secret_sealed: Option<String>,
-    /// `stable` or `classic`.
-    pub token_line: String,
-    /// JSON: what the account's owner must mend.
-    pub attention: Option<String>,
-    /// JSON: what the operator grants its plugin.
-    pub grants: String,
-    /// JSON: origins whose pages may have JS-SDK signatures.
-    pub jssdk_origins: String,
+    /// How its callbacks come.
+    #[sqlx(flatten)]
+    pub callbacks: CallbackSettingsRow,
+    /// How it calls WeChat.
+    #[sqlx(flatten)]
+    pub credentials: CredentialSettingsRow,
+    /// What serves it.
+    #[sqlx(flatten)]
+    pub plugin: PluginSettingsRow,
 }
 
-/// Adds an account; [`DbError::Duplicate`] when there is one of that app id, and
+/// Whole accounts, each with all its settings.
+macro_rules! select_accounts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT * FROM accounts JOIN callback_settings USING (app_id) \
+             JOIN credential_settings USING (app_id) JOIN plugin_settings USING (app_id) ",
+            $rest
+        )
+    };
+}
+
+/// Adds an account with its settings; [`DbError::Duplicate`] when there is one of that app id, and
 /// [`DbError::MissingReference`] when there is no such tenant.
 pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO accounts (app_id, tenant_id, name, original_id, mode, token_sealed, \
-         aes_key_sealed, previous_aes_key_sealed, window_seconds, fallback_text, status, \
-         active_version, created_at, updated_at, secret_sealed, token_line, attention, grants, \
-         jssdk_origins, former_aes_key_sealed, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21)",
+        "INSERT INTO accounts (app_id, tenant_id, name, original_id, status, created_at, \
+         updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(&account.app_id)
     .bind(&account.tenant_id)
     .bind(&account.name)
     .bind(&account.original_id)
-    .bind(&account.mode)
-    .bind(&account.token_sealed)
-    .bind(&account.aes_key_sealed)
-    .bind(&account.previous_aes_key_sealed)
-    .bind(account.window_seconds)
-    .bind(&account.fallback_text)
     .bind(&account.status)
-    .bind(account.active_version)
     .bind(account.created_at)
     .bind(account.updated_at)
-    .bind(&account.secret_sealed)
-    .bind(&account.token_line)
-    .bind(&account.attention)
-    .bind(&account.grants)
-    .bind(&account.jssdk_origins)
-    .bind(&account.former_aes_key_sealed)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
-    Ok(())
+    callback_settings::insert(change, &account.app_id, &account.callbacks).await?;
+    credential_settings::insert(change, &account.app_id, &account.credentials).await?;
+    plugin_settings::insert(change, &account.app_id, &account.plugin).await
 }
 
 /// The account of that app id, to be changed: nobody else changes it before `change` ends.
@@ -91,7 +73,7 @@ pub async fn find_for_change(
     app_id: &str,
 ) -> Result<Option<AccountRow>, DbError> {
     // Changes queue up behind the revision's row, so no lock on the account's row is needed.
-    Ok(sqlx::query_as("SELECT * FROM accounts WHERE app_id = $1")
+    Ok(sqlx::query_as(select_accounts!("WHERE app_id = $1"))
         .bind(app_id)
         .fetch_optional(change.connection())
         .await?)
@@ -100,39 +82,36 @@ pub async fn find_for_change(
 /// Writes back what may change of an account: all but its app id, tenant and time of creation.
 pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbError> {
     sqlx::query(
-        "UPDATE accounts SET name = $2, original_id = $3, mode = $4, token_sealed = $5, \
-         aes_key_sealed = $6, previous_aes_key_sealed = $7, window_seconds = $8, \
-         fallback_text = $9, status = $10, active_version = $11, updated_at = $12, \
-         secret_sealed = $13, token_line = $14, attention = $15, grants = $16, jssdk_origins = $17, \
-         former_aes_key_sealed = $18, revision = $19 WHERE app_id = $1",
+        "UPDATE accounts SET name = $2, original_id = $3, status = $4, updated_at = $5, \
+         revision = $6 WHERE app_id = $1",
     )
     .bind(&account.app_id)
     .bind(&account.name)
     .bind(&account.original_id)
-    .bind(&account.mode)
-    .bind(&account.token_sealed)
-    .bind(&account.aes_key_sealed)
-    .bind(&account.previous_aes_key_sealed)
-    .bind(account.window_seconds)
-    .bind(&account.fallback_text)
     .bind(&account.status)
-    .bind(account.active_version)
     .bind(account.updated_at)
-    .bind(&account.secret_sealed)
-    .bind(&account.token_line)
-    .bind(&account.attention)
-    .bind(&account.grants)
-    .bind(&account.jssdk_origins)
-    .bind(&account.former_aes_key_sealed)
     .bind(change.revision)
     .execute(change.connection())
     .await?;
+    callback_settings::update(change, &account.app_id, &account.callbacks).await?;
+    credential_settings::update(change, &account.app_id, &account.credentials).await?;
+    plugin_settings::update(change, &account.app_id, &account.plugin).await
+}
+
+/// Notes that settings of an account were changed, so that hosts read it again.
+pub async fn touch(change: &mut Change, app_id: &str, now_ms: i64) -> Result<(), DbError> {
+    sqlx::query("UPDATE accounts SET updated_at = $2, revision = $3 WHERE app_id = $1")
+        .bind(app_id)
+        .bind(now_ms)
+        .bind(change.revision)
+        .execute(change.connection())
+        .await?;
     Ok(())
 }
 
 /// The account of that app id.
 pub async fn find(db: &Database, app_id: &str) -> Result<Option<AccountRow>, DbError> {
-    Ok(sqlx::query_as("SELECT * FROM accounts WHERE app_id = $1")
+    Ok(sqlx::query_as(select_accounts!("WHERE app_id = $1"))
         .bind(app_id)
         .fetch_optional(&db.readers)
         .await?)
@@ -154,13 +133,13 @@ pub async fn list(
     after: &str,
     limit: u32,
 ) -> Result<Vec<AccountRow>, DbError> {
-    Ok(sqlx::query_as(
-        "SELECT * FROM accounts a WHERE app_id > $1 AND ($2 = '' OR tenant_id = $2) \
+    Ok(sqlx::query_as(select_accounts!(
+        "WHERE app_id > $1 AND ($2 = '' OR tenant_id = $2) \
          AND ($3 = '' OR ($3 <> 'address' AND attention IS NOT NULL) \
          OR ($3 <> 'owner' AND EXISTS \
-         (SELECT 1 FROM address_refusals r WHERE r.app_id = a.app_id))) \
-         ORDER BY app_id LIMIT $4",
-    )
+         (SELECT 1 FROM address_refusals r WHERE r.app_id = accounts.app_id))) \
+         ORDER BY app_id LIMIT $4"
+    ))
     .bind(after)
     .bind(filter.tenant.unwrap_or_default())
     .bind(filter.attention.unwrap_or_default())
@@ -171,7 +150,7 @@ pub async fn list(
 
 /// The accounts changed after `revision`; all of them for `-1`.
 pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<AccountRow>, DbError> {
-    Ok(sqlx::query_as("SELECT * FROM accounts WHERE revision > $1")
+    Ok(sqlx::query_as(select_accounts!("WHERE revision > $1"))
         .bind(revision)
         .fetch_all(&db.readers)
         .await?)
@@ -199,22 +178,20 @@ pub(crate) mod tests {
             tenant_id: "acme".into(),
             name: "茶馆".into(),
             original_id: "gh_1".into(),
-            mode: "plain".into(),
-            token_sealed: "v1.x.y".into(),
-            aes_key_sealed: None,
-            previous_aes_key_sealed: None,
-            former_aes_key_sealed: None,
-            window_seconds: 300,
-            fallback_text: None,
             status: "active".into(),
-            active_version: None,
             created_at: 1,
             updated_at: 1,
-            secret_sealed: None,
-            token_line: "stable".into(),
-            attention: None,
-            grants: "{}".into(),
-            jssdk_origins: "[]".into(),
+            callbacks: CallbackSettingsRow {
+                mode: "plain".into(),
+                token_sealed: "v1.x.y".into(),
+                aes_key_sealed: None,
+                previous_aes_key_sealed: None,
+                former_aes_key_sealed: None,
+                window_seconds: 300,
+                fallback_text: None,
+            },
+            credentials: CredentialSettingsRow::default(),
+            plugin: PluginSettingsRow::default(),
         };
         insert(&mut change, &account).await.unwrap();
         change.commit().await.unwrap();
@@ -229,13 +206,13 @@ pub(crate) mod tests {
 
             let before = db.revision().await.unwrap();
             account.status = "disabled".into();
-            account.aes_key_sealed = Some("v1.a.b".into());
-            account.active_version = Some(3);
-            account.secret_sealed = Some("v1.c.d".into());
-            account.token_line = "classic".into();
-            account.attention = Some("{}".into());
-            account.grants = r#"{"api":["/cgi-bin/menu/"]}"#.into();
-            account.jssdk_origins = r#"["https://shop.example"]"#.into();
+            account.callbacks.aes_key_sealed = Some("v1.a.b".into());
+            account.plugin.active_version = Some(3);
+            account.credentials.secret_sealed = Some("v1.c.d".into());
+            account.credentials.token_line = "classic".into();
+            account.credentials.attention = Some("{}".into());
+            account.plugin.grants = r#"{"api":["/cgi-bin/menu/"]}"#.into();
+            account.credentials.jssdk_origins = r#"["https://shop.example"]"#.into();
             let mut change = db.change().await.unwrap();
             let found = find_for_change(&mut change, "wx01").await.unwrap();
             assert!(found.is_some());
@@ -253,7 +230,7 @@ pub(crate) mod tests {
             }
             let mut change = db.change().await.unwrap();
             let mut account = find(&db, "wx01").await.unwrap().unwrap();
-            account.attention = Some("{}".into());
+            account.credentials.attention = Some("{}".into());
             update(&mut change, &account).await.unwrap();
             change.commit().await.unwrap();
             let refusal = addresses::AddressRow {

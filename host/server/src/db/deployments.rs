@@ -145,7 +145,8 @@ pub async fn active_changed_after(
 ) -> Result<Vec<DeploymentRow>, DbError> {
     Ok(sqlx::query_as(
         "SELECT d.*, p.handlers, p.manifest, p.size FROM accounts a \
-         JOIN deployments d ON d.app_id = a.app_id AND d.version = a.active_version \
+         JOIN plugin_settings s ON s.app_id = a.app_id \
+         JOIN deployments d ON d.app_id = s.app_id AND d.version = s.active_version \
          JOIN plugins p ON p.digest = d.digest WHERE a.revision > $1",
     )
     .bind(revision)
@@ -230,7 +231,7 @@ pub(crate) mod tests {
                 Some(1)
             );
             assert_eq!(version_below(&mut change, "wx01", 1).await.unwrap(), None);
-            account.active_version = Some(2);
+            account.plugin.active_version = Some(2);
             accounts::update(&mut change, &account).await.unwrap();
             change.commit().await.unwrap();
 

@@ -50,7 +50,7 @@ pub async fn accounts_after(
     Ok(sqlx::query_as(
         "SELECT app_id, token_sealed, aes_key_sealed, previous_aes_key_sealed, \
          former_aes_key_sealed, secret_sealed \
-         FROM accounts WHERE app_id > $1 ORDER BY app_id LIMIT $2",
+         FROM callback_settings JOIN credential_settings USING (app_id) WHERE app_id > $1 ORDER BY app_id LIMIT $2",
     )
     .bind(app_id)
     .bind(i64::from(limit))
@@ -61,18 +61,21 @@ pub async fn accounts_after(
 /// Writes an account's boxes back. The secrets in them are the same, so other hosts need not look.
 pub async fn update_account(change: &mut Change, account: &SealedAccount) -> Result<(), DbError> {
     sqlx::query(
-        "UPDATE accounts SET token_sealed = $2, aes_key_sealed = $3, \
-         previous_aes_key_sealed = $4, secret_sealed = $5, former_aes_key_sealed = $6 \
-         WHERE app_id = $1",
+        "UPDATE callback_settings SET token_sealed = $2, aes_key_sealed = $3, \
+         previous_aes_key_sealed = $4, former_aes_key_sealed = $5 WHERE app_id = $1",
     )
     .bind(&account.app_id)
     .bind(&account.token_sealed)
     .bind(&account.aes_key_sealed)
     .bind(&account.previous_aes_key_sealed)
-    .bind(&account.secret_sealed)
     .bind(&account.former_aes_key_sealed)
     .execute(change.connection())
     .await?;
+    sqlx::query("UPDATE credential_settings SET secret_sealed = $2 WHERE app_id = $1")
+        .bind(&account.app_id)
+        .bind(&account.secret_sealed)
+        .execute(change.connection())
+        .await?;
     Ok(())
 }
 

@@ -25,26 +25,53 @@ impl Deref for TestDatabase {
     }
 }
 
+/// The address of a database that nobody has opened yet; an SQLite file goes away with it.
+pub(crate) struct TestUrl {
+    pub(crate) url: String,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl TestUrl {
+    fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            url: format!("sqlite://{}/wxhost.db", directory.path().display()),
+            directory: Some(directory),
+        }
+    }
+
+    async fn open(self) -> TestDatabase {
+        TestDatabase {
+            database: Database::open(&self.url).await.unwrap(),
+            _directory: self.directory,
+        }
+    }
+}
+
 /// A fresh SQLite database.
 pub(crate) async fn sqlite() -> TestDatabase {
-    let directory = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}/wxhost.db", directory.path().display());
-    TestDatabase {
-        database: Database::open(&url).await.unwrap(),
-        _directory: Some(directory),
-    }
+    TestUrl::sqlite().open().await
 }
 
 /// One fresh database of each kind that is at hand.
 pub(crate) async fn databases() -> Vec<TestDatabase> {
-    let mut databases = vec![sqlite().await];
-    if let Ok(server) = std::env::var("WXHOST_TEST_POSTGRES_URL") {
-        databases.push(postgres(&server).await);
+    let mut databases = Vec::new();
+    for url in urls().await {
+        databases.push(url.open().await);
     }
     databases
 }
 
-async fn postgres(server: &str) -> TestDatabase {
+/// The address of one new database of each kind that is at hand, without tables.
+pub(crate) async fn urls() -> Vec<TestUrl> {
+    let mut urls = vec![TestUrl::sqlite()];
+    if let Ok(server) = std::env::var("WXHOST_TEST_POSTGRES_URL") {
+        urls.push(postgres(&server).await);
+    }
+    urls
+}
+
+async fn postgres(server: &str) -> TestUrl {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!(
         "unit_{}_{}",
@@ -64,9 +91,9 @@ async fn postgres(server: &str) -> TestDatabase {
     }
     pool.close().await;
     let base = server.rsplit_once('/').unwrap().0;
-    TestDatabase {
-        database: Database::open(&format!("{base}/{name}")).await.unwrap(),
-        _directory: None,
+    TestUrl {
+        url: format!("{base}/{name}"),
+        directory: None,
     }
 }
 

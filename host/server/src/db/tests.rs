@@ -1,6 +1,13 @@
 //! The database as a whole: its opening, its connections, its changes.
 
-use super::{testing::databases, *};
+use super::{
+    accounts::AccountRow,
+    callback_settings::CallbackSettingsRow,
+    credential_settings::CredentialSettingsRow,
+    plugin_settings::PluginSettingsRow,
+    testing::{databases, urls},
+    *,
+};
 
 #[tokio::test]
 async fn a_change_raises_the_revision_only_when_it_is_committed() {
@@ -61,6 +68,64 @@ async fn a_host_starts_beside_tables_of_a_newer_version() {
         .await
         .unwrap();
         assert!(MIGRATIONS.run(&db.writers).await.is_ok());
+    }
+}
+
+/// Version 11 kept everything of an account in one row.
+#[tokio::test]
+async fn an_account_of_before_keeps_its_settings() {
+    for url in urls().await {
+        sqlx::any::install_default_drivers();
+        let created = match url.url.starts_with("sqlite") {
+            true => format!("{}?mode=rwc", url.url),
+            false => url.url.clone(),
+        };
+        let before = AnyPool::connect(&created).await.unwrap();
+        MIGRATIONS.run_to(11, &before).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO tenants (id, name, max_concurrent_calls, created_at, revision) \
+             VALUES ('acme', '', 8, 1, 1); \
+             INSERT INTO accounts (app_id, tenant_id, name, original_id, mode, token_sealed, \
+             aes_key_sealed, previous_aes_key_sealed, window_seconds, fallback_text, status, \
+             active_version, created_at, updated_at, secret_sealed, token_line, attention, grants, \
+             jssdk_origins, former_aes_key_sealed, revision) \
+             VALUES ('wx01', 'acme', 'n', 'gh_1', 'safe', 't', 'a', 'p', 30, 'f', 'active', 3, 4, 5, \
+             's', 'classic', 'm', 'g', 'o', 'b', 6)",
+        )
+        .execute(&before)
+        .await
+        .unwrap();
+        before.close().await;
+        let db = Database::open(&url.url).await.unwrap();
+        let account = AccountRow {
+            app_id: "wx01".into(),
+            tenant_id: "acme".into(),
+            name: "n".into(),
+            original_id: "gh_1".into(),
+            status: "active".into(),
+            created_at: 4,
+            updated_at: 5,
+            callbacks: CallbackSettingsRow {
+                mode: "safe".into(),
+                token_sealed: "t".into(),
+                aes_key_sealed: Some("a".into()),
+                previous_aes_key_sealed: Some("p".into()),
+                former_aes_key_sealed: Some("b".into()),
+                window_seconds: 30,
+                fallback_text: Some("f".into()),
+            },
+            credentials: CredentialSettingsRow {
+                secret_sealed: Some("s".into()),
+                token_line: "classic".into(),
+                attention: Some("m".into()),
+                jssdk_origins: "o".into(),
+            },
+            plugin: PluginSettingsRow {
+                active_version: Some(3),
+                grants: "g".into(),
+            },
+        };
+        assert_eq!(accounts::changed_after(&db, 5).await.unwrap(), [account]);
     }
 }
 

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use wxhost_runtime::ConfigError;
 
 use crate::{
-    accounts::ChangeError, client::CallError, db::DbError, plugins::DeployError, random,
-    seal::SealError, tokens::TokenError,
+    client::CallError, db::DbError, plugins::DeployError, random, seal::SealError,
+    settings::ChangeError, tokens::TokenError,
 };
 
 const REQUEST_ID: &str = "x-request-id";

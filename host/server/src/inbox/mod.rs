@@ -4,12 +4,19 @@
 //! signature. [`Table`] knows the events of this host and [`Nonces`] the nonces that came with them;
 //! other hosts' events are in Redis (`store::redis`). Neither makes effects happen once: the
 //! database's `inbox` table does (`db::commit`).
+//!
+//! `settings`: how an account's callbacks come.
 
 mod keyed;
 mod nonces;
 mod run;
+mod settings;
 mod table;
 
 pub use nonces::{Nonces, UsedNonce, body_hash};
 pub use run::{Answer, Run, Settled};
+pub use settings::{
+    CallbackChange, CallbackSettings, KeyChange, MAX_FALLBACK_BYTES, NewCallbacks, WINDOW_SECONDS,
+};
+pub(crate) use settings::{decoy, mode_of};
 pub use table::{Admission, Table};

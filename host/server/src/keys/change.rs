@@ -6,11 +6,11 @@ use super::{
     key::{Fingerprint, KeyText},
 };
 use crate::{
-    accounts::{ChangeError, check_name},
     audit::{Action, Author},
     clock::Clock,
     db::{self, Change, DbError, keys::KeyRow},
     random,
+    settings::{ChangeError, check_name},
 };
 
 /// Requests a minute of a key, where the operator does not say.

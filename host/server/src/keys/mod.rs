@@ -156,13 +156,13 @@ impl ApiKeys {
 mod tests {
     use super::*;
     use crate::{
-        accounts::ChangeError,
         audit::Author,
         db::{
             accounts::tests::add_account,
             audit::AuditFilter,
             testing::{databases, sqlite},
         },
+        settings::ChangeError,
     };
 
     fn wanted() -> NewKey {

@@ -11,16 +11,18 @@ use wxhost_wechat::id::{AppId, OpenId, OriginalId};
 use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
 use super::*;
-use crate::accounts::{ApiSettings, NewAccount, TokenLine};
+use crate::accounts::NewAccount;
 use crate::audit::Author;
 use crate::behind::Row as _;
 use crate::clock::Clock;
 use crate::contacts::{Act, Observation};
+use crate::credentials::{CredentialChange, TokenLine};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::inbox::no_answer;
 use crate::db::outbox::{Begun, Lease, OutboxFilter, OutboxRow, Receipt};
 use crate::db::personal::PersonalEffects;
 use crate::effects::{self, Cause};
+use crate::inbox::NewCallbacks;
 use crate::store::{MemoryCache, Store};
 use crate::tokens::testing::{Bed, Host, SECRET};
 
@@ -100,15 +102,18 @@ impl Post {
             tenant_id: "acme".into(),
             name: String::new(),
             original_id: OriginalId::parse("gh_1").unwrap(),
-            mode: Mode::Plain,
-            token: CallbackToken::parse("token123").unwrap(),
-            aes_key: None,
-            window_seconds: 300,
-            fallback_text: None,
-            api: ApiSettings {
-                secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
-                ..ApiSettings::default()
+            callbacks: NewCallbacks {
+                mode: Mode::Plain,
+                token: CallbackToken::parse("token123").unwrap(),
+                aes_key: None,
+                window_seconds: 300,
+                fallback_text: None,
             },
+            credentials: CredentialChange {
+                secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
+                ..CredentialChange::default()
+            },
+            grants: None,
         };
         let host = self.bed.alone().await;
         let added = host.accounts.add_account(account, &Author::host()).await;

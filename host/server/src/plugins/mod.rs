@@ -3,6 +3,8 @@
 //! A deployment is checked from end to end before anything of it is stored, and becomes active in the
 //! same transaction that stores it; so whatever goes wrong, what ran before keeps running.
 
+mod settings;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
@@ -18,19 +20,22 @@ use wxhost_runtime::{
 };
 
 use crate::{
-    accounts::{ChangeError, Deployment},
     audit::{Action, Author},
     clock::Clock,
     db::{
         self, Change, Database, DbError,
-        accounts::AccountRow,
         deployments::{DeploymentRow, NewDeployment},
+        plugin_settings::PluginSettingsRow,
         plugins::PluginRow,
     },
     grants::check_wanted,
     seal::{MasterKeys, Place},
     secrets::{self, GivenSecret, Secrets},
+    settings::ChangeError,
 };
+
+pub use self::settings::{Deployment, PluginSettings};
+pub(crate) use self::settings::{handlers_of, wanted_of};
 
 /// Bytes of a plugin's settings.
 pub const MAX_CONFIG_BYTES: usize = 64 << 10;
@@ -226,29 +231,29 @@ impl Plugins {
         by: &Author,
     ) -> Result<DeploymentRow, ChangeError> {
         let mut change = self.db.change().await?;
-        let account = account_of(&mut change, app_id).await?;
+        let settings = settings_of(&mut change, app_id).await?;
         if !db::deployments::exists(&mut change, app_id, version).await? {
             return Err(ChangeError::NotFound {
                 what: "deployment",
                 id: format!("{version} of account {app_id}"),
             });
         }
-        self.switch(change, account, (version, by)).await
+        self.switch(change, (app_id, settings), (version, by)).await
     }
 
     /// Makes the highest version below the active one the active one.
     pub async fn rollback(&self, app_id: &str, by: &Author) -> Result<DeploymentRow, ChangeError> {
         let mut change = self.db.change().await?;
-        let account = account_of(&mut change, app_id).await?;
+        let settings = settings_of(&mut change, app_id).await?;
         let nothing_below = || ChangeError::NotFound {
             what: "earlier deployment",
             id: format!("of account {app_id}"),
         };
-        let active = account.active_version.ok_or_else(nothing_below)?;
+        let active = settings.active_version.ok_or_else(nothing_below)?;
         let version = db::deployments::version_below(&mut change, app_id, active)
             .await?
             .ok_or_else(nothing_below)?;
-        self.switch(change, account, (version, by)).await
+        self.switch(change, (app_id, settings), (version, by)).await
     }
 
     /// Deletes components that no deployment uses, and this host's native code of components that are
@@ -280,23 +285,22 @@ impl Plugins {
     async fn switch(
         &self,
         mut change: Change,
-        mut account: AccountRow,
+        (app_id, mut settings): (&str, PluginSettingsRow),
         (version, by): (i64, &Author),
     ) -> Result<DeploymentRow, ChangeError> {
-        account.active_version = Some(version);
-        account.updated_at = Clock.now_ms();
-        db::accounts::update(&mut change, &account).await?;
-        let app_id = Some(&*account.app_id);
+        settings.active_version = Some(version);
+        db::plugin_settings::update(&mut change, app_id, &settings).await?;
+        db::accounts::touch(&mut change, app_id, Clock.now_ms()).await?;
         let object = version.to_string();
-        by.note(&mut change, Action::PluginActivate, app_id, &object)
+        by.note(&mut change, Action::PluginActivate, Some(app_id), &object)
             .await?;
         change.commit().await?;
         tracing::info!(
-            account.app_id = account.app_id,
+            account.app_id = app_id,
             plugin.version = version,
             "activated a deployment"
         );
-        self.stored(&account.app_id, version).await
+        self.stored(app_id, version).await
     }
 
     /// Stores component, deployment and activation in one transaction.
@@ -320,7 +324,7 @@ impl Plugins {
             created_at: now,
         };
         let mut change = self.db.change().await?;
-        let mut account = account_of(&mut change, app_id).await?;
+        let mut active = settings_of(&mut change, app_id).await?;
         db::plugins::insert(&mut change, &plugin).await?;
         let version = db::deployments::next_version(&mut change, app_id).await?;
         let version_text = version.to_string();
@@ -340,10 +344,10 @@ impl Plugins {
         };
         db::deployments::insert(&mut change, &deployment).await?;
         // What ran before is what somebody goes back to, however old it is.
-        let before = account.active_version.replace(version);
+        let before = active.active_version.replace(version);
         db::deployments::delete_old(&mut change, app_id, DEPLOYMENTS_KEPT, before).await?;
-        account.updated_at = now;
-        db::accounts::update(&mut change, &account).await?;
+        db::plugin_settings::update(&mut change, app_id, &active).await?;
+        db::accounts::touch(&mut change, app_id, now).await?;
         let object = format!("{version} {digest}");
         by.note(&mut change, Action::PluginDeploy, Some(app_id), &object)
             .await?;
@@ -373,8 +377,8 @@ fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| String::from("null"))
 }
 
-async fn account_of(change: &mut Change, app_id: &str) -> Result<AccountRow, ChangeError> {
-    db::accounts::find_for_change(change, app_id)
+async fn settings_of(change: &mut Change, app_id: &str) -> Result<PluginSettingsRow, ChangeError> {
+    db::plugin_settings::find_for_change(change, app_id)
         .await?
         .ok_or_else(|| ChangeError::no_account(app_id))
 }

@@ -8,12 +8,12 @@ use wxhost_runtime::{Call, CallReport, FailureCode};
 use super::decision::{self, Decision, Rejected};
 use super::record::{Tally, log_text};
 use super::{Ended, EndedTask, Runner, Task};
-use crate::accounts::Deployment;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, LaneRow, ReadSet};
 use crate::db::personal::PersonalEffects;
 use crate::db::{DbError, patiently};
+use crate::plugins::Deployment;
 use crate::random;
 
 /// Runs of one event when what it reads keeps changing under it. Repeated runs queue up behind each
@@ -39,7 +39,7 @@ impl Runner {
     /// Runs an event until something is settled, or the host is held up.
     pub(super) async fn attempt<T: Task>(&self, task: &T, tally: &mut Tally) -> EndedTask<T> {
         let account = &task.context().account;
-        let Some(deployment) = &account.deployment else {
+        let Some(deployment) = &account.plugin.deployment else {
             tally.outcome = "no-plugin".into();
             return Ended::Answered(task.nothing());
         };

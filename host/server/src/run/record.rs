@@ -36,7 +36,7 @@ impl Runner {
     pub(super) fn record(&self, context: &EventContext, tally: Tally) {
         self.services.metrics.count_call(&tally.outcome);
         let log = tally.log.map(|log| self.kept_log(context, log));
-        let deployment = context.account.deployment.as_ref();
+        let deployment = context.account.plugin.deployment.as_ref();
         let callee = Callee {
             app_id: context.account.app_id.clone(),
             version: deployment.map(|d| d.version).unwrap_or_default(),

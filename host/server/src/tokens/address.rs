@@ -110,7 +110,7 @@ impl Tokens {
             errcode: None,
             message: error.to_string(),
         };
-        let Some(secret) = &account.secret else {
+        let Some(secret) = &account.credentials.secret else {
             return unknown(&TokenError::NoSecret);
         };
         let call = StableToken {

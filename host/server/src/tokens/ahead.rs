@@ -133,8 +133,8 @@ impl Tokens {
 fn is_due(account: &Account, credential: Credential, now_ms: i64) -> bool {
     let slot = account.slots.of(credential);
     account.is_active()
-        && account.secret.is_some()
-        && account.attention.is_none()
+        && account.credentials.secret.is_some()
+        && account.credentials.attention.is_none()
         && slot.current().is_some_and(|token| {
             now_ms >= token.renew_at_ms
                 && token.is_usable(now_ms)

@@ -159,10 +159,10 @@ impl Tokens {
         until: Instant,
     ) -> Result<Fresh, Miss> {
         let account = &wanted.account;
-        let (app_id, Some(secret)) = (&account.app_id, &account.secret) else {
+        let (app_id, Some(secret)) = (&account.app_id, &account.credentials.secret) else {
             return Err(Miss::Final(TokenError::NoSecret));
         };
-        let answer = match account.token_line {
+        let answer = match account.credentials.token_line {
             TokenLine::Stable => {
                 let call = StableToken {
                     app_id,
@@ -198,7 +198,7 @@ impl Tokens {
     /// Whether WeChat may be asked once more: within this host's budget and, on the classic line, whose
     /// 2,000 calls a day are few, within that of all hosts.
     async fn may_spend(&self, wanted: &Wanted, now: Instant) -> bool {
-        let line = wanted.account.token_line;
+        let line = wanted.account.credentials.token_line;
         let is_permitted = wanted.slot().budget.lock().take(line, now);
         let is_shared = wanted.credential == Credential::AccessToken && line == TokenLine::Classic;
         match self.parts.store.shared() {
@@ -269,7 +269,7 @@ impl Tokens {
             reason = attention.message,
             "WeChat gives the account no token; its owner must act"
         );
-        if let Some(secret) = &wanted.account.secret {
+        if let Some(secret) = &wanted.account.credentials.secret {
             let noted = self.parts.accounts.need_owner(app_id, secret, &attention);
             match noted.await {
                 Ok(true) => self.announce().await,
@@ -315,7 +315,8 @@ impl Tokens {
 
 impl Wanted {
     fn is_stable(&self) -> bool {
-        self.credential == Credential::AccessToken && self.account.token_line == TokenLine::Stable
+        self.credential == Credential::AccessToken
+            && self.account.credentials.token_line == TokenLine::Stable
     }
 }
 

@@ -85,7 +85,7 @@ impl Tokens {
     }
 
     pub(super) async fn permit_operator(&self, wanted: &Wanted) -> Result<(), TokenError> {
-        if wanted.account.token_line == TokenLine::Classic {
+        if wanted.account.credentials.token_line == TokenLine::Classic {
             return Ok(());
         }
         let permitted = self.permit_force(wanted, Purpose::Force).await;

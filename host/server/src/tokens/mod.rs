@@ -341,10 +341,10 @@ impl Drop for Cleared<'_> {
 
 /// Refuses where WeChat need not be asked.
 fn may_ask(account: &Account) -> Result<(), TokenError> {
-    if account.secret.is_none() {
+    if account.credentials.secret.is_none() {
         return Err(TokenError::NoSecret);
     }
-    match &account.attention {
+    match &account.credentials.attention {
         None => Ok(()),
         Some(attention) => Err(TokenError::AccountBlocked {
             attention: attention.clone(),

@@ -296,7 +296,7 @@ impl Tokens {
         let now_ms = self.parts.clock.now_ms();
         // A second one would end it for the hosts that cannot be asked.
         let keeps = shares
-            && wanted.account.token_line == TokenLine::Classic
+            && wanted.account.credentials.token_line == TokenLine::Classic
             && wanted.purpose != Purpose::Force;
         let held = slot.usable(now_ms);
         if let Some(token) = held.filter(|token| keeps || self.suffices(wanted, token)) {
@@ -491,7 +491,7 @@ impl Tokens {
         }
         let known = self.parts.accounts.get(wanted.app_id());
         if matches!(error, TokenError::AccountBlocked { .. })
-            && known.is_some_and(|account| account.attention.is_some())
+            && known.is_some_and(|account| account.credentials.attention.is_some())
         {
             // The registry stands in the way until the owner has acted.
             return;

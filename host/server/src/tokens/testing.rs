@@ -19,12 +19,14 @@ use wxhost_wechat::id::{AppId, OriginalId};
 use wxhost_wechat::secret::{AppSecret, CallbackToken};
 
 use super::{Credential, Token, TokenError, Tokens, TokensParts};
-use crate::accounts::{Account, Accounts, ApiSettings, NewAccount, NewTenant, TokenLine};
+use crate::accounts::{Account, Accounts, NewAccount, NewTenant};
 use crate::audit::Author;
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
+use crate::credentials::{CredentialChange, TokenLine};
 use crate::db::Database;
 use crate::db::testing::{TestDatabase, sqlite};
+use crate::inbox::NewCallbacks;
 use crate::random;
 use crate::seal::{MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Redis, Store, keys};
@@ -120,16 +122,19 @@ impl Bed {
             tenant_id: "acme".into(),
             name: String::new(),
             original_id: OriginalId::parse("gh_1").unwrap(),
-            mode: Mode::Plain,
-            token: CallbackToken::parse("token123").unwrap(),
-            aes_key: None,
-            window_seconds: 300,
-            fallback_text: None,
-            api: ApiSettings {
+            callbacks: NewCallbacks {
+                mode: Mode::Plain,
+                token: CallbackToken::parse("token123").unwrap(),
+                aes_key: None,
+                window_seconds: 300,
+                fallback_text: None,
+            },
+            credentials: CredentialChange {
                 secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
                 token_line: Some(line),
-                ..ApiSettings::default()
+                ..CredentialChange::default()
             },
+            grants: None,
         };
         accounts
             .add_account(account, &Author::host())

@@ -14,10 +14,11 @@ use wxhost_wechat::secret::AppSecret;
 
 use super::testing::{Bed, Host, SECRET, until};
 use super::*;
-use crate::accounts::{AccountChange, ApiSettings, TokenLine};
+use crate::accounts::AccountChange;
 use crate::audit::Author;
 use crate::client::CallError;
 use crate::credentials::Facts;
+use crate::credentials::{CredentialChange, TokenLine};
 
 use TokenLine::{Classic, Stable};
 
@@ -155,7 +156,15 @@ async fn a_wrong_secret_stops_all_questions_until_there_is_another() {
     };
     let asked = questions();
     assert_eq!(blocked().await, errcode);
-    assert_eq!(host.account().attention.as_ref().unwrap().errcode, errcode);
+    assert_eq!(
+        host.account()
+            .credentials
+            .attention
+            .as_ref()
+            .unwrap()
+            .errcode,
+        errcode
+    );
     assert_eq!(questions(), asked);
 
     // The owner says that it is mended, but it is not.
@@ -171,9 +180,9 @@ async fn a_wrong_secret_stops_all_questions_until_there_is_another() {
     bed.change(json!({"secret": SECRET}));
     let secret = Some(Some(AppSecret::parse(SECRET).unwrap()));
     let change = AccountChange {
-        api: ApiSettings {
+        credentials: CredentialChange {
             secret,
-            ..ApiSettings::default()
+            ..CredentialChange::default()
         },
         ..AccountChange::default()
     };
@@ -281,9 +290,9 @@ async fn an_account_without_a_secret_has_no_token() {
     let bed = Bed::new(Stable, 7200).await;
     let host = bed.alone().await;
     let change = AccountChange {
-        api: ApiSettings {
+        credentials: CredentialChange {
             secret: Some(None),
-            ..ApiSettings::default()
+            ..CredentialChange::default()
         },
         ..AccountChange::default()
     };

@@ -13,16 +13,15 @@ use super::{
     permission::Everything,
 };
 use crate::{
-    accounts::{
-        self as registry, AccountChange, ApiSettings, KeyChange, NewAccount, Status, TokenLine,
-        mode_of,
-    },
+    accounts::{AccountChange, NewAccount, Status},
+    credentials::{self, CredentialChange, TokenLine},
     db::{
         accounts::{self, AccountFilter, AccountRow},
         addresses, deployments,
     },
     grants::OperatorGrants,
     http::error::{ApiError, ErrorBody},
+    inbox::{CallbackChange, KeyChange, NewCallbacks, mode_of},
     services::Services,
     tokens::{Credential, TokenState},
 };
@@ -173,7 +172,7 @@ pub(super) struct Attention {
 
 impl Attention {
     fn of(stored: &str) -> Option<Self> {
-        let attention = registry::Attention::read(stored).ok()??;
+        let attention = credentials::Attention::read(stored).ok()??;
         Some(Self {
             errcode: attention.errcode,
             message: attention.message,
@@ -190,23 +189,23 @@ impl From<AccountRow> for Account {
             tenant_id: row.tenant_id,
             name: row.name,
             original_id: row.original_id,
-            mode: row.mode,
-            window_seconds: row.window_seconds,
-            fallback_text: row.fallback_text,
+            mode: row.callbacks.mode,
+            window_seconds: row.callbacks.window_seconds,
+            fallback_text: row.callbacks.fallback_text,
             status: row.status,
-            has_encoding_aes_key: row.aes_key_sealed.is_some(),
-            has_previous_encoding_aes_key: row.previous_aes_key_sealed.is_some()
-                || row.former_aes_key_sealed.is_some(),
-            active_version: row.active_version,
+            has_encoding_aes_key: row.callbacks.aes_key_sealed.is_some(),
+            has_previous_encoding_aes_key: row.callbacks.previous_aes_key_sealed.is_some()
+                || row.callbacks.former_aes_key_sealed.is_some(),
+            active_version: row.plugin.active_version,
             active_digest: None,
             created_at: row.created_at,
             updated_at: row.updated_at,
-            has_secret: row.secret_sealed.is_some(),
-            token_line: row.token_line,
-            attention: row.attention.as_deref().and_then(Attention::of),
+            has_secret: row.credentials.secret_sealed.is_some(),
+            token_line: row.credentials.token_line,
+            attention: row.credentials.attention.as_deref().and_then(Attention::of),
             address_refusals: Vec::new(),
-            grants: serde_json::from_str(&row.grants).unwrap_or_default(),
-            jssdk_origins: serde_json::from_str(&row.jssdk_origins).unwrap_or_default(),
+            grants: serde_json::from_str(&row.plugin.grants).unwrap_or_default(),
+            jssdk_origins: serde_json::from_str(&row.credentials.jssdk_origins).unwrap_or_default(),
             access_token: None,
         }
     }
@@ -253,17 +252,19 @@ pub(super) async fn add(
         name: body.name,
         original_id: OriginalId::parse(&body.original_id)
             .map_err(|e| ApiError::invalid("original_id", e))?,
-        mode: mode_of(&body.mode).map_err(|e| ApiError::invalid("mode", e))?,
-        token: token(&body.token)?,
-        aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
-        window_seconds: body.window_seconds.unwrap_or(WINDOW_SECONDS),
-        fallback_text: body.fallback_text,
-        api: ApiSettings {
+        callbacks: NewCallbacks {
+            mode: mode_of(&body.mode).map_err(|e| ApiError::invalid("mode", e))?,
+            token: token(&body.token)?,
+            aes_key: body.encoding_aes_key.as_ref().map(aes_key).transpose()?,
+            window_seconds: body.window_seconds.unwrap_or(WINDOW_SECONDS),
+            fallback_text: body.fallback_text,
+        },
+        credentials: CredentialChange {
             secret: body.secret.as_ref().map(secret).transpose()?.map(Some),
             token_line: token_line(body.token_line.as_deref())?,
-            grants: body.grants,
             jssdk_origins: body.jssdk_origins,
         },
+        grants: body.grants,
     };
     let accounts = &write.services().accounts;
     let row = accounts.add_account(account, &write.author()).await?;
@@ -339,19 +340,21 @@ pub(super) async fn change(
     let status = body.status.as_deref().map(str::parse::<Status>).transpose();
     let change = AccountChange {
         name: body.name,
-        mode: mode.map_err(|e| ApiError::invalid("mode", e))?,
-        window_seconds: body.window_seconds,
-        fallback_text: body.fallback_text,
         status: status.map_err(|e| ApiError::invalid("status", e))?,
-        api: ApiSettings {
+        callbacks: CallbackChange {
+            mode: mode.map_err(|e| ApiError::invalid("mode", e))?,
+            window_seconds: body.window_seconds,
+            fallback_text: body.fallback_text,
+        },
+        credentials: CredentialChange {
             secret: match &body.secret {
                 None => None,
                 Some(given) => Some(given.as_ref().map(secret).transpose()?),
             },
             token_line: token_line(body.token_line.as_deref())?,
-            grants: body.grants,
             jssdk_origins: body.jssdk_origins,
         },
+        grants: body.grants,
     };
     let app_id = &write.object.app_id;
     let accounts = &write.services().accounts;

@@ -91,7 +91,7 @@ async fn clear_quota(
         .client
         .call(account, &Clear { app_id }, deadline)
         .await;
-    match (cleared, &account.secret) {
+    match (cleared, &account.credentials.secret) {
         (Err(CallError::Refused(refusal)), Some(secret)) if refusal.errcode.is_daily_limit() => {
             let call = ClearWithSecret {
                 app_id: &account.app_id,

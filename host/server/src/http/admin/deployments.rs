@@ -13,14 +13,13 @@ use wxhost_runtime::{CallLimits, Wanted};
 
 use super::{JsonBody, PageSize, Path, Query, Read, SecretText, Write};
 use crate::{
-    accounts::{grants_of, handlers_of, wanted_of},
     db::{
         accounts::{self, AccountRow},
         deployments::{self, DeploymentRow},
     },
     grants::Grants,
     http::error::{ApiError, ErrorBody},
-    plugins::Upload,
+    plugins::{Upload, handlers_of, wanted_of},
     seal::{MasterKeys, Place},
     secrets::{GivenSecret, Secrets},
     services::Services,
@@ -210,9 +209,9 @@ pub(super) async fn list(
     let db = &read.services().db;
     let rows = deployments::list(db, &account.app_id, before, size.rows()).await?;
     let page = size.page(rows, |row| row.version);
-    let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
+    let grants = Grants::from_stored(&account.plugin.grants).map_err(ApiError::internal)?;
     let deployments = page.items.into_iter().map(|row| {
-        let active = account.active_version == Some(row.version);
+        let active = account.plugin.active_version == Some(row.version);
         view(row, active, &grants)
     });
     Ok(Json(Deployments {
@@ -278,7 +277,7 @@ fn secret_origins(
 async fn active(services: &Services, row: DeploymentRow) -> Result<Deployment, ApiError> {
     let account = accounts::find(&services.db, &row.app_id).await?;
     let account = account.ok_or_else(|| ApiError::not_found("account", &row.app_id))?;
-    let grants = grants_of(&account.grants).map_err(ApiError::internal)?;
+    let grants = Grants::from_stored(&account.plugin.grants).map_err(ApiError::internal)?;
     view(row, true, &grants)
 }
 

@@ -104,7 +104,7 @@ impl Api {
 
     fn active_version(&self) -> Option<i64> {
         let account = self.services.accounts.get("wx01").unwrap();
-        account.deployment.as_ref().map(|d| d.version)
+        account.plugin.deployment.as_ref().map(|d| d.version)
     }
 }
 
@@ -426,7 +426,7 @@ async fn plugins_are_deployed_listed_and_rolled_back() {
         assert!(!first.to_string().contains("s3cr3t"), "{first}");
         assert_eq!(api.active_version(), Some(1));
         let account = api.services.accounts.get("wx01").unwrap();
-        let deployment = account.deployment.as_ref().unwrap();
+        let deployment = account.plugin.deployment.as_ref().unwrap();
         assert!(deployment.secrets.contains("api-key"));
         assert!(!format!("{account:?}").contains("s3cr3t"));
         assert!(api.services.plugins.load(deployment, "t1").await.is_ok());

@@ -144,6 +144,7 @@ fn expect_origin(account: &Account, page: &PageUrl<'_>) -> Result<(), ApiError> 
 /// Whole origins only: scheme, host and port are all that a browser keeps sites apart by.
 fn allows(account: &Account, origin: &str) -> bool {
     account
+        .credentials
         .jssdk_origins
         .iter()
         .any(|allowed| allowed == origin)

@@ -21,13 +21,15 @@ use wxhost_wechat::{
 use self::wechat::WeChat;
 use super::*;
 use crate::{
-    accounts::{AccountChange, Accounts, ApiSettings, NewAccount, NewTenant, Status},
+    accounts::{AccountChange, Accounts, NewAccount, NewTenant, Status},
     audit::Author,
+    credentials::CredentialChange,
     db::{
         self,
         audit::{AuditFilter, AuditRow},
         testing::{TestDatabase, sqlite},
     },
+    inbox::NewCallbacks,
     keys::{KeyGrants, NewKey},
     services::testing::{TestServices, services},
 };
@@ -174,19 +176,22 @@ async fn fill(accounts: &Accounts) {
             tenant_id: tenant_id.into(),
             name: String::new(),
             original_id: OriginalId::parse("gh_1").unwrap(),
-            mode: Mode::Plain,
-            token: CallbackToken::parse("token123").unwrap(),
-            aes_key: None,
-            window_seconds: 300,
-            fallback_text: None,
-            api: ApiSettings {
+            callbacks: NewCallbacks {
+                mode: Mode::Plain,
+                token: CallbackToken::parse("token123").unwrap(),
+                aes_key: None,
+                window_seconds: 300,
+                fallback_text: None,
+            },
+            credentials: CredentialChange {
                 secret,
                 jssdk_origins: Some(vec![
                     "https://shop.example".into(),
                     "http://shop.example:8080".into(),
                 ]),
-                ..ApiSettings::default()
+                ..CredentialChange::default()
             },
+            grants: None,
         };
         accounts.add_account(account, &by).await.unwrap();
     }

@@ -30,7 +30,11 @@ async fn an_address_that_is_refused_blocks_no_account_and_a_held_token_is_used()
     let refusal = account.slots.address.refusal().unwrap();
     assert_eq!(refusal.address, Some("127.0.0.1".parse().unwrap()));
     host.accounts.refresh().await.unwrap();
-    assert_eq!(host.account().attention, None, "it is not the account's");
+    assert_eq!(
+        host.account().credentials.attention,
+        None,
+        "it is not the account's"
+    );
 }
 
 #[tokio::test]
@@ -97,7 +101,7 @@ async fn a_probe_tells_of_the_address_and_ends_no_token() {
         bed.change(json!({"allowed_ips": null, "secret": "another0another0another0another0"}));
         let probe = host.tokens.probe(&host.account(), soon()).await;
         assert!(matches!(probe, Probe::Unknown { .. }), "{probe:?}");
-        assert_eq!(host.account().attention, None);
+        assert_eq!(host.account().credentials.attention, None);
         bed.change(json!({"secret": SECRET}));
         assert_eq!(host.token().await.unwrap().fence, held.fence);
     }

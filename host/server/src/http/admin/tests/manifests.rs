@@ -30,9 +30,9 @@ async fn what_a_plugin_asks_for_and_does_not_get_is_shown() {
         let missing = json!({"api": [], "egress": ["https://erp.example"]});
         assert_eq!(page["deployments"][0]["not_granted"], missing);
         let account = api.services.accounts.get("wx01").unwrap();
-        let wanted = &account.deployment.as_ref().unwrap().wanted;
+        let wanted = &account.plugin.deployment.as_ref().unwrap().wanted;
         let path = ApiPath::parse("/cgi-bin/tags/get").unwrap();
-        assert!(account.grants.allows_api(wanted, &path));
+        assert!(account.plugin.grants.allows_api(wanted, &path));
 
         let (_, silent) = api.deploy(&plugin("{}"), &json!({})).await;
         assert_eq!(silent["manifest"], Value::Null);

@@ -3,7 +3,7 @@
 use wxhost_wechat::secret::AppSecret;
 
 use super::*;
-use crate::accounts::Attention;
+use crate::credentials::Attention;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const WX01: &str = "/api/v1/accounts/wx01";
@@ -31,7 +31,7 @@ async fn what_an_account_calls_wechat_with_is_set_and_the_secret_never_shown() {
         }
         assert!(!format!("{changed}{shown}").contains(SECRET));
         let known = api.services.accounts.get("wx01").unwrap();
-        assert_eq!(known.secret.as_ref().unwrap().expose(), SECRET);
+        assert_eq!(known.credentials.secret.as_ref().unwrap().expose(), SECRET);
         assert!(!format!("{known:?}").contains(SECRET));
 
         let (_, taken) = api
@@ -102,5 +102,5 @@ async fn what_the_owner_must_mend_is_shown_until_somebody_says_that_it_is() {
     let (status, cleared) = api.call(Method::DELETE, &path, &Value::Null).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(cleared["attention"], Value::Null);
-    assert_eq!(accounts.get("wx01").unwrap().attention, None);
+    assert_eq!(accounts.get("wx01").unwrap().credentials.attention, None);
 }
