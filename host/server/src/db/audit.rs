@@ -72,7 +72,7 @@ pub async fn insert(db: &Database, entries: &[AuditRow]) -> Result<(), DbError> 
 fn insertion<'a>(values: &str, entries: &'a [AuditRow]) -> Query<'a, Any, AnyArguments> {
     let statement = format!(
         "INSERT INTO audit (id, actor, action, app_id, object, result, request_id, created_at) \
-         VALUES {values} ON CONFLICT (id) DO NOTHING"
+         VALUES {values} ON CONFLICT (app_id, created_at, id) DO NOTHING"
     );
     let mut query = sqlx::query(AssertSqlSafe(statement));
     for entry in entries {
@@ -80,7 +80,7 @@ fn insertion<'a>(values: &str, entries: &'a [AuditRow]) -> Query<'a, Any, AnyArg
             .bind(&entry.id)
             .bind(&entry.actor)
             .bind(&entry.action)
-            .bind(&entry.app_id)
+            .bind(entry.app_id.as_deref().unwrap_or_default())
             .bind(&entry.object)
             .bind(&entry.result)
             .bind(&entry.request_id)
@@ -100,7 +100,8 @@ pub async fn list(db: &Database, filter: &AuditFilter<'_>) -> Result<Vec<AuditRo
         },
     };
     Ok(sqlx::query_as(
-        "SELECT * FROM audit WHERE ($1 = '' OR app_id = $1) AND ($2 = '' OR actor = $2) \
+        "SELECT id, actor, action, NULLIF(app_id, '') AS app_id, object, result, request_id, \
+         created_at FROM audit WHERE ($1 = '' OR app_id = $1) AND ($2 = '' OR actor = $2) \
          AND created_at <= $3 AND (created_at < $3 OR id < $4) \
          ORDER BY created_at DESC, id DESC LIMIT $5",
     )
@@ -123,8 +124,8 @@ async fn created_at(db: &Database, id: &str) -> Result<Option<i64>, DbError> {
 
 /// Deletes the entries made before `time_ms`, block by block; tells how many went.
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let statement = "DELETE FROM audit WHERE id IN \
-         (SELECT id FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
+    let statement = "DELETE FROM audit WHERE (app_id, created_at, id) IN \
+         (SELECT app_id, created_at, id FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
     db.delete_in_blocks(statement, time_ms, DELETE_BLOCK).await
 }
 

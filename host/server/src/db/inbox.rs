@@ -293,9 +293,8 @@ pub async fn forget_done(db: &Database, before_ms: i64) -> Result<u64, DbError> 
         .await
 }
 
-/// The empty text keeps SQLite from going by state, which would sort all that is done.
 const FORGET_DONE: &str = "DELETE FROM inbox WHERE (app_id, event_id) IN \
-     (SELECT app_id, event_id FROM inbox WHERE state || '' = 'done' AND created_at < $1 \
+     (SELECT app_id, event_id FROM inbox WHERE state = 'done' AND created_at < $1 \
      ORDER BY created_at LIMIT $2)";
 
 /// Moves a lease. The rows are the other hosts' too: whoever moves it first has it.

@@ -8,6 +8,7 @@ use super::{
     testing::{databases, urls},
     *,
 };
+use sqlx::AssertSqlSafe;
 
 #[tokio::test]
 async fn a_change_raises_the_revision_only_when_it_is_committed() {
@@ -71,17 +72,60 @@ async fn a_host_starts_beside_tables_of_a_newer_version() {
     }
 }
 
+/// A database as a host of a version before left it.
+async fn of_version(version: i64, url: &str) -> (AnyPool, Dialect) {
+    sqlx::any::install_default_drivers();
+    let (url, dialect) = match url.starts_with("sqlite") {
+        true => (format!("{url}?mode=rwc"), Dialect::Sqlite),
+        false => (url.to_owned(), Dialect::Postgres),
+    };
+    let pool = AnyPool::connect(&url).await.unwrap();
+    MIGRATIONS.run_to(version, &pool).await.unwrap();
+    (pool, dialect)
+}
+
+/// Version 14 makes the outbox anew, and the triggers that count its rows go with the old one.
+#[tokio::test]
+async fn what_waited_before_is_counted_once() {
+    for url in urls().await {
+        let (before, dialect) = of_version(12, &url.url).await;
+        let insertion = |id: &str| {
+            format!(
+                "INSERT INTO outbox (id, app_id, event_id, ordinal, kind, open_id, path, payload, \
+                 state, due_at, attempts, reserved, trace_id, created_at) \
+                 VALUES ('{id}', 'wx01', '{id}', 1, 'template', 'o', '/a', '{{}}', 'waiting', 1, 0, 0, \
+                 't', 1)"
+            )
+        };
+        let mut transaction = before.begin().await.unwrap();
+        quotas::make_triggers(dialect, &mut transaction)
+            .await
+            .unwrap();
+        sqlx::raw_sql(AssertSqlSafe(insertion("1")))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        before.close().await;
+        let db = Database::open(&url.url).await.unwrap();
+        let waiting = async || {
+            let used = quotas::in_use(&db, quotas::Owner::Account("wx01"), 0).await;
+            used.unwrap()
+        };
+        assert_eq!(waiting().await, [("waiting-messages".to_owned(), 1)]);
+        sqlx::raw_sql(AssertSqlSafe(insertion("2")))
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        assert_eq!(waiting().await, [("waiting-messages".to_owned(), 2)]);
+    }
+}
+
 /// Version 11 kept everything of an account in one row.
 #[tokio::test]
 async fn an_account_of_before_keeps_its_settings() {
     for url in urls().await {
-        sqlx::any::install_default_drivers();
-        let created = match url.url.starts_with("sqlite") {
-            true => format!("{}?mode=rwc", url.url),
-            false => url.url.clone(),
-        };
-        let before = AnyPool::connect(&created).await.unwrap();
-        MIGRATIONS.run_to(11, &before).await.unwrap();
+        let (before, _) = of_version(11, &url.url).await;
         sqlx::raw_sql(
             "INSERT INTO tenants (id, name, max_concurrent_calls, created_at, revision) \
              VALUES ('acme', '', 8, 1, 1); \

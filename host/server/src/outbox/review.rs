@@ -16,7 +16,7 @@ use wxhost_wechat::message::{Content, Message};
 use super::{Sender, millis};
 use crate::behind::{self, Row};
 use crate::client::CallError;
-use crate::db::outbox::{self, Final, Held, Receipt, Report};
+use crate::db::outbox::{self, Final, Held, Receipt, Report, RowId};
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
 
@@ -71,7 +71,11 @@ impl Row for Receipt {
                 msgid: Some(receipt.msgid.clone()),
                 errcode: None,
             };
-            outbox::decide(db, &id, end, &report, db.now_ms()).await?;
+            let row = RowId {
+                app_id: &receipt.app_id,
+                id: &id,
+            };
+            outbox::decide(db, row, end, &report, db.now_ms()).await?;
         }
         Ok(())
     }
@@ -144,7 +148,7 @@ impl Sender {
             };
             outbox::decide(
                 &self.db,
-                &message.id,
+                message.row(),
                 Final::Failed,
                 &report,
                 self.db.now_ms(),
@@ -156,7 +160,7 @@ impl Sender {
             Some(due_at) => (Some(due_at), "held-for-review"),
             None => (None, "verdict-unknown"),
         };
-        outbox::ask_again(&self.db, &message.id, due_at, reason).await
+        outbox::ask_again(&self.db, message.row(), due_at, reason).await
     }
 
     /// Messages of a template that were blocked.

@@ -564,9 +564,10 @@ async fn a_template_that_wechat_reviews_is_held_and_followed_to_its_verdict() {
     let control = post.bed.wechat.control();
     control.advance(Duration::from_secs(30 * 60));
     let db = post.bed.db();
-    outbox::ask_again(db, &held.id, Some(1), "held-for-review")
-        .await
-        .unwrap();
+    let (app_id, id) = (&*post.bed.app_id, &*held.id);
+    let row = outbox::RowId { app_id, id };
+    let asked = outbox::ask_again(db, row, Some(1), "held-for-review");
+    asked.await.unwrap();
     let mut post = post.with_hosts(1).await;
     let failed = post.until(0, "failed").await;
     assert_eq!(failed.reason.as_deref(), Some("blocked-by-review"));

@@ -125,7 +125,7 @@ async fn insert(
     let values = placeholders(dialect, blocks.len(), COLUMNS, "");
     let statement = format!(
         "INSERT INTO call_blocks (id, app_id, digest, version, outcomes, records) VALUES {values} \
-         ON CONFLICT (id) DO NOTHING"
+         ON CONFLICT (app_id, id) DO NOTHING"
     );
     let mut query = sqlx::query(AssertSqlSafe(statement));
     for block in blocks {

@@ -181,8 +181,8 @@ pub async fn find(db: &Database, id: &str) -> Result<Option<Call>, DbError> {
 /// # Errors
 /// The database can't be reached.
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let statement = "DELETE FROM call_blocks WHERE id IN \
-         (SELECT id FROM call_blocks WHERE id < $1 ORDER BY id LIMIT $2)";
+    let statement = "DELETE FROM call_blocks WHERE (app_id, id) IN \
+         (SELECT app_id, id FROM call_blocks WHERE id < $1 ORDER BY id LIMIT $2)";
     db.delete_in_blocks(statement, time_prefix(time_ms), BLOCKS_DELETED)
         .await
 }

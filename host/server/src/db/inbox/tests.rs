@@ -193,7 +193,7 @@ async fn committed_events_are_forgotten_by_age_and_nothing_else_is() {
 #[tokio::test]
 async fn hot_statements_read_only_the_rows_that_they_are_about() {
     for db in databases().await {
-        for (statement, index) in [(LEASABLE, "inbox_by_state"), (FORGET_DONE, "inbox_by_age")] {
+        for (statement, index) in [(LEASABLE, "inbox_pending"), (FORGET_DONE, "inbox_by_age")] {
             let plan = crate::db::testing::plan(&db, statement).await;
             assert!(plan.contains(index), "{statement}: {plan}");
             assert!(

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::{Final, Report};
+use super::{Final, Report, RowId};
 use crate::db::{Database, DbError};
 
 /// How long a host has to ask what became of a message, before another one does.
@@ -21,6 +21,16 @@ pub struct Held {
     pub payload: String,
     /// When it was; Unix milliseconds.
     pub tried_at: i64,
+}
+
+impl Held {
+    /// Its row.
+    pub fn row(&self) -> RowId<'_> {
+        RowId {
+            app_id: &self.app_id,
+            id: &self.id,
+        }
+    }
 }
 
 /// What WeChat told of a message in an event.
@@ -42,8 +52,8 @@ pub struct Receipt {
 /// The database can't be reached.
 pub async fn lease_held(db: &Database, now_ms: i64, limit: i64) -> Result<Vec<Held>, DbError> {
     Ok(sqlx::query_as(
-        "UPDATE outbox SET verdict_due_at = $1 WHERE id IN \
-           (SELECT id FROM outbox WHERE verdict_due_at <= $2 ORDER BY verdict_due_at LIMIT $3) \
+        "UPDATE outbox SET verdict_due_at = $1 WHERE (app_id, id) IN \
+           (SELECT app_id, id FROM outbox WHERE verdict_due_at <= $2 ORDER BY verdict_due_at LIMIT $3) \
          AND verdict_due_at <= $2 \
          RETURNING id, app_id, open_id, payload, COALESCE(tried_at, created_at) AS tried_at",
     )
@@ -72,7 +82,7 @@ pub async fn holds_any(db: &Database) -> Result<bool, DbError> {
 /// The database can't be reached.
 pub async fn decide(
     db: &Database,
-    id: &str,
+    row: RowId<'_>,
     end: Final,
     report: &Report,
     now_ms: i64,
@@ -80,7 +90,7 @@ pub async fn decide(
     let decided = sqlx::query(
         "UPDATE outbox SET state = $1, reason = $2, errcode = $3, errmsg = $4, \
          msgid = COALESCE($5, msgid), settled_at = $6, verdict_due_at = NULL \
-         WHERE id = $7 AND state = 'held'",
+         WHERE app_id = $7 AND id = $8 AND state = 'held'",
     )
     .bind(end.as_str())
     .bind(report.reason)
@@ -88,7 +98,8 @@ pub async fn decide(
     .bind(&report.errmsg)
     .bind(&report.msgid)
     .bind(now_ms)
-    .bind(id)
+    .bind(row.app_id)
+    .bind(row.id)
     .execute(&db.writers)
     .await?;
     Ok(decided.rows_affected() == 1)
@@ -100,16 +111,18 @@ pub async fn decide(
 /// The database can't be reached.
 pub async fn ask_again(
     db: &Database,
-    id: &str,
+    row: RowId<'_>,
     due_at: Option<i64>,
     reason: &str,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "UPDATE outbox SET verdict_due_at = $1, reason = $2 WHERE id = $3 AND state = 'held'",
+        "UPDATE outbox SET verdict_due_at = $1, reason = $2 \
+         WHERE app_id = $3 AND id = $4 AND state = 'held'",
     )
     .bind(due_at)
     .bind(reason)
-    .bind(id)
+    .bind(row.app_id)
+    .bind(row.id)
     .execute(&db.writers)
     .await?;
     Ok(())

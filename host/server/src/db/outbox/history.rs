@@ -8,10 +8,11 @@ use crate::db::{DELETE_BLOCK, Database, DbError};
 /// The database can't be reached.
 pub async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {
     super::pauses::forget(db, time_ms).await?;
-    let statement = "DELETE FROM outbox WHERE id IN \
-         (SELECT id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)";
-    db.delete_in_blocks(statement, time_ms, DELETE_BLOCK).await
+    db.delete_in_blocks(FORGET, time_ms, DELETE_BLOCK).await
 }
+
+pub(super) const FORGET: &str = "DELETE FROM outbox WHERE (app_id, id) IN \
+     (SELECT app_id, id FROM outbox WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)";
 
 /// A row, to look at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

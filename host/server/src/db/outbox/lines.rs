@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
 use super::kind::{Kind, Order};
 use super::pauses::{Pause, pauses_in};
-use super::{Lease, Leased, MAX_AGE_MS, Outgoing};
+use super::{Lease, Leased, MAX_AGE_MS, Outgoing, RowId};
 use crate::db::{Database, DbError, Dialect};
 
 /// How soon an earlier message must be due for one of another API to wait for it. As long as a lease:
@@ -156,7 +156,16 @@ pub async fn lease(
     }
     let mut leased = Vec::new();
     for (head, open_id) in heads {
-        match take(connection, head, lease).await? {
+        match take(
+            connection,
+            RowId {
+                app_id: &lane.app_id,
+                id: head,
+            },
+            lease,
+        )
+        .await?
+        {
             Some(row) => {
                 move_line(connection, lane, open_id, lease.until_ms).await?;
                 leased.extend(row.leased(&pauses));
@@ -247,18 +256,19 @@ async fn move_line(
 
 async fn take(
     db: &mut AnyConnection,
-    id: &str,
+    row: RowId<'_>,
     lease: Lease<'_>,
 ) -> Result<Option<LeasedRow>, DbError> {
     Ok(sqlx::query_as(
         "UPDATE outbox SET lease_owner = $1, due_at = $2, fence = COALESCE(fence, 0) + 1 \
-         WHERE id = $3 AND settled_at IS NULL AND due_at <= $4 \
+         WHERE app_id = $3 AND id = $4 AND settled_at IS NULL AND due_at <= $5 \
          RETURNING id, app_id, event_id, trace_id, kind, open_id, path, payload, state, attempts, \
          reserved, fence, created_at, expires_at, tried_at, unsure, unsure_at",
     )
     .bind(lease.owner)
     .bind(lease.until_ms)
-    .bind(id)
+    .bind(row.app_id)
+    .bind(row.id)
     .bind(lease.now_ms)
     .fetch_optional(db)
     .await?)
@@ -387,11 +397,15 @@ pub async fn adopt(db: &Database) -> Result<usize, DbError> {
         .map(|row| (&*row.app_id, &*row.open_id, &*row.path));
     ensure(connection, lines.collect(), 0).await?;
     for row in &rows {
-        sqlx::query("UPDATE outbox SET fence = 0, expires_at = created_at + $1 WHERE id = $2")
-            .bind(MAX_AGE_MS)
-            .bind(&row.id)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE outbox SET fence = 0, expires_at = created_at + $1 \
+             WHERE app_id = $2 AND id = $3",
+        )
+        .bind(MAX_AGE_MS)
+        .bind(&row.app_id)
+        .bind(&row.id)
+        .execute(&mut *connection)
+        .await?;
     }
     transaction.commit().await?;
     Ok(rows.len())
@@ -410,21 +424,23 @@ pub(super) fn unlined(dialect: Dialect) -> String {
 pub async fn lease_expired(db: &Database, lease: Lease<'_>) -> Result<Vec<Leased>, DbError> {
     let mut transaction = db.begin().await?;
     let connection = transaction.connection();
-    let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(expired(db.dialect())))
+    let ids: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(expired(db.dialect())))
         .bind(lease.now_ms)
         .bind(EXPIRED_ROWS)
         .fetch_all(&mut *connection)
         .await?;
     let mut leased = Vec::new();
-    for id in ids {
+    for (app_id, id) in ids {
         let row: Option<LeasedRow> = sqlx::query_as(
             "UPDATE outbox SET lease_owner = $1, due_at = $2, fence = COALESCE(fence, 0) + 1 \
-             WHERE id = $3 AND settled_at IS NULL AND (lease_owner IS NULL OR due_at <= $4) \
+             WHERE app_id = $3 AND id = $4 AND settled_at IS NULL \
+             AND (lease_owner IS NULL OR due_at <= $5) \
              RETURNING id, app_id, event_id, trace_id, kind, open_id, path, payload, state, \
              attempts, reserved, fence, created_at, expires_at, tried_at, unsure, unsure_at",
         )
         .bind(lease.owner)
         .bind(lease.until_ms)
+        .bind(&app_id)
         .bind(&id)
         .bind(lease.now_ms)
         .fetch_optional(&mut *connection)
@@ -439,7 +455,7 @@ pub async fn lease_expired(db: &Database, lease: Lease<'_>) -> Result<Vec<Leased
 pub(super) fn expired(dialect: Dialect) -> String {
     let index = by(dialect, "outbox_expiring");
     format!(
-        "SELECT id FROM (SELECT id, lease_owner, due_at FROM outbox {index} \
+        "SELECT app_id, id FROM (SELECT app_id, id, lease_owner, due_at FROM outbox {index} \
            WHERE settled_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2) AS over \
          WHERE lease_owner IS NULL OR due_at <= $1"
     )

@@ -75,6 +75,15 @@ pub(super) struct Origin<'a> {
     pub now_ms: i64,
 }
 
+/// Names a row.
+#[derive(Debug, Clone, Copy)]
+pub struct RowId<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// Which of its rows.
+    pub id: &'a str,
+}
+
 /// A row that this host is to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {

@@ -4,6 +4,7 @@
 use sqlx::{AssertSqlSafe, Row};
 
 use super::held::HELD_OF;
+use super::history::FORGET;
 use super::lines::{LANES, REFRESH, candidates, expired, unlined};
 use crate::db::testing::{TestDatabase, databases};
 use crate::db::{Database, Dialect};
@@ -138,6 +139,7 @@ async fn hot_queries_go_by_an_index_and_sort_nothing() {
             ("expired", &expired, &[Number(NOW + 5_000), Number(100)]),
             ("without lines", &unlined, &[Number(500)]),
             ("held", HELD_OF, &[Text("wxperson"), Text("o")]),
+            ("old", FORGET, &[Number(NOW), Number(100)]),
             ("ended line", REFRESH[0], PERSON),
             ("next of a line", REFRESH[1], PERSON),
         ] {

@@ -54,7 +54,7 @@ pub async fn begin(
         };
         match allowed {
             Reservation::Taken => {}
-            Reservation::Untested => unreserve(connection, &row.id).await?,
+            Reservation::Untested => unreserve(connection, row).await?,
             Reservation::Refused(refusal) => return Ok(Begun::Refused(refusal)),
         }
     }
@@ -70,13 +70,14 @@ async fn mark_sending(
     let marked = sqlx::query(
         "UPDATE outbox SET state = 'sending', attempts = attempts + 1, due_at = $1, \
          reserved = $2, tried_at = $3, unsure = $4, unsure_at = $5 \
-         WHERE id = $6 AND lease_owner = $7 AND fence = $8 AND settled_at IS NULL",
+         WHERE app_id = $6 AND id = $7 AND lease_owner = $8 AND fence = $9 AND settled_at IS NULL",
     )
     .bind(lease.until_ms)
     .bind(i64::from(row.outgoing.kind.facts().is_counted))
     .bind(lease.now_ms)
     .bind(row.unsure)
     .bind(row.unsure_at)
+    .bind(&row.app_id)
     .bind(&row.id)
     .bind(lease.owner)
     .bind(row.fence)
@@ -86,9 +87,10 @@ async fn mark_sending(
 }
 
 /// The ledger knows nothing of the person, so it has counted nothing.
-async fn unreserve(db: &mut AnyConnection, id: &str) -> Result<(), DbError> {
-    sqlx::query("UPDATE outbox SET reserved = 0 WHERE id = $1")
-        .bind(id)
+async fn unreserve(db: &mut AnyConnection, row: &Leased) -> Result<(), DbError> {
+    sqlx::query("UPDATE outbox SET reserved = 0 WHERE app_id = $1 AND id = $2")
+        .bind(&row.app_id)
+        .bind(&row.id)
         .execute(db)
         .await?;
     Ok(())
@@ -132,7 +134,8 @@ pub async fn settle(
     let settled = sqlx::query(
         "UPDATE outbox SET state = $1, reason = $2, errcode = $3, errmsg = $4, msgid = $5, \
          settled_at = $6, lease_owner = NULL, unsure = $7, unsure_at = $8, verdict_due_at = $9 \
-         WHERE id = $10 AND lease_owner = $11 AND fence = $12 AND settled_at IS NULL",
+         WHERE app_id = $10 AND id = $11 AND lease_owner = $12 AND fence = $13 \
+         AND settled_at IS NULL",
     )
     .bind(end.as_str())
     .bind(report.reason)
@@ -143,6 +146,7 @@ pub async fn settle(
     .bind(row.unsure)
     .bind(row.unsure_at)
     .bind(verdict_due_at)
+    .bind(app_id)
     .bind(&row.id)
     .bind(lease.owner)
     .bind(row.fence)
@@ -184,7 +188,8 @@ pub async fn postpone(
     let postponed = sqlx::query(
         "UPDATE outbox SET state = 'waiting', reason = $1, errcode = $2, errmsg = $3, due_at = $4, \
          attempts = attempts - $5, lease_owner = NULL, unsure = $6, unsure_at = $7 \
-         WHERE id = $8 AND lease_owner = $9 AND fence = $10 AND settled_at IS NULL",
+         WHERE app_id = $8 AND id = $9 AND lease_owner = $10 AND fence = $11 \
+         AND settled_at IS NULL",
     )
     .bind(wait.report.reason)
     .bind(wait.report.errcode)
@@ -193,6 +198,7 @@ pub async fn postpone(
     .bind(wait.uncounted)
     .bind(row.unsure)
     .bind(row.unsure_at)
+    .bind(&row.app_id)
     .bind(&row.id)
     .bind(lease.owner)
     .bind(row.fence)

@@ -126,7 +126,7 @@ impl Counted {
         let growth = self.growth(when);
         let function = |body: String| {
             format!(
-                "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $count$ \
+                "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $count$ \
                  BEGIN {body}; RETURN NULL; END $count$;"
             )
         };
