@@ -98,9 +98,11 @@ const LAYERS: &[&str] = &[
     "settings",
     "seal",
     "behind",
+    "registry",
     "db",
     // What needs nothing.
     "printable",
+    "bucket",
     "clock",
     "random",
 ];

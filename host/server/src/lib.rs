@@ -54,10 +54,12 @@ pub mod store;
 
 pub mod audit;
 pub mod behind;
+mod bucket;
 pub mod clock;
 pub mod printable;
 pub mod random;
 pub mod records;
+mod registry;
 pub mod tasks;
 pub mod telemetry;
 

@@ -94,7 +94,7 @@ impl Accounts {
             max_concurrent_calls: tenant.max_concurrent_calls.into(),
             created_at: Clock.now_ms(),
         };
-        let mut change = self.db.change().await?;
+        let mut change = self.db().change().await?;
         match db::tenants::insert(&mut change, &row).await {
             Err(DbError::Duplicate(_)) => {
                 return Err(ChangeError::Exists {
@@ -118,7 +118,7 @@ impl Accounts {
     ) -> Result<AccountRow, ChangeError> {
         let row = self.row_of(account)?;
         self.check(&row)?;
-        let mut change = self.db.change().await?;
+        let mut change = self.db().change().await?;
         match db::accounts::insert(&mut change, &row).await {
             Err(DbError::Duplicate(_)) => {
                 return Err(ChangeError::Exists {
@@ -218,7 +218,7 @@ impl Accounts {
         (by, action): (&Author, Action),
         edit: impl FnOnce(&mut AccountRow) -> Result<(), ChangeError>,
     ) -> Result<AccountRow, ChangeError> {
-        let mut change = self.db.change().await?;
+        let mut change = self.db().change().await?;
         let mut row = db::accounts::find_for_change(&mut change, app_id)
             .await?
             .ok_or_else(|| ChangeError::no_account(app_id))?;

@@ -10,10 +10,9 @@ mod change;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Notify;
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
 pub use self::{
@@ -24,15 +23,10 @@ use crate::{
     db::{self, Database, DbError},
     inbox,
     quotas::Limits,
+    registry::{Reading, Registry},
     seal::{MasterKeys, SealError},
     settings::StoredError,
 };
-
-/// A look that takes longer is given up and tried again: its connection may be dead.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The revision before all others.
-const NOTHING_SEEN: i64 = -1;
 
 /// Why the accounts could not be loaded at start.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +52,8 @@ pub enum LoadError {
 
 /// The accounts, always at hand.
 pub struct Accounts {
-    db: Database,
+    registry: Registry<Known>,
     keys: Arc<MasterKeys>,
-    known: ArcSwap<Known>,
-    /// One refresh at a time: an older answer must not overwrite a newer one.
-    refreshing: Mutex<()>,
     wake: Notify,
     decoy: Receiver,
 }
@@ -70,7 +61,7 @@ pub struct Accounts {
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accounts")
-            .field("known", &self.known.load().accounts.len())
+            .field("known", &self.registry.known().accounts.len())
             .finish_non_exhaustive()
     }
 }
@@ -78,7 +69,6 @@ impl fmt::Debug for Accounts {
 /// What was last seen in the database.
 #[derive(Clone, Default)]
 struct Known {
-    revision: i64,
     tenants: HashMap<Arc<str>, Arc<Tenant>>,
     accounts: HashMap<AppId, Arc<Account>>,
 }
@@ -87,18 +77,16 @@ impl Accounts {
     /// Loads all accounts.
     pub async fn load(db: Database, keys: Arc<MasterKeys>) -> Result<Self, LoadError> {
         let accounts = Self {
-            db,
+            registry: Registry::new(db),
             keys,
-            known: ArcSwap::from_pointee(Known {
-                revision: NOTHING_SEEN,
-                ..Known::default()
-            }),
-            refreshing: Mutex::new(()),
             wake: Notify::new(),
             decoy: inbox::decoy()?,
         };
-        let broken = accounts.read_changes().await?;
-        for (app_id, error) in broken {
+        let broken = accounts
+            .registry
+            .load(|reading| accounts.read_changes(reading))
+            .await?;
+        for (app_id, error) in broken.into_iter().flatten() {
             if let StoredError::Seal(SealError::UnknownKey { key_id }) = error {
                 return Err(LoadError::MasterKey { app_id, key_id });
             }
@@ -108,12 +96,12 @@ impl Accounts {
 
     /// The account of that app id, disabled ones included.
     pub fn get(&self, app_id: &str) -> Option<Arc<Account>> {
-        self.known.load().accounts.get(app_id).cloned()
+        self.registry.known().accounts.get(app_id).cloned()
     }
 
     /// The accounts that `wanted` picks, in no order.
     pub fn pick(&self, wanted: impl Fn(&Account) -> bool) -> Vec<Arc<Account>> {
-        let known = self.known.load();
+        let known = self.registry.known();
         let accounts = known.accounts.values();
         accounts
             .filter(|account| wanted(account))
@@ -123,7 +111,7 @@ impl Accounts {
 
     /// How many accounts there are.
     pub fn len(&self) -> usize {
-        self.known.load().accounts.len()
+        self.registry.known().accounts.len()
     }
 
     /// Tells whether there is no account.
@@ -133,10 +121,8 @@ impl Accounts {
 
     /// Brings the accounts up to date with the database. One cheap query when nothing has changed.
     pub async fn refresh(&self) -> Result<(), DbError> {
-        match tokio::time::timeout(REFRESH_TIMEOUT, self.read_changes()).await {
-            Ok(read) => read.map(drop),
-            Err(elapsed) => Err(DbError::Unavailable(elapsed.into())),
-        }
+        let read = |reading| self.read_changes(reading);
+        self.registry.refresh(read).await.map(drop)
     }
 
     /// Makes the loop that waits for [`woken`](Self::woken) look now: another host has told of a change.
@@ -155,58 +141,51 @@ impl Accounts {
         &self.decoy
     }
 
-    /// Reads what has changed; returns the accounts that could not be used, for which what was known
-    /// stays.
-    async fn read_changes(&self) -> Result<Vec<(String, StoredError)>, DbError> {
-        let _turn = self.refreshing.lock().await;
-        let known = self.known.load_full();
-        let revision = self.db.revision().await?;
-        if revision == known.revision {
-            return Ok(Vec::new());
-        }
-        // A revision that went back is another database, such as a restored one.
-        let mut since = if revision < known.revision {
-            NOTHING_SEEN
-        } else {
-            known.revision
-        };
-        let tenants = db::tenants::changed_after(&self.db, since).await?;
-        let mut next = Known {
-            revision,
-            ..(*known).clone()
-        };
-        let mut limits = limits_of(db::quotas::of_tenants_changed_after(&self.db, since).await?);
+    /// Where changes are made.
+    fn db(&self) -> &Database {
+        self.registry.db()
+    }
+
+    /// Reads what has changed; tells of the accounts that could not be used, for which what was known stays.
+    async fn read_changes(
+        &self,
+        mut reading: Reading<Known>,
+    ) -> Result<(Known, Vec<(String, StoredError)>), DbError> {
+        let tenants = db::tenants::changed_after(self.db(), reading.since).await?;
+        let limits = db::quotas::of_tenants_changed_after(self.db(), reading.since).await?;
+        let mut limits = limits_of(limits);
+        let mut next = Known::clone(&reading.known);
         for row in &tenants {
             // Its accounts hold on to the tenant as it was: make them anew.
             if next.tenants.contains_key(row.id.as_str()) {
-                since = NOTHING_SEEN;
+                reading.begin_anew();
             }
             let limits = limits.remove(&row.id).unwrap_or_default();
-            let before = known.tenants.get(row.id.as_str());
+            let before = reading.known.tenants.get(row.id.as_str());
             let tenant = Arc::new(Tenant::from_row(row, limits, before));
             next.tenants.insert(Arc::clone(&tenant.id), tenant);
         }
-        if since == NOTHING_SEEN {
+        if reading.is_anew() {
             next.accounts.clear();
         }
-        let broken = self.read_accounts(&known, &mut next, since).await?;
-        self.known.store(Arc::new(next));
-        Ok(broken)
+        let broken = self.read_accounts(&reading, &mut next).await?;
+        Ok((next, broken))
     }
 
     async fn read_accounts(
         &self,
-        known: &Known,
+        reading: &Reading<Known>,
         next: &mut Known,
-        since: i64,
     ) -> Result<Vec<(String, StoredError)>, DbError> {
-        let rows = db::accounts::changed_after(&self.db, since).await?;
-        let deployments = db::deployments::active_changed_after(&self.db, since).await?;
+        let rows = db::accounts::changed_after(self.db(), reading.since).await?;
+        let deployments = db::deployments::active_changed_after(self.db(), reading.since).await?;
         let mut deployments: HashMap<_, _> = deployments
             .into_iter()
             .map(|row| (row.app_id.clone(), row))
             .collect();
-        let mut limits = limits_of(db::quotas::of_accounts_changed_after(&self.db, since).await?);
+        let limits = db::quotas::of_accounts_changed_after(self.db(), reading.since).await?;
+        let mut limits = limits_of(limits);
+        let known = &reading.known;
         let mut broken = Vec::new();
         for row in rows {
             let deployment = deployments.remove(&row.app_id);

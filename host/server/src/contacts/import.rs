@@ -18,11 +18,11 @@ use wxhost_wechat::id::OpenId;
 
 use crate::accounts::{Account, Accounts};
 use crate::client::{CallError, Client};
-use crate::clock::Clock;
+use crate::clock::{Clock, until_midnight};
 use crate::db::imports::{self, Import, Listed, Told};
 use crate::db::outbox::Lease;
 use crate::db::{Database, DbError};
-use crate::outbox::{spread, until_morning};
+use crate::outbox::spread;
 use crate::random;
 
 /// Imports at the same time, on one host.
@@ -299,7 +299,7 @@ fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
         Stop::Call(_) | Stop::Database(_) => Advice::Backoff,
     };
     match advice {
-        Advice::NextDay => Next::Wait(until_morning(now_ms)),
+        Advice::NextDay => Next::Wait(until_midnight(now_ms)),
         Advice::Never | Advice::Fallback | Advice::Alert | Advice::Await => Next::Fail,
         Advice::Backoff | Advice::RefreshToken if failures >= MAX_FAILURES => Next::Fail,
         Advice::Backoff | Advice::RefreshToken => {
@@ -484,7 +484,7 @@ mod tests {
         };
         let second = Duration::from_secs(1);
         for (why, failures, expected) in [
-            (refused(45009), 0, Next::Wait(until_morning(now_ms))),
+            (refused(45009), 0, Next::Wait(until_midnight(now_ms))),
             (refused(-1), 0, Next::Wait(second)),
             (refused(-1), 3, Next::Wait(second * 8)),
             (refused(-1), 19, Next::Wait(MAX_WAIT)),

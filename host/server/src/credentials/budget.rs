@@ -5,46 +5,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::TokenLine;
+use crate::bucket::Rate;
 
 /// Asked at once after a quiet time. A life of two hours takes one.
-pub(crate) const BURST: u32 = 20;
+const BURST: u32 = 20;
 /// `cgi-bin/token` may be called 2,000 times a day: one a minute leaves room for others. Where hosts share
 /// a Redis, it is one a minute for all of them.
-pub(crate) const CLASSIC_PERIOD: Duration = Duration::from_secs(60);
+const CLASSIC_PERIOD: Duration = Duration::from_secs(60);
 /// `cgi-bin/stable_token` may be called 500,000 times a day: one a second leaves room for five hosts.
 const STABLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Forced tokens are counted over this time.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A bucket that fills again with time.
-#[derive(Default)]
-pub(crate) struct Budget {
-    spent: f64,
-    at: Option<Instant>,
-}
-
-impl Budget {
-    /// Whether WeChat may be asked now.
-    pub(crate) fn take(&mut self, line: TokenLine, now: Instant) -> bool {
-        let period = match line {
-            TokenLine::Stable => STABLE_PERIOD,
-            TokenLine::Classic => CLASSIC_PERIOD,
-        };
-        let passed = self.at.map_or(Duration::ZERO, |at| now - at);
-        self.at = Some(now);
-        let refilled = passed.as_secs_f64() / period.as_secs_f64();
-        self.spent = (self.spent - refilled).max(0.0);
-        if self.spent + 1.0 > f64::from(BURST) {
-            return false;
-        }
-        self.spent += 1.0;
-        true
-    }
-
-    /// WeChat has not been asked after all.
-    pub(crate) fn give_back(&mut self) {
-        self.spent = (self.spent - 1.0).max(0.0);
+/// How often WeChat may be asked on a line.
+pub(crate) fn fetch_rate(line: TokenLine) -> Rate {
+    let period = match line {
+        TokenLine::Stable => STABLE_PERIOD,
+        TokenLine::Classic => CLASSIC_PERIOD,
+    };
+    Rate {
+        period,
+        burst: BURST,
     }
 }
 
@@ -99,6 +81,7 @@ impl Forces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::Bucket;
 
     #[test]
     fn a_day_has_so_many_forced_tokens_without_redis_too() {
@@ -120,11 +103,13 @@ mod tests {
     #[test]
     fn a_loop_of_refused_tokens_does_not_burn_the_days_quota() {
         for (line, most) in [(TokenLine::Classic, 2000), (TokenLine::Stable, 100_000)] {
-            let mut budget = Budget::default();
+            let mut budget = Bucket::default();
             let start = Instant::now();
             let day = 24 * 3600 * 10;
             let asked = (0..day)
-                .filter(|tenth| budget.take(line, start + Duration::from_millis(100 * tenth)))
+                .filter(|tenth| {
+                    budget.take(fetch_rate(line), start + Duration::from_millis(100 * tenth))
+                })
                 .count();
             assert!((1000..most).contains(&asked), "{line:?}: {asked}");
         }

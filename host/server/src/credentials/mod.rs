@@ -22,7 +22,7 @@ pub(crate) use self::address::AddressGate;
 pub use self::address::AddressRefusal;
 pub use self::attention::{Attention, TokenLine};
 pub(crate) use self::breaker::Breaker;
-pub(crate) use self::budget::{BURST, CLASSIC_PERIOD};
+pub(crate) use self::budget::fetch_rate;
 pub use self::error::TokenError;
 pub(crate) use self::flight::{FLIGHT, Flight, Landed, Purpose};
 pub use self::settings::{CredentialChange, CredentialSettings};

@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::budget::{Budget, Forces};
+use super::budget::Forces;
 use super::flight::Flight;
 use super::token::Token;
 use super::{AddressGate, Breaker, Credential, TokenError};
+use crate::bucket::Bucket;
 
 /// How coarsely the last use is noted: a busy account must not write to shared memory at each call.
 const USE_STEP_MS: i64 = 1_000;
@@ -66,7 +67,7 @@ pub(crate) struct Slot {
     pause: Mutex<Option<Pause>>,
     /// Notified when another host has stored, refused or given up something.
     pub(crate) changed: Notify,
-    pub(crate) budget: Mutex<Budget>,
+    pub(crate) budget: Mutex<Bucket>,
     /// A token that WeChat gave out again although it was refused: it is not thrown away again soon.
     spared: Mutex<Option<(String, Instant)>>,
     /// A refused token that WeChat gave out again: the refusal may have been wrong.

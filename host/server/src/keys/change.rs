@@ -49,7 +49,7 @@ impl ApiKeys {
         check(&key)?;
         let text = KeyText::generate();
         let row = row_of(key, &text)?;
-        let mut change = self.db.change().await?;
+        let mut change = self.db().change().await?;
         match db::keys::insert(&mut change, &row).await {
             Err(DbError::MissingReference(_)) => {
                 return Err(ChangeError::invalid(
@@ -76,7 +76,7 @@ impl ApiKeys {
     /// # Errors
     /// There is no such key, or the database failed.
     pub async fn revoke(&self, id: &str, by: &Author) -> Result<KeyRow, ChangeError> {
-        let mut change = self.db.change().await?;
+        let mut change = self.db().change().await?;
         let row = db::keys::revoke(&mut change, id, Clock.now_ms())
             .await?
             .ok_or_else(|| ChangeError::NotFound {

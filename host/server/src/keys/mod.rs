@@ -10,10 +10,7 @@ mod grants;
 mod key;
 mod rate;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
-
-use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use self::{
     change::{DEFAULT_RATE, MAX_RATE, NewKey},
@@ -22,36 +19,24 @@ pub use self::{
     rate::{RateLimited, RateLimits},
 };
 use crate::db::{self, Database, DbError};
+use crate::registry::{Reading, Registry};
 
 use self::key::Fingerprint;
 
-/// A look that takes longer is given up and tried again: its connection may be dead.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The revision before all others.
-const NOTHING_SEEN: i64 = -1;
-
 /// The keys that are good, always at hand.
 pub struct ApiKeys {
-    db: Database,
-    known: ArcSwap<Known>,
-    /// One refresh at a time: an older answer must not overwrite a newer one.
-    refreshing: Mutex<()>,
+    registry: Registry<Keys>,
 }
+
+/// Good keys.
+type Keys = HashMap<Fingerprint, Arc<ApiKey>>;
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiKeys")
-            .field("known", &self.known.load().keys.len())
+            .field("known", &self.registry.known().len())
             .finish_non_exhaustive()
     }
-}
-
-/// What was last seen in the database.
-#[derive(Clone)]
-struct Known {
-    revision: i64,
-    keys: HashMap<Fingerprint, Arc<ApiKey>>,
 }
 
 impl ApiKeys {
@@ -61,22 +46,24 @@ impl ApiKeys {
     /// The database failed.
     pub async fn load(db: Database) -> Result<Self, DbError> {
         let keys = Self {
-            db,
-            known: ArcSwap::from_pointee(Known {
-                revision: NOTHING_SEEN,
-                keys: HashMap::new(),
-            }),
-            refreshing: Mutex::new(()),
+            registry: Registry::new(db),
         };
-        keys.read_changes().await?;
+        keys.registry
+            .load(|reading| keys.read_changes(reading))
+            .await?;
         Ok(keys)
+    }
+
+    /// Where changes are made.
+    fn db(&self) -> &Database {
+        self.registry.db()
     }
 
     /// The good key of that text. What is compared are SHA-256 sums, which a caller can't steer, so
     /// the time of the search tells nothing of the keys that there are.
     pub fn find(&self, text: &str) -> Option<Arc<ApiKey>> {
         let fingerprint = Fingerprint::of(text)?;
-        self.known.load().keys.get(&fingerprint).cloned()
+        self.registry.known().get(&fingerprint).cloned()
     }
 
     /// Brings the keys up to date with the database. One cheap query when nothing has changed.
@@ -84,9 +71,8 @@ impl ApiKeys {
     /// # Errors
     /// The database failed; the keys stay as they are.
     pub async fn refresh(&self) -> Result<(), DbError> {
-        tokio::time::timeout(REFRESH_TIMEOUT, self.read_changes())
-            .await
-            .unwrap_or_else(|elapsed| Err(DbError::Unavailable(elapsed.into())))
+        let read = |reading| self.read_changes(reading);
+        self.registry.refresh(read).await.map(drop)
     }
 
     /// Stores when keys were used since the last time.
@@ -94,9 +80,9 @@ impl ApiKeys {
     /// # Errors
     /// The database failed: the next time stores them.
     pub async fn store_uses(&self) -> Result<(), DbError> {
-        let known = self.known.load_full();
-        let used: Vec<_> = known
-            .keys
+        let used: Vec<_> = self
+            .registry
+            .known()
             .values()
             .filter_map(|key| Some((Arc::clone(key), key.take_use()?)))
             .collect();
@@ -104,7 +90,7 @@ impl ApiKeys {
             .iter()
             .map(|(key, time_ms)| (key.id.to_string(), *time_ms))
             .collect();
-        let stored = db::keys::note_uses(&self.db, &uses).await;
+        let stored = db::keys::note_uses(self.db(), &uses).await;
         if stored.is_err() {
             for (key, time_ms) in used {
                 key.note_use(time_ms);
@@ -113,32 +99,20 @@ impl ApiKeys {
         stored
     }
 
-    async fn read_changes(&self) -> Result<(), DbError> {
-        let _turn = self.refreshing.lock().await;
-        let known = self.known.load_full();
-        let revision = self.db.revision().await?;
-        if revision == known.revision {
-            return Ok(());
+    async fn read_changes(&self, reading: Reading<Keys>) -> Result<(Keys, ()), DbError> {
+        let mut keys = Keys::new();
+        if !reading.is_anew() {
+            keys.clone_from(&reading.known);
         }
-        let mut next = Known {
-            revision,
-            keys: known.keys.clone(),
-        };
-        let mut since = known.revision;
-        if revision < since {
-            // Another database, such as a restored one.
-            next.keys.clear();
-            since = NOTHING_SEEN;
-        }
-        for row in db::keys::changed_after(&self.db, since).await? {
+        for row in db::keys::changed_after(self.db(), reading.since).await? {
             let fingerprint = Fingerprint::from_hex(&row.digest);
             if row.revoked_at.is_some() {
-                fingerprint.map(|fingerprint| next.keys.remove(&fingerprint));
+                fingerprint.map(|fingerprint| keys.remove(&fingerprint));
                 continue;
             }
             match (fingerprint, ApiKey::from_row(&row)) {
                 (Some(fingerprint), Ok(key)) => {
-                    next.keys.insert(fingerprint, Arc::new(key));
+                    keys.insert(fingerprint, Arc::new(key));
                 }
                 (_, key) => tracing::error!(
                     key.id = row.id,
@@ -147,8 +121,7 @@ impl ApiKeys {
                 ),
             }
         }
-        self.known.store(Arc::new(next));
-        Ok(())
+        Ok((keys, ()))
     }
 }
 

@@ -30,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::places::{Health, Places};
 pub use self::review::{ReceiptWriter, Receipts, receipt_of, receipts};
-pub(crate) use self::verdict::until_morning;
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::db::allowance::Scenes;

@@ -8,6 +8,7 @@ use wxhost_wechat::errcode::{Advice, ApiError, Class};
 
 use super::millis;
 use crate::client::CallError;
+use crate::clock::until_midnight;
 use crate::db::outbox::{Final, Idempotence, Leased, Report};
 
 /// Tries of a row that say something about it. With the waits between them they span half an hour.
@@ -24,9 +25,6 @@ const MINUTE_REST: Duration = Duration::from_secs(60);
 const CLIENT_MSG_ID_KNOWN: Duration = Duration::from_secs(10 * 60 - 15);
 /// Tries without an answer of something that would be shown twice.
 const MAX_UNSURE: i64 = 2;
-/// Beijing's clock, by which WeChat counts days, before UTC's.
-const BEIJING: Duration = Duration::from_secs(8 * 3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,7 +213,7 @@ fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verd
         ),
         (Advice::Backoff | Advice::RefreshToken, _) => (again(attempts, first_wait), None),
         (Advice::NextDay, _) => {
-            let rest = until_morning(now_ms);
+            let rest = until_midnight(now_ms);
             (Fate::Uncounted(rest), Some(Lesson::RestApi(rest)))
         }
         (Advice::Alert, Class::Rights) => {
@@ -265,14 +263,6 @@ fn said(error: &CallError) -> Report {
         errmsg: Some(error.to_string()),
         ..Report::default()
     }
-}
-
-/// Time until WeChat's next day begins.
-pub(crate) fn until_morning(now_ms: i64) -> Duration {
-    let day = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
-    let beijing = i64::try_from(BEIJING.as_millis()).unwrap_or_default();
-    let passed = now_ms.saturating_add(beijing).rem_euclid(day);
-    Duration::from_millis((day - passed).unsigned_abs())
 }
 
 #[cfg(test)]
@@ -344,7 +334,7 @@ mod tests {
     fn each_code_is_treated_as_its_advice_says() {
         use Fate::{Again, End, Uncounted};
         use Lesson::{Exhausted, NoRight, NotFollowing, RestAccount, RestApi, Unused};
-        let morning = until_morning(NOW);
+        let morning = until_midnight(NOW);
         for (kind, code, expected) in [
             (Kind::CustomerMessage, -1, (Again(SECOND), None)),
             (Kind::CustomerMessage, 40001, (Again(SECOND), None)),
@@ -491,14 +481,5 @@ mod tests {
             assert_eq!(verdict.fate, Fate::End(Final::Sent));
             assert_eq!(verdict.report.reason, expected, "{kind:?} {unsure} {ago}");
         }
-    }
-
-    #[test]
-    fn wechats_day_turns_over_in_beijing() {
-        // 2023-11-14 22:13:20 UTC is 06:13:20 in Beijing.
-        let left = Duration::from_secs(24 * 3600 - (6 * 3600 + 13 * 60 + 20));
-        assert_eq!(until_morning(NOW), left);
-        let midnight = NOW + i64::try_from(left.as_millis()).unwrap();
-        assert_eq!(until_morning(midnight), DAY);
     }
 }

@@ -8,12 +8,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::limits::{COUNT, Limits, place};
+use crate::bucket::{Bucket, Rate};
 use crate::db::quotas::{Growth, Quota};
 
 /// The share of a quota up to which what this host knows is enough; beyond it the database is asked.
 const CLEAR: f64 = 0.9;
-/// How much of a second's callbacks may come at once.
-const BURST: Duration = Duration::from_secs(1);
 
 /// Amounts of all quotas.
 pub(super) type Amounts = [i64; COUNT];
@@ -35,8 +34,8 @@ pub struct Meter {
     known: Mutex<Known>,
     /// Whether something was used since the database was asked.
     is_touched: AtomicBool,
-    /// When the next callback may begin at the earliest, were there no burst.
-    next_callback: Mutex<Option<Instant>>,
+    /// Those of a second may begin at once.
+    callbacks: Mutex<Bucket>,
 }
 
 #[derive(Debug, Default)]
@@ -177,22 +176,17 @@ impl Meter {
         let Some(most) = limits.get(quota) else {
             return Ok(now);
         };
-        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-        let apart = Duration::from_secs_f64(1.0 / most.max(1) as f64);
-        let mut next = self.next_callback.lock();
-        let earliest = next.map_or(now, |next| next.max(now));
-        let begins = earliest
-            .checked_sub(BURST.saturating_sub(apart))
-            .map_or(now, |begins| begins.max(now));
-        if begins > until.max(now) {
-            return Err(Full {
-                quota,
-                most,
-                in_use: most,
-            });
-        }
-        *next = Some(earliest + apart);
-        Ok(begins)
+        let burst = u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+        let rate = Rate {
+            period: Duration::from_secs(1) / burst,
+            burst,
+        };
+        let turn = self.callbacks.lock().turn(rate, now, until);
+        turn.ok_or(Full {
+            quota,
+            most,
+            in_use: most,
+        })
     }
 }
 

@@ -10,7 +10,8 @@ use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::ApiError;
 
 use super::{Credential, TokenError, Tokens, Wanted, jittered};
-use crate::credentials::{Attention, BURST, CLASSIC_PERIOD, Purpose, TokenLine, hash};
+use crate::clock::until_midnight;
+use crate::credentials::{Attention, Purpose, TokenLine, fetch_rate, hash};
 use crate::telemetry::{FetchLabels, Word};
 use crate::transport::TransportError;
 
@@ -32,10 +33,6 @@ const DAY_REST: Duration = Duration::from_secs(3600);
 const REFUSED_REST: Duration = Duration::from_secs(300);
 /// How long callers fail at once after no host whose address WeChat takes has fetched a token.
 const BORROW_REST: Duration = Duration::from_secs(2);
-/// Milliseconds of a day.
-const DAY_MS: i64 = 86_400_000;
-/// Milliseconds that clocks in Beijing are ahead (UTC+8).
-const BEIJING_MS: i64 = 28_800_000;
 
 /// What WeChat has given.
 pub(super) struct Fetched {
@@ -129,7 +126,8 @@ impl Tokens {
                 Err(Miss::Final(error)) => return Err(error),
                 Err(Miss::Again(refusal)) => refusal,
                 Err(Miss::Unsent) => {
-                    wanted.slot().budget.lock().give_back();
+                    let rate = fetch_rate(wanted.account.credentials.token_line);
+                    wanted.slot().budget.lock().give_back(rate);
                     None
                 }
             };
@@ -199,12 +197,13 @@ impl Tokens {
     /// 2,000 calls a day are few, within that of all hosts.
     async fn may_spend(&self, wanted: &Wanted, now: Instant) -> bool {
         let line = wanted.account.credentials.token_line;
-        let is_permitted = wanted.slot().budget.lock().take(line, now);
+        let rate = fetch_rate(line);
+        let is_permitted = wanted.slot().budget.lock().take(rate, now);
         let is_shared = wanted.credential == Credential::AccessToken && line == TokenLine::Classic;
         match self.parts.store.shared() {
             Some(redis) if is_permitted && is_shared => {
                 // Without Redis each host has its own budget only.
-                let permitted = redis.permit_fetch(wanted.app_id(), CLASSIC_PERIOD, BURST);
+                let permitted = redis.permit_fetch(wanted.app_id(), rate.period, rate.burst);
                 permitted.await.unwrap_or(true)
             }
             _ => is_permitted,
@@ -362,12 +361,6 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
         TokenError::AddressRefused { .. } => BORROW_REST,
         TokenError::NoSecret | TokenError::ForcedLately { .. } => Duration::ZERO,
     }
-}
-
-/// Until the quota of a day begins anew: 00:00 in Beijing.
-pub(super) fn until_midnight(now_ms: i64) -> Duration {
-    let passed = (now_ms + BEIJING_MS).rem_euclid(DAY_MS);
-    Duration::from_millis((DAY_MS - passed).unsigned_abs())
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fetch::{Fetched, SPARED, until_midnight};
+use super::fetch::{Fetched, SPARED};
 use super::{TokenError, Tokens, Wanted};
+use crate::clock::until_midnight;
 use crate::credentials::{Purpose, TokenLine, hash};
 
 /// WeChat refuses to force a token within 30 s of the last one.

@@ -156,16 +156,11 @@ pub async fn lease(
     }
     let mut leased = Vec::new();
     for (head, open_id) in heads {
-        match take(
-            connection,
-            RowId {
-                app_id: &lane.app_id,
-                id: head,
-            },
-            lease,
-        )
-        .await?
-        {
+        let row = RowId {
+            app_id: &lane.app_id,
+            id: head,
+        };
+        match take(connection, row, lease).await? {
             Some(row) => {
                 move_line(connection, lane, open_id, lease.until_ms).await?;
                 leased.extend(row.leased(&pauses));
