@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::join_all;
 use rustix::process::{Pid, Signal};
-use wxhost_simulator::{Callback, Doing, Outcome};
+use wxhost_simulator::{Callback, Outcome, UserAction};
 use wxhost_tests::account::new_user;
 use wxhost_tests::plugin::Plugin;
 use wxhost_tests::wait;
@@ -34,7 +34,7 @@ async fn killed_host_loses_no_committed_write_and_doubles_none(stage: Stage) -> 
     let account = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
     let user = new_user()?;
     let mut open: Vec<Callback> = (0..MESSAGES)
-        .map(|_| account.callback(&user, &Doing::text("count")))
+        .map(|_| account.callback(&user, &UserAction::text("count")))
         .collect();
     let mut numbers = BTreeSet::new();
     // Whose last delivery was acknowledged before there was an answer: that follows by the outbox.
@@ -214,7 +214,7 @@ async fn second_host_answers_what_a_killed_one_left(stage: Stage) -> Result<()> 
     )
     .await?;
 
-    let callback = account.callback(&user, &Doing::text("sleep 2000"));
+    let callback = account.callback(&user, &UserAction::text("sleep 2000"));
     let first = async { account.deliver(&doomed, &callback).await };
     let kill = async {
         doomed.busy_with(1.0).await?;

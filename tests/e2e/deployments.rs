@@ -8,7 +8,7 @@ use wasm_encoder::{
     InstanceType,
 };
 use wasmparser::{Parser, ValidPayload, Validator};
-use wxhost_simulator::{Doing, Outcome};
+use wxhost_simulator::{Outcome, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
 use wxhost_tests::host::Host;
@@ -157,13 +157,13 @@ async fn desk_greets_routes_and_remembers(stage: Stage) -> Result<()> {
     let bundle = Bundle::of(Plugin::Desk.component()?).config(samples::desk_config()?);
     let account = stage.account_with(host, Mode::Safe, bundle).await?;
     let user = new_user()?;
-    for (doing, expected) in samples::desk_story() {
+    for (action, expected) in samples::desk_story() {
         let outcome = account
-            .deliver(host, &account.callback(&user, &doing))
+            .deliver(host, &account.callback(&user, &action))
             .await?;
         ensure!(
             outcome == Outcome::Replied(expected.clone()),
-            "{doing:?}: {outcome:?}, not {expected:?}"
+            "{action:?}: {outcome:?}, not {expected:?}"
         );
     }
     Ok(())
@@ -298,7 +298,7 @@ async fn everything_survives_a_restart(stage: Stage) -> Result<()> {
     let account = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
     let user = new_user()?;
     account.ask(&host, &user, "count").await?;
-    let callback = account.callback(&user, &Doing::text("count"));
+    let callback = account.callback(&user, &UserAction::text("count"));
     let before = account.deliver(&host, &callback).await?;
     host.stop().await?;
 

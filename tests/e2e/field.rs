@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use wxhost_simulator::{Callback, Doing, Machine, Outcome};
+use wxhost_simulator::{Callback, Outcome, SystemEnvironment, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -82,7 +82,7 @@ async fn debugging_tool_may_repeat_a_msg_id(stage: Stage) -> Result<()> {
     for (callback, text) in [(&first, "first"), (&later, "second"), (&first, "first")] {
         ensure!(answer(host, &account, callback).await? == text);
     }
-    let said = Doing::text("from the tool").with_msg_id(DEBUG_MSG_ID);
+    let said = UserAction::text("from the tool").with_msg_id(DEBUG_MSG_ID);
     let callback = account.callback(&new_user()?, &said);
     ensure!(answer(host, &account, &callback).await? == "from the tool");
     Ok(())
@@ -92,9 +92,9 @@ async fn resend_sealed_anew_under_one_nonce_is_no_replay(stage: Stage) -> Result
     let host = stage.host().await?;
     for mode in [Mode::Compatible, Mode::Safe] {
         let account = stage.account(host, mode, Plugin::Rogue).await?;
-        let callback = account.callback(&new_user()?, &Doing::text("sealed twice"));
+        let callback = account.callback(&new_user()?, &UserAction::text("sealed twice"));
         let first = account.envelope(&callback);
-        let again = first.replayed_with(account.known(), &callback, &Machine);
+        let again = first.replayed_with(account.known(), &callback, &SystemEnvironment);
         ensure!(first.stamp() == again.stamp() && first.body != again.body);
         for envelope in [&first, &again] {
             let answered = account.post(host, envelope).await?;
@@ -157,7 +157,7 @@ async fn typed_markup_comes_back_as_it_was(stage: Stage) -> Result<()> {
             "]]></Content><Encrypt><![CDATA[Zm9yZ2Vk]]></Encrypt><Content><![CDATA[",
             "]]><!DOCTYPE a>",
         ] {
-            let callback = account.callback(&user, &Doing::text(text));
+            let callback = account.callback(&user, &UserAction::text(text));
             let read = Message::read(&callback.to_clear())?;
             ensure!(read.from_user == user, "{mode:?} {text:?}");
             let came_back = answer(host, &account, &callback).await?;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use wxhost_simulator::{Doing, Outcome};
+use wxhost_simulator::{Outcome, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -85,7 +85,7 @@ async fn without_database(stage: &Stage, line: Line) -> Result<()> {
     site.database_line().context("a line")?.turn(line);
     expect_answers(host, hello).await?;
     // Its effect can't be committed, and it can't be kept: not acknowledged, so WeChat comes again.
-    let callback = rogue.callback(&user, &Doing::text("count"));
+    let callback = rogue.callback(&user, &UserAction::text("count"));
     let outcome = in_time(rogue.deliver(host, &callback)).await?;
     ensure!(
         matches!(outcome, Outcome::Refused(status) if status == 503),
@@ -130,7 +130,7 @@ async fn without_redis(stage: &Stage, line: Line) -> Result<()> {
     site.store_line().context("a line")?.turn(line);
     expect_answers(host, hello).await?;
     // Dedupe falls back to the host, effects still commit once.
-    let callback = rogue.callback(&user, &Doing::text("count"));
+    let callback = rogue.callback(&user, &UserAction::text("count"));
     let first = in_time(rogue.deliver(host, &callback)).await?;
     let second = in_time(rogue.deliver(host, &callback)).await?;
     let expected = Outcome::Replied(wxhost_wechat::reply::Reply::Text(samples::count(2)));
@@ -175,7 +175,7 @@ async fn locked_file_does_not_stop_answers(stage: Stage) -> Result<()> {
         rogue,
     } = &town;
     let user = new_user()?;
-    let callback = rogue.callback(&user, &Doing::text("count"));
+    let callback = rogue.callback(&user, &UserAction::text("count"));
     let lock = site.lock_file().await?;
     expect_answers(host, hello).await?;
     let outcome = in_time(rogue.deliver(host, &callback)).await?;
@@ -197,7 +197,7 @@ async fn locked_file_does_not_stop_answers(stage: Stage) -> Result<()> {
 /// A known account's plugin without effects answers in time.
 async fn expect_answers(host: &Host, hello: &Account) -> Result<()> {
     let user = new_user()?;
-    let callback = hello.callback(&user, &Doing::text("anyway"));
+    let callback = hello.callback(&user, &UserAction::text("anyway"));
     let first = in_time(hello.deliver(host, &callback)).await?;
     let again = in_time(hello.deliver(host, &callback)).await?;
     let expected = Outcome::Replied(wxhost_wechat::reply::Reply::Text(samples::hello("anyway")));

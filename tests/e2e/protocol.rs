@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use wxhost_simulator::{Doing, Field, Outcome};
+use wxhost_simulator::{Field, Outcome, UserAction};
 use wxhost_tests::account::new_user;
 use wxhost_tests::plugin::Plugin;
 use wxhost_wechat::envelope::{Format, Mode};
@@ -133,14 +133,14 @@ async fn menu_scan_and_image_reach_the_plugin(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.account(host, Mode::Safe, Plugin::Hello).await?;
     let user = new_user()?;
-    for doing in [
-        Doing::click("V1001"),
-        Doing::follow_by_qr("42", "TICKET"),
-        Doing::image("media-1"),
+    for action in [
+        UserAction::click("V1001"),
+        UserAction::follow_by_qr("42", "TICKET"),
+        UserAction::image("media-1"),
     ] {
-        let callback = account.callback(&user, &doing);
+        let callback = account.callback(&user, &action);
         let outcome = account.deliver(host, &callback).await?;
-        ensure!(outcome.is_final(), "{doing:?}: {outcome:?}");
+        ensure!(outcome.is_final(), "{action:?}: {outcome:?}");
     }
     let calls = host.admin().calls_once_written(&account, 3).await?;
     let mut kinds: Vec<_> = calls
@@ -156,21 +156,21 @@ async fn unknown_kinds_are_acknowledged(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
     let user = new_user()?;
-    let message = Doing::raw([
+    let message = UserAction::raw([
         Field::text("MsgType", "hologram"),
         Field::text("Depth", "3"),
     ]);
-    let event = Doing::raw([
+    let event = UserAction::raw([
         Field::text("MsgType", "event"),
         Field::text("Event", "teleported"),
     ]);
-    for doing in [message, event] {
+    for action in [message, event] {
         let outcome = account
-            .deliver(host, &account.callback(&user, &doing))
+            .deliver(host, &account.callback(&user, &action))
             .await?;
         ensure!(
             outcome.is_final() && !matches!(outcome, Outcome::Flawed(_)),
-            "{doing:?}: {outcome:?}"
+            "{action:?}: {outcome:?}"
         );
     }
     Ok(())

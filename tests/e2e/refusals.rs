@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wxhost_simulator::{Doing, Envelope, Forgery, HttpAnswer, Machine, Stamp};
+use wxhost_simulator::{Envelope, Forgery, HttpAnswer, Stamp, SystemEnvironment, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -53,7 +53,7 @@ async fn forgeries_get_their_status_and_run_nothing(stage: Stage) -> Result<()> 
             if !forgery.applies_to(mode) || pointless {
                 continue;
             }
-            let callback = account.callback(&user, &Doing::text("forged"));
+            let callback = account.callback(&user, &UserAction::text("forged"));
             let answer = stage
                 .wechat()
                 .forge(&account.at(host), &callback, forgery)
@@ -69,13 +69,13 @@ async fn replayed_nonce_with_another_body_is_refused(stage: Stage) -> Result<()>
     let host = stage.host().await?;
     let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
     let user = new_user()?;
-    let seen = account.envelope(&account.callback(&user, &Doing::text("pay 1")));
+    let seen = account.envelope(&account.callback(&user, &UserAction::text("pay 1")));
     ensure!(account.post(host, &seen).await?.status == 200);
     // The very same request is a re-send like any other.
     ensure!(account.post(host, &seen).await?.status == 200);
 
-    let other = account.callback(&user, &Doing::text("pay 1000"));
-    let replay = seen.replayed_with(account.known(), &other, &Machine);
+    let other = account.callback(&user, &UserAction::text("pay 1000"));
+    let replay = seen.replayed_with(account.known(), &other, &SystemEnvironment);
     expect(&account.post(host, &replay).await?, 403, "replayed-nonce")?;
     let calls = host.admin().calls_once_written(&account, 1).await?;
     ensure!(calls.len() == 1, "{calls:?}");
@@ -91,7 +91,7 @@ async fn unknown_and_disabled_accounts_are_not_found(stage: Stage) -> Result<()>
     host.admin()
         .change(&account, &json!({"status": "disabled"}))
         .await?;
-    let envelope = account.envelope(&account.callback(&user, &Doing::text("disabled")));
+    let envelope = account.envelope(&account.callback(&user, &UserAction::text("disabled")));
     let disabled = account.post(host, &envelope).await?;
     let unknown = stage
         .wechat()
@@ -118,8 +118,8 @@ async fn refusals_of_unknown_accounts_take_as_long(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.bare_account(host, Mode::Safe).await?;
     // A large body, so that checking a signature over it would show.
-    let callback = account.callback(&new_user()?, &Doing::text(&"x".repeat(600_000)));
-    let forged = Forgery::BadSignature.craft(account.known(), &callback, &Machine);
+    let callback = account.callback(&new_user()?, &UserAction::text(&"x".repeat(600_000)));
+    let forged = Forgery::BadSignature.craft(account.known(), &callback, &SystemEnvironment);
     let time = async |url: String, status: u16| -> Result<Duration> {
         let started = Instant::now();
         let answer = stage.wechat().post(&url, &forged).await?;
@@ -186,7 +186,7 @@ async fn window_is_the_accounts_own(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
     let user = new_user()?;
-    let callback = account.callback(&user, &Doing::text("an hour late"));
+    let callback = account.callback(&user, &UserAction::text("an hour late"));
     let forge = async || {
         stage
             .wechat()
@@ -205,8 +205,8 @@ async fn window_is_the_accounts_own(stage: Stage) -> Result<()> {
 async fn large_bodies_are_refused_unread(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.bare_account(host, Mode::Plain).await?;
-    let callback = account.callback(&new_user()?, &Doing::text("much"));
-    let sent = Forgery::TooLarge.craft(account.known(), &callback, &Machine);
+    let callback = account.callback(&new_user()?, &UserAction::text("much"));
+    let sent = Forgery::TooLarge.craft(account.known(), &callback, &SystemEnvironment);
     for (what, body) in [
         ("sent", std::str::from_utf8(&sent.body)?),
         ("announced", "<xml>"),
@@ -239,8 +239,8 @@ async fn forged_queries_are_refused_before_their_body(stage: Stage) -> Result<()
     let host = stage.host().await?;
     for mode in [Mode::Plain, Mode::Compatible, Mode::Safe] {
         let account = stage.bare_account(host, mode).await?;
-        let callback = account.callback(&new_user()?, &Doing::text("much"));
-        let forged = Forgery::BadSignature.craft(account.known(), &callback, &Machine);
+        let callback = account.callback(&new_user()?, &UserAction::text("much"));
+        let forged = Forgery::BadSignature.craft(account.known(), &callback, &SystemEnvironment);
         let query: Vec<_> = forged
             .query
             .iter()
@@ -305,7 +305,7 @@ async fn post_clear(
     account: &Account,
     body: &[u8],
 ) -> Result<HttpAnswer> {
-    let stamp = Stamp::fresh(&Machine);
+    let stamp = Stamp::fresh(&SystemEnvironment);
     let token = &account.known().token;
     let signature =
         wxhost_wechat::signature::callback_signature(token, &stamp.timestamp, &stamp.nonce);

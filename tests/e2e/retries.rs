@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use serde_json::Value;
-use wxhost_simulator::{Doing, Machine, Outcome, PushSettings, Shown, WechatPlatform};
+use wxhost_simulator::{
+    Outcome, PushSettings, Shown, SystemEnvironment, UserAction, WechatPlatform,
+};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -35,7 +37,7 @@ async fn deliveries_at_once_share_one_run(stage: Stage) -> Result<()> {
     let account = stage
         .account_with(host, Mode::Safe, samples::sleeper()?)
         .await?;
-    let callback = account.callback(&new_user()?, &Doing::text("sleep 2000"));
+    let callback = account.callback(&new_user()?, &UserAction::text("sleep 2000"));
     let outcomes = try_join_all((0..DELIVERIES).map(|_| account.deliver(host, &callback))).await?;
     expect_one_answer(&outcomes)?;
     expect_calls(host, &account, 1).await?;
@@ -49,7 +51,7 @@ async fn deliveries_on_two_hosts_share_one_run(stage: Stage) -> Result<()> {
         .account_with(one, Mode::Safe, samples::sleeper()?)
         .await?;
     known_on(&other, &account).await?;
-    let callback = account.callback(&new_user()?, &Doing::text("sleep 2000"));
+    let callback = account.callback(&new_user()?, &UserAction::text("sleep 2000"));
     let hosts = [one, &other, one, &other];
     let outcomes = try_join_all(hosts.map(|host| account.deliver(host, &callback))).await?;
     expect_one_answer(&outcomes)?;
@@ -67,7 +69,7 @@ async fn answer_of_one_host_is_given_by_the_other(stage: Stage) -> Result<()> {
     let account = stage.account(one, Mode::Safe, Plugin::Rogue).await?;
     known_on(&other, &account).await?;
     let user = new_user()?;
-    let callback = account.callback(&user, &Doing::text("count"));
+    let callback = account.callback(&user, &UserAction::text("count"));
     let outcomes = [
         account.deliver(one, &callback).await?,
         account.deliver(&other, &callback).await?,
@@ -85,7 +87,7 @@ async fn wiped_redis_does_not_double_effects(stage: Stage) -> Result<()> {
     let account = stage.account(&one, Mode::Safe, Plugin::Rogue).await?;
     known_on(&other, &account).await?;
     let user = new_user()?;
-    let callback = account.callback(&user, &Doing::text("count"));
+    let callback = account.callback(&user, &UserAction::text("count"));
     let first = account.deliver(&one, &callback).await?;
     stage.wipe_redis(&site).await?;
     // The other host has never seen the event, and nobody remembers it but the database.
@@ -99,7 +101,7 @@ async fn answered_message_gets_the_same_answer(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     for mode in [Mode::Plain, Mode::Compatible, Mode::Safe] {
         let account = stage.account(host, mode, Plugin::Rogue).await?;
-        let callback = account.callback(&new_user()?, &Doing::text("an echo"));
+        let callback = account.callback(&new_user()?, &UserAction::text("an echo"));
         let mut outcomes = Vec::new();
         for _ in 0..DELIVERIES {
             outcomes.push(account.deliver(host, &callback).await?);
@@ -115,7 +117,7 @@ async fn redelivered_event_counts_once(stage: Stage) -> Result<()> {
     let account = stage.account(host, Mode::Safe, Plugin::Rogue).await?;
     let user = new_user()?;
     for round in 1..=5 {
-        let callback = account.callback(&user, &Doing::text("count"));
+        let callback = account.callback(&user, &UserAction::text("count"));
         let outcomes =
             try_join_all((0..DELIVERIES).map(|_| account.deliver(host, &callback))).await?;
         let expected = Outcome::Replied(Reply::Text(samples::count(round)));
@@ -133,10 +135,13 @@ async fn patient_wechat_gets_the_answer_at_its_second_try(stage: Stage) -> Resul
         .account_with(host, Mode::Safe, samples::sleeper()?)
         .await?;
     // WeChat as it is: five seconds a delivery, three of them.
-    let wechat = WechatPlatform::new(PushSettings::default(), std::sync::Arc::new(Machine))?;
+    let wechat = WechatPlatform::new(
+        PushSettings::default(),
+        std::sync::Arc::new(SystemEnvironment),
+    )?;
     let text = "sleep 6000";
     let delivery = wechat
-        .user_does(&account.at(host), &new_user()?, &Doing::text(text))
+        .user_does(&account.at(host), &new_user()?, &UserAction::text(text))
         .await;
     ensure!(delivery.attempts.len() == 2, "{:?}", delivery.attempts);
     ensure!(
@@ -199,7 +204,7 @@ async fn busy_host_keeps_the_event(stage: Stage) -> Result<()> {
         .await?;
     let quiet = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
     let user = new_user()?;
-    let sleep = busy.callback(&new_user()?, &Doing::text("sleep 3000"));
+    let sleep = busy.callback(&new_user()?, &UserAction::text("sleep 3000"));
     let slept = busy.deliver(&host, &sleep).await?;
     ensure!(slept == Outcome::Silent, "it still sleeps: {slept:?}");
     // No fallback text, no 503: it is kept, and its answer follows.
@@ -231,8 +236,8 @@ async fn busy_host_answers_when_it_has_room(stage: Stage) -> Result<()> {
         .account_with(&host, Mode::Safe, samples::sleeper()?)
         .await?;
     let quiet = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
-    let sleep = busy.callback(&new_user()?, &Doing::text("sleep 1500"));
-    let count = quiet.callback(&new_user()?, &Doing::text("count"));
+    let sleep = busy.callback(&new_user()?, &UserAction::text("sleep 1500"));
+    let count = quiet.callback(&new_user()?, &UserAction::text("count"));
     let (_, counted) = tokio::try_join!(busy.deliver(&host, &sleep), async {
         host.busy_with(1.0).await?;
         quiet.deliver(&host, &count).await
@@ -246,8 +251,12 @@ async fn events_of_one_second_are_told_apart(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     let account = stage.account(host, Mode::Plain, Plugin::Hello).await?;
     let user = new_user()?;
-    let callbacks = [Doing::click("A"), Doing::click("B"), Doing::follow()]
-        .map(|doing| account.callback(&user, &doing));
+    let callbacks = [
+        UserAction::click("A"),
+        UserAction::click("B"),
+        UserAction::follow(),
+    ]
+    .map(|action| account.callback(&user, &action));
     for callback in &callbacks {
         account.deliver(host, callback).await?;
         account.deliver(host, callback).await?;
@@ -281,7 +290,7 @@ async fn expect_calls(host: &Host, account: &Account, count: usize) -> Result<Ve
 /// The account's records. One more event is sent and waited for, so that none is missed because it is
 /// not written yet.
 async fn all_calls(host: &Host, account: &Account) -> Result<Vec<Value>> {
-    let last = account.callback(&new_user()?, &Doing::text("the last one"));
+    let last = account.callback(&new_user()?, &UserAction::text("the last one"));
     account.deliver(host, &last).await?;
     let mut calls = wait::until("the last record", Duration::from_secs(30), async || {
         let calls = host.admin().calls(account).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wxhost_simulator::Doing;
+use wxhost_simulator::UserAction;
 use wxhost_tests::admin::Bundle;
 use wxhost_tests::plugin::Plugin;
 use wxhost_wechat::reply::Reply;
@@ -40,34 +40,37 @@ pub(crate) fn desk_config() -> Result<Value> {
 }
 
 /// What a user of `desk` does with the example settings, and sees.
-pub(crate) fn desk_story() -> Vec<(Doing, Reply)> {
+pub(crate) fn desk_story() -> Vec<(UserAction, Reply)> {
     let text = |text: &str| Reply::Text(text.to_owned());
     let welcome = "Welcome to the Tea House! Ask for our hours or the menu, or write 人工 to talk to a person.";
     vec![
-        (Doing::follow(), text(welcome)),
+        (UserAction::follow(), text(welcome)),
         (
-            Doing::scan("table-7", "TICKET"),
+            UserAction::scan("table-7", "TICKET"),
             text("Welcome to table 7! Tap the menu below to order."),
         ),
         (
-            Doing::click("HOURS"),
+            UserAction::click("HOURS"),
             text("We are open from 10:00 to 22:00, every day."),
         ),
         (
-            Doing::text("tell me more"),
+            UserAction::text("tell me more"),
             text("On public holidays we close at 18:00."),
         ),
         (
-            Doing::text("茶单"),
+            UserAction::text("茶单"),
             text("Today: Longjing, Tieguanyin, Pu'er."),
         ),
         (
-            Doing::text("更多"),
+            UserAction::text("更多"),
             text("A pot of Longjing is ¥58, Tieguanyin ¥48, Pu'er ¥38."),
         ),
-        (Doing::text("人工"), Reply::TransferCustomerService(None)),
         (
-            Doing::text("?"),
+            UserAction::text("人工"),
+            Reply::TransferCustomerService(None),
+        ),
+        (
+            UserAction::text("?"),
             text("Sorry, we did not understand. Write 人工 to talk to a person."),
         ),
     ]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxhost_simulator::{Doing, Forgery, Outcome};
+use wxhost_simulator::{Forgery, Outcome, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
 use wxhost_tests::host::{self, Host};
@@ -40,7 +40,7 @@ async fn metrics_count_what_happens(stage: Stage) -> Result<()> {
     let host = site.host().await?;
     let account = stage.account(&host, Mode::Plain, Plugin::Hello).await?;
     let user = new_user()?;
-    let callback = account.callback(&user, &Doing::text("counted"));
+    let callback = account.callback(&user, &UserAction::text("counted"));
     account.deliver(&host, &callback).await?;
     account.deliver(&host, &callback).await?;
     stage
@@ -173,7 +173,7 @@ async fn secrets_never_show(stage: Stage) -> Result<()> {
     for text in ["a", "panic", "error", "count"] {
         account.say(&host, &user, text).await?;
     }
-    let callback = account.callback(&user, &Doing::text("forged"));
+    let callback = account.callback(&user, &UserAction::text("forged"));
     for forgery in Forgery::ALL {
         stage
             .wechat()

@@ -97,7 +97,7 @@ const LAYERS: &[&str] = &[
     "inbox",
     "settings",
     "seal",
-    "behind",
+    "write_behind",
     "registry",
     "db",
     // What needs nothing.

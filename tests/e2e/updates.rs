@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::{join, join_all};
-use wxhost_simulator::{Doing, Machine, Outcome, PushSettings, Shown, WechatPlatform};
+use wxhost_simulator::{
+    Outcome, PushSettings, Shown, SystemEnvironment, UserAction, WechatPlatform,
+};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
@@ -67,7 +69,7 @@ async fn messages_that_an_earlier_version_answered_are_not_run_again(stage: Stag
     site.leave_committed(&account, &earlier, &answer).await?;
     let updated = site.host().await?;
     for (user, text) in [(&a, "from before"), (&b, "mine")] {
-        let callback = account.callback(user, &Doing::text("mine").with_msg_id(MSG_ID));
+        let callback = account.callback(user, &UserAction::text("mine").with_msg_id(MSG_ID));
         let outcome = account.deliver(&updated, &callback).await?;
         ensure!(
             outcome == Outcome::Replied(Reply::Text(text.to_owned())),
@@ -128,12 +130,16 @@ async fn expect_all_count(hosts: &[&Host], account: &Account, user: &OpenId) -> 
             mute_after: u32::MAX,
             ..PushSettings::default()
         },
-        Arc::new(Machine),
+        Arc::new(SystemEnvironment),
     )?;
     let deliveries = (0..AT_ONCE as usize).map(|number| {
         let at = account.at(hosts[number % hosts.len()]);
         let wechat = &wechat;
-        async move { wechat.user_does(&at, user, &Doing::text("count")).await }
+        async move {
+            wechat
+                .user_does(&at, user, &UserAction::text("count"))
+                .await
+        }
     });
     let mut numbers = BTreeSet::new();
     for delivery in join_all(deliveries).await {

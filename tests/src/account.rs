@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use wxhost_simulator::{
-    Callback, Doing, Envelope, HttpAnswer, Machine, Outcome, PushSettings, SimulatedAccount, Stamp,
-    WechatPlatform,
+    Callback, Envelope, HttpAnswer, Outcome, PushSettings, SimulatedAccount, Stamp,
+    SystemEnvironment, UserAction, WechatPlatform,
 };
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::OpenId;
@@ -38,7 +38,10 @@ pub fn patient_wechat() -> Result<Arc<WechatPlatform>> {
         mute_after: u32::MAX,
         ..PushSettings::default()
     };
-    Ok(Arc::new(WechatPlatform::new(settings, Arc::new(Machine))?))
+    Ok(Arc::new(WechatPlatform::new(
+        settings,
+        Arc::new(SystemEnvironment),
+    )?))
 }
 
 /// A user that nobody has seen before.
@@ -50,7 +53,7 @@ impl Account {
     /// An account that nobody has seen before.
     #[must_use]
     pub fn fresh(mode: Mode, wechat: &Arc<WechatPlatform>) -> Self {
-        let known = SimulatedAccount::register("", mode, &Machine);
+        let known = SimulatedAccount::register("", mode, &SystemEnvironment);
         secrets::remember(known.token.expose());
         secrets::remember(known.aes_key.expose());
         Self {
@@ -114,19 +117,19 @@ impl Account {
 
     /// A user does something now. Delivering it twice is a re-send.
     #[must_use]
-    pub fn callback(&self, user: &OpenId, doing: &Doing) -> Callback {
-        self.wechat.compose(&self.known, user, doing)
+    pub fn callback(&self, user: &OpenId, action: &UserAction) -> Callback {
+        self.wechat.compose(&self.known, user, action)
     }
 
     /// A callback signed now, and sealed as the mode asks.
     #[must_use]
     pub fn envelope(&self, callback: &Callback) -> Envelope {
-        let surroundings = self.wechat.surroundings();
+        let environment = self.wechat.environment();
         Envelope::seal(
             &self.known,
             callback,
-            &Stamp::fresh(surroundings),
-            surroundings,
+            &Stamp::fresh(environment),
+            environment,
         )
     }
 
@@ -148,13 +151,13 @@ impl Account {
 
     /// A user writes a text.
     pub async fn say(&self, host: &Host, user: &OpenId, text: &str) -> Result<Outcome> {
-        self.deliver(host, &self.callback(user, &Doing::text(text)))
+        self.deliver(host, &self.callback(user, &UserAction::text(text)))
             .await
     }
 
     /// A user writes a text, and WeChat delivers it three times at most while it is told to come again.
     pub async fn insist(&self, host: &Host, user: &OpenId, text: &str) -> Result<Outcome> {
-        let callback = self.callback(user, &Doing::text(text));
+        let callback = self.callback(user, &UserAction::text(text));
         let mut outcome = self.deliver(host, &callback).await?;
         for _ in 1..PushSettings::default().deliveries {
             if !matches!(outcome, Outcome::Refused(status) if status == 503) {

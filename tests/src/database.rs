@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, PgConnection};
-use wxhost_simulator::{Machine, Surroundings};
+use wxhost_simulator::{Environment, SystemEnvironment};
 
 use crate::account::Account;
 use crate::secrets;
@@ -56,7 +56,7 @@ impl Site {
         .bind(account.app_id())
         .bind(event_id)
         .bind(answer)
-        .bind(i64::try_from(Machine.now().as_millis())?)
+        .bind(i64::try_from(SystemEnvironment.now().as_millis())?)
         .execute(&mut connection)
         .await?;
         Ok(connection.close().await?)

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::behind::{self, Row};
 use crate::clock::Clock;
 use crate::db::audit::{self as rows, AuditRow, BATCH};
 use crate::db::{Change, Database, DbError};
 use crate::printable::is_hidden;
 use crate::random;
 use crate::telemetry::Metrics;
+use crate::write_behind::{self, Row};
 
 /// Failed sign-ins of a minute that have an entry each; of more the next minute's first entry tells the
 /// number. Who tries without end must not fill the database.
@@ -29,7 +29,7 @@ const MAX_FAILED_SIGN_INS: u32 = 60;
 /// Where entries are handed in that no transaction holds.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    behind: behind::Queue<AuditRow>,
+    queue: write_behind::Queue<AuditRow>,
     db: Database,
     failed: Arc<Mutex<FailedSignIns>>,
 }
@@ -58,7 +58,7 @@ impl FailedSignIns {
 impl Audit {
     /// Hands in an entry that is written behind the answer.
     pub fn add(&self, entry: AuditRow) {
-        self.behind.add(entry);
+        self.queue.add(entry);
     }
 
     /// Writes an entry, before what it is about is done or shown.
@@ -95,7 +95,7 @@ impl Audit {
 }
 
 /// The loop that writes them.
-pub type AuditWriter = behind::Writer<AuditRow>;
+pub type AuditWriter = write_behind::Writer<AuditRow>;
 
 /// Characters of an app id in an entry: it may be what a caller made up.
 const MAX_APP_ID: usize = 64;
@@ -117,9 +117,9 @@ impl Row for AuditRow {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Audit, AuditWriter) {
-    let (behind, writer) = behind::channel(db.clone(), metrics.audit.clone());
+    let (queue, writer) = write_behind::channel(db.clone(), metrics.audit.clone());
     let failed = Arc::default();
-    (Audit { behind, db, failed }, writer)
+    (Audit { queue, db, failed }, writer)
 }
 
 /// What can be done. The words are stable.

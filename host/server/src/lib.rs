@@ -53,7 +53,6 @@ pub mod seal;
 pub mod store;
 
 pub mod audit;
-pub mod behind;
 mod bucket;
 pub mod clock;
 pub mod printable;
@@ -62,6 +61,7 @@ pub mod records;
 mod registry;
 pub mod tasks;
 pub mod telemetry;
+pub mod write_behind;
 
 pub use app::App;
 pub use config::Config;

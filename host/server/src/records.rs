@@ -2,16 +2,16 @@
 //! (`wxhost_call_records_dropped_total`); before that, records lose their logs, which is counted too
 //! (`wxhost_call_logs_dropped_total`).
 
-use crate::behind::{self, Row};
 use crate::db::calls::{self, BATCH, Record};
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
+use crate::write_behind::{self, Row};
 
 /// Where records are handed in.
-pub type Records = behind::Queue<Record>;
+pub type Records = write_behind::Queue<Record>;
 
 /// The loop that writes them.
-pub type RecordWriter = behind::Writer<Record>;
+pub type RecordWriter = write_behind::Writer<Record>;
 
 impl Row for Record {
     const NAME: &'static str = "call records";
@@ -32,5 +32,5 @@ impl Row for Record {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Records, RecordWriter) {
-    behind::channel(db, metrics.records.clone())
+    write_behind::channel(db, metrics.records.clone())
 }

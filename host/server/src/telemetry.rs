@@ -16,9 +16,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
-use crate::behind::Losses;
 use crate::config::{Config, LogFormat};
 use crate::printable;
+use crate::write_behind::Losses;
 
 /// Begins to log to standard error, as the settings ask. Later calls change nothing.
 pub fn log_to_stderr(config: &Config) {

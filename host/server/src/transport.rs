@@ -60,7 +60,7 @@ pub enum OpenError {
 
 /// A request to be sent as it is, but for the base address.
 #[derive(Debug)]
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct ApiRequest<'a> {
     pub(crate) method: http::Method,
     /// With a leading slash, as it stands in the request line.
     pub(crate) path: &'a str,
@@ -144,7 +144,7 @@ impl Transport {
             let json = HeaderValue::from_static("application/json; charset=utf-8");
             headers.insert(header::CONTENT_TYPE, json);
         }
-        let outgoing = Outgoing {
+        let outgoing = ApiRequest {
             method: method(request.method),
             path: &request.path,
             query,
@@ -161,7 +161,7 @@ impl Transport {
     }
 
     /// Sends a request to the first address that takes connections; the answer's body is still to come.
-    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, TransportError> {
+    pub(crate) async fn send(&self, outgoing: ApiRequest<'_>) -> Result<Response, TransportError> {
         let mut body = Some(outgoing.body);
         for address in self.in_order() {
             let this = match body.take() {

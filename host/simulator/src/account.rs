@@ -5,7 +5,7 @@ use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::{AppId, OriginalId};
 use wxhost_wechat::secret::{CallbackToken, EncodingAesKey};
 
-use crate::Surroundings;
+use crate::Environment;
 
 /// An official account, with the settings that its owner and WeChat share.
 #[derive(Debug, Clone)]
@@ -29,9 +29,9 @@ pub struct SimulatedAccount {
 impl SimulatedAccount {
     /// A new account with invented ids and secrets, whose callbacks go to
     /// `<host_url>/callback/<app id>`.
-    pub fn register(host_url: &str, mode: Mode, surroundings: &dyn Surroundings) -> Self {
-        let app_id = format!("wx{}", hexadecimal(surroundings, 16));
-        let original_id = format!("gh_{}", hexadecimal(surroundings, 12));
+    pub fn register(host_url: &str, mode: Mode, environment: &dyn Environment) -> Self {
+        let app_id = format!("wx{}", hexadecimal(environment, 16));
+        let original_id = format!("gh_{}", hexadecimal(environment, 12));
         Self {
             callback_url: format!("{}/callback/{app_id}", host_url.trim_end_matches('/')),
             app_id: AppId::parse(&app_id).expect("wx and hex digits make an app id"),
@@ -39,17 +39,17 @@ impl SimulatedAccount {
                 .expect("gh_ and hex digits make an original id"),
             mode,
             format: Format::Xml,
-            token: CallbackToken::parse(&surroundings.letters(32))
+            token: CallbackToken::parse(&environment.letters(32))
                 .expect("32 letters and digits make a token"),
-            aes_key: EncodingAesKey::parse(&surroundings.letters(43))
+            aes_key: EncodingAesKey::parse(&environment.letters(43))
                 .expect("43 letters and digits make a key"),
         }
     }
 }
 
-fn hexadecimal(surroundings: &dyn Surroundings, length: usize) -> String {
+fn hexadecimal(environment: &dyn Environment, length: usize) -> String {
     let mut bytes = vec![0; length];
-    surroundings.fill(&mut bytes);
+    environment.fill(&mut bytes);
     bytes
         .into_iter()
         .filter_map(|byte| char::from_digit(u32::from(byte % 16), 16))

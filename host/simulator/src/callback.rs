@@ -8,7 +8,7 @@ use wxhost_wechat::body::Format;
 use wxhost_wechat::id::{OpenId, OriginalId};
 use wxhost_wechat::message::Message;
 
-use crate::{Doing, SimulatedAccount, Surroundings};
+use crate::{Environment, SimulatedAccount, UserAction};
 
 /// Events whose reply reaches the user. Replies to other events are accepted and shown to nobody.
 const EVENTS_WITH_VISIBLE_REPLY: [&str; 5] =
@@ -68,22 +68,22 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// What WeChat tells about `doing`: of this user, now, with a new MsgId where it is a message.
+    /// What WeChat tells about `action`: of this user, now, with a new MsgId where it is a message.
     pub fn compose(
         account: &SimulatedAccount,
         user: &OpenId,
-        doing: &Doing,
-        surroundings: &dyn Surroundings,
+        action: &UserAction,
+        environment: &dyn Environment,
     ) -> Self {
-        let mut fields = doing.fields().to_vec();
+        let mut fields = action.fields().to_vec();
         let names_itself = fields.iter().any(|field| field.name() == "MsgId");
-        if !doing.is_event() && !names_itself {
-            fields.push(Field::number("MsgId", surroundings.msg_id()));
+        if !action.is_event() && !names_itself {
+            fields.push(Field::number("MsgId", environment.msg_id()));
         }
         Self {
             to: account.original_id.clone(),
             from: user.clone(),
-            create_time: surroundings.unix_seconds(),
+            create_time: environment.unix_seconds(),
             fields,
             format: account.format,
             verbatim: None,
@@ -296,23 +296,23 @@ mod tests {
     use wxhost_wechat::envelope::Mode;
 
     use super::*;
-    use crate::Staged;
+    use crate::SeededEnvironment;
 
-    fn compose(doing: &Doing, format: Format) -> Callback {
-        let stage = Staged::new(Duration::from_secs(1_700_000_000), 1);
+    fn compose(action: &UserAction, format: Format) -> Callback {
+        let stage = SeededEnvironment::new(Duration::from_secs(1_700_000_000), 1);
         let mut account = SimulatedAccount::register("http://host", Mode::Plain, &stage);
         account.original_id = OriginalId::parse("gh_1").unwrap();
         account.format = format;
         let user = OpenId::parse("oUser").unwrap();
-        Callback::compose(&account, &user, doing, &stage)
+        Callback::compose(&account, &user, action, &stage)
     }
 
     fn clear(callback: &Callback) -> String {
         String::from_utf8(callback.to_clear()).unwrap()
     }
 
-    fn check_xml(doing: &Doing, expected: &str) {
-        let body = clear(&compose(doing, Format::Xml)).replace('\n', "");
+    fn check_xml(action: &UserAction, expected: &str) {
+        let body = clear(&compose(action, Format::Xml)).replace('\n', "");
         let header = "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\
                       <FromUserName><![CDATA[oUser]]></FromUserName>\
                       <CreateTime>1700000000</CreateTime>";
@@ -323,12 +323,12 @@ mod tests {
     #[test]
     fn an_event_has_the_fields_of_the_documentation_and_no_msg_id() {
         check_xml(
-            &Doing::follow_by_qr("42", "TICKET"),
+            &UserAction::follow_by_qr("42", "TICKET"),
             "<MsgType><![CDATA[event]]></MsgType><Event><![CDATA[subscribe]]></Event>\
              <EventKey><![CDATA[qrscene_42]]></EventKey><Ticket><![CDATA[TICKET]]></Ticket>",
         );
         check_xml(
-            &Doing::scan_from_menu("6", true, "2"),
+            &UserAction::scan_from_menu("6", true, "2"),
             "<MsgType><![CDATA[event]]></MsgType><Event><![CDATA[scancode_waitmsg]]></Event>\
              <EventKey><![CDATA[6]]></EventKey><ScanCodeInfo>\
              <ScanType><![CDATA[qrcode]]></ScanType><ScanResult><![CDATA[2]]></ScanResult>\
@@ -338,25 +338,25 @@ mod tests {
 
     #[test]
     fn a_message_gets_a_msg_id_unless_it_names_its_own() {
-        let id = |doing: &Doing| {
-            let callback = compose(doing, Format::Xml);
+        let id = |action: &UserAction| {
+            let callback = compose(action, Format::Xml);
             callback.value("MsgId").map(str::to_owned)
         };
-        assert!(id(&Doing::text("a")).is_some_and(|id| id.parse::<i64>().is_ok()));
-        let own = Doing::raw([Field::text("MsgType", "text"), Field::number("MsgId", 7)]);
+        assert!(id(&UserAction::text("a")).is_some_and(|id| id.parse::<i64>().is_ok()));
+        let own = UserAction::raw([Field::text("MsgType", "text"), Field::number("MsgId", 7)]);
         assert_eq!(id(&own).as_deref(), Some("7"));
     }
 
     #[test]
     fn a_text_stands_in_its_section_as_it_was_typed() {
-        let callback = compose(&Doing::text("a]]><Event>x</Event>"), Format::Xml);
+        let callback = compose(&UserAction::text("a]]><Event>x</Event>"), Format::Xml);
         let written = "<Content><![CDATA[a]]><Event>x</Event>]]></Content>";
         assert!(clear(&callback).contains(written));
     }
 
     #[test]
     fn a_body_given_by_its_bytes_is_sent_as_it_is_in_each_mode() {
-        let stage = Staged::new(Duration::from_secs(1_700_000_000), 1);
+        let stage = SeededEnvironment::new(Duration::from_secs(1_700_000_000), 1);
         let account = SimulatedAccount::register("http://host", Mode::Plain, &stage);
         let user = OpenId::parse("oUser").unwrap();
         let xml = b"<xml><ToUserName>gh_1</ToUserName><FromUserName>oOther</FromUserName>\
@@ -377,14 +377,14 @@ mod tests {
 
     #[test]
     fn json_has_the_same_names_with_lists_for_repeated_fields() {
-        let doing = Doing::raw([
+        let action = UserAction::raw([
             Field::text("MsgType", "event"),
             Field::text("Event", "subscribe_msg_popup_event"),
             Field::group("List", [Field::text("TemplateId", "T\"1")]),
             Field::group("List", [Field::text("TemplateId", "T2")]),
         ]);
         assert_eq!(
-            clear(&compose(&doing, Format::Json)),
+            clear(&compose(&action, Format::Json)),
             r#"{"ToUserName":"gh_1","FromUserName":"oUser","CreateTime":1700000000,"#.to_owned()
                 + r#""MsgType":"event","Event":"subscribe_msg_popup_event","#
                 + r#""List":[{"TemplateId":"T\"1"},{"TemplateId":"T2"}]}"#
@@ -393,10 +393,13 @@ mod tests {
 
     #[test]
     fn only_what_a_user_waits_for_shows_replies() {
-        let visible = |doing: &Doing| compose(doing, Format::Xml).shows_replies();
-        assert!(visible(&Doing::text("a")) && visible(&Doing::click("K")));
-        assert!(visible(&Doing::follow()) && visible(&Doing::scan("1", "T")));
-        assert!(!visible(&Doing::unsubscribe()) && !visible(&Doing::view("https://x.example")));
-        assert!(!visible(&Doing::template_sent(1, "success")));
+        let visible = |action: &UserAction| compose(action, Format::Xml).shows_replies();
+        assert!(visible(&UserAction::text("a")) && visible(&UserAction::click("K")));
+        assert!(visible(&UserAction::follow()) && visible(&UserAction::scan("1", "T")));
+        assert!(
+            !visible(&UserAction::unsubscribe())
+                && !visible(&UserAction::view("https://x.example"))
+        );
+        assert!(!visible(&UserAction::template_sent(1, "success")));
     }
 }

@@ -4,7 +4,7 @@ use wxhost_wechat::cipher::MessageCipher;
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::signature;
 
-use crate::{Callback, SimulatedAccount, Surroundings};
+use crate::{Callback, Environment, SimulatedAccount};
 
 /// What a signature covers besides the token: when, and a number used once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub struct Stamp {
 
 impl Stamp {
     /// Now, and a new nonce.
-    pub fn fresh(surroundings: &dyn Surroundings) -> Self {
+    pub fn fresh(environment: &dyn Environment) -> Self {
         Self {
-            timestamp: surroundings.unix_seconds().to_string(),
-            nonce: surroundings.nonce(),
+            timestamp: environment.unix_seconds().to_string(),
+            nonce: environment.nonce(),
         }
     }
 }
@@ -40,12 +40,12 @@ impl Envelope {
         account: &SimulatedAccount,
         callback: &Callback,
         stamp: &Stamp,
-        surroundings: &dyn Surroundings,
+        environment: &dyn Environment,
     ) -> Self {
         let mut envelope = Self::signed(account, callback, stamp);
         if account.mode != Mode::Plain {
             let encrypt = MessageCipher::new(&account.aes_key).encrypt(
-                surroundings.envelope_head(),
+                environment.envelope_head(),
                 &callback.to_clear(),
                 account.app_id.as_str(),
             );
@@ -115,13 +115,13 @@ mod tests {
     use wxhost_wechat::id::OpenId;
 
     use super::*;
-    use crate::{Doing, Staged};
+    use crate::{SeededEnvironment, UserAction};
 
     fn names(mode: Mode) -> Vec<&'static str> {
-        let stage = Staged::new(Duration::from_secs(1_700_000_000), 1);
+        let stage = SeededEnvironment::new(Duration::from_secs(1_700_000_000), 1);
         let account = SimulatedAccount::register("http://host", mode, &stage);
         let user = OpenId::parse("oUser").unwrap();
-        let callback = Callback::compose(&account, &user, &Doing::text("a"), &stage);
+        let callback = Callback::compose(&account, &user, &UserAction::text("a"), &stage);
         let envelope = Envelope::seal(&account, &callback, &Stamp::fresh(&stage), &stage);
         let body = String::from_utf8(envelope.body).unwrap();
         let parameters = envelope.query.iter().map(|(name, _)| *name);

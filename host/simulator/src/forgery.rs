@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use wxhost_wechat::cipher::MessageCipher;
 use wxhost_wechat::envelope::Mode;
 
-use crate::{Callback, Envelope, SimulatedAccount, Stamp, Surroundings};
+use crate::{Callback, Envelope, Environment, SimulatedAccount, Stamp};
 
 /// How far a stale or early timestamp is off, in seconds: far outside the usual window of 300.
 const OFF_SECONDS: u64 = 3600;
@@ -108,13 +108,13 @@ impl Forgery {
         self,
         account: &SimulatedAccount,
         callback: &Callback,
-        surroundings: &dyn Surroundings,
+        environment: &dyn Environment,
     ) -> Envelope {
-        let stamp = self.stamp(surroundings);
+        let stamp = self.stamp(environment);
         let seal = |account: &SimulatedAccount, callback: &Callback| {
-            Envelope::seal(account, callback, &stamp, surroundings)
+            Envelope::seal(account, callback, &stamp, environment)
         };
-        let stranger = || SimulatedAccount::register("", account.mode, surroundings);
+        let stranger = || SimulatedAccount::register("", account.mode, environment);
         match self {
             Self::StaleTimestamp | Self::EarlyTimestamp => seal(account, callback),
             Self::BadSignature => with_bad_signatures(seal(account, callback)),
@@ -129,12 +129,10 @@ impl Forgery {
                 account,
                 &callback.clone().addressed_to(stranger().original_id),
             ),
-            Self::BadPadding => with_ciphertext(account, callback, &stamp, surroundings, damaged),
-            Self::BadBase64 => {
-                with_ciphertext(account, callback, &stamp, surroundings, |encrypt| {
-                    format!("*{}", &encrypt[1..])
-                })
-            }
+            Self::BadPadding => with_ciphertext(account, callback, &stamp, environment, damaged),
+            Self::BadBase64 => with_ciphertext(account, callback, &stamp, environment, |encrypt| {
+                format!("*{}", &encrypt[1..])
+            }),
             Self::Doctype => {
                 let bomb = "<!DOCTYPE xml [<!ENTITY a \"aaaaaaaaaa\">]><xml>";
                 with_head(seal(account, callback), bomb)
@@ -146,8 +144,8 @@ impl Forgery {
         }
     }
 
-    fn stamp(self, surroundings: &dyn Surroundings) -> Stamp {
-        let now = surroundings.unix_seconds();
+    fn stamp(self, environment: &dyn Environment) -> Stamp {
+        let now = environment.unix_seconds();
         let timestamp = match self {
             Self::StaleTimestamp => now.saturating_sub(OFF_SECONDS),
             Self::EarlyTimestamp => now + OFF_SECONDS,
@@ -155,7 +153,7 @@ impl Forgery {
         };
         Stamp {
             timestamp: timestamp.to_string(),
-            ..Stamp::fresh(surroundings)
+            ..Stamp::fresh(environment)
         }
     }
 }
@@ -169,9 +167,9 @@ impl Envelope {
         &self,
         account: &SimulatedAccount,
         other: &Callback,
-        surroundings: &dyn Surroundings,
+        environment: &dyn Environment,
     ) -> Self {
-        Self::seal(account, other, &self.stamp(), surroundings)
+        Self::seal(account, other, &self.stamp(), environment)
     }
 }
 
@@ -198,11 +196,11 @@ fn with_ciphertext(
     account: &SimulatedAccount,
     callback: &Callback,
     stamp: &Stamp,
-    surroundings: &dyn Surroundings,
+    environment: &dyn Environment,
     spoil: impl FnOnce(&str) -> String,
 ) -> Envelope {
     let encrypt = MessageCipher::new(&account.aes_key).encrypt(
-        surroundings.envelope_head(),
+        environment.envelope_head(),
         &callback.to_clear(),
         account.app_id.as_str(),
     );
@@ -235,7 +233,7 @@ mod tests {
     use wxhost_wechat::id::OpenId;
 
     use super::*;
-    use crate::{Doing, Staged};
+    use crate::{SeededEnvironment, UserAction};
 
     const NOW: u64 = 1_700_000_000;
 
@@ -273,11 +271,11 @@ mod tests {
 
     #[test]
     fn what_is_genuine_opens_and_each_forgery_gets_what_it_deserves() {
-        let stage = Staged::new(Duration::from_secs(NOW), 1);
+        let stage = SeededEnvironment::new(Duration::from_secs(NOW), 1);
         let user = OpenId::parse("oUser").unwrap();
         for mode in [Mode::Plain, Mode::Compatible, Mode::Safe] {
             let account = SimulatedAccount::register("", mode, &stage);
-            let callback = Callback::compose(&account, &user, &Doing::text("a"), &stage);
+            let callback = Callback::compose(&account, &user, &UserAction::text("a"), &stage);
             let genuine = Envelope::seal(&account, &callback, &Stamp::fresh(&stage), &stage);
             assert_eq!(status(&account, &genuine), 200, "{mode:?}");
             for forgery in Forgery::ALL {
@@ -297,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_replay_keeps_the_stamp_and_has_another_body() {
-        let stage = Staged::new(Duration::from_secs(NOW), 1);
+        let stage = SeededEnvironment::new(Duration::from_secs(NOW), 1);
         let user = OpenId::parse("oUser").unwrap();
         let account = SimulatedAccount::register("", Mode::Safe, &stage);
-        let compose = |text| Callback::compose(&account, &user, &Doing::text(text), &stage);
+        let compose = |text| Callback::compose(&account, &user, &UserAction::text(text), &stage);
         let first = Envelope::seal(&account, &compose("a"), &Stamp::fresh(&stage), &stage);
         let replay = first.replayed_with(&account, &compose("b"), &stage);
         assert_eq!(first.stamp(), replay.stamp());

@@ -7,9 +7,9 @@
 //!
 //! In reading order:
 //!
-//! * [`Surroundings`]: where the pretend WeChat takes the time and chance from.
+//! * [`Environment`]: where the pretend WeChat takes the time and chance from.
 //! * [`SimulatedAccount`]: an official account as WeChat's settings page knows it.
-//! * [`Doing`]: what a user does; [`Callback`]: what WeChat tells the host about it.
+//! * [`UserAction`]: what a user does; [`Callback`]: what WeChat tells the host about it.
 //! * [`Envelope`]: a callback signed, and encrypted where the mode asks for it, ready to be posted.
 //! * [`WechatPlatform`]: posts, waits five seconds, sends again, mutes; answers with a [`Delivery`].
 //! * [`Shown`]: what the user sees of it; [`Flaw`]: what is wrong with an answer.
@@ -18,24 +18,27 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use wxhost_simulator::{Doing, Machine, PushSettings, Shown, SimulatedAccount, WechatPlatform};
+//! use wxhost_simulator::{
+//!     PushSettings, Shown, SimulatedAccount, SystemEnvironment, UserAction, WechatPlatform,
+//! };
 //! use wxhost_wechat::{envelope::Mode, id::OpenId};
 //!
-//! let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(Machine))?;
-//! let account = SimulatedAccount::register("http://127.0.0.1:8080", Mode::Safe, &Machine);
+//! let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(SystemEnvironment))?;
+//! let url = "http://127.0.0.1:8080";
+//! let account = SimulatedAccount::register(url, Mode::Safe, &SystemEnvironment);
 //! let user = OpenId::parse("oUser0000000000000000000001")?;
-//! let delivery = wechat.user_does(&account, &user, &Doing::text("你好")).await;
+//! let delivery = wechat.user_does(&account, &user, &UserAction::text("你好")).await;
 //! assert_ne!(delivery.shown, Shown::ServiceFault);
 //! # Ok(())
 //! # }
 //! ```
 
-mod surroundings;
+mod environment;
 
 mod account;
 mod callback;
-mod doing;
 mod envelope;
+mod user_action;
 
 mod answer;
 mod delivery;
@@ -49,10 +52,10 @@ pub use account::SimulatedAccount;
 pub use answer::{Flaw, SERVICE_FAULT, Shown};
 pub use callback::{Callback, Field};
 pub use delivery::{Attempt, Delivery, Outcome};
-pub use doing::Doing;
 pub use envelope::{Envelope, Stamp};
+pub use environment::{Environment, SeededEnvironment, SystemEnvironment};
 pub use forgery::Forgery;
 pub use platform::{
     HttpAnswer, PlatformError, PostError, PushSettings, UrlRefused, WechatPlatform,
 };
-pub use surroundings::{Machine, Staged, Surroundings};
+pub use user_action::UserAction;

@@ -15,7 +15,7 @@ use wxhost_wechat::signature;
 use crate::answer::{self, MAX_ANSWER_BYTES, Shown};
 use crate::delivery::{Attempt, Delivery, Outcome};
 use crate::standing::Standing;
-use crate::{Callback, Doing, Envelope, Forgery, SimulatedAccount, Stamp, Surroundings};
+use crate::{Callback, Envelope, Environment, Forgery, SimulatedAccount, Stamp, UserAction};
 
 /// How callbacks are pushed. The defaults are WeChat's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Default for PushSettings {
 pub struct WechatPlatform {
     http: reqwest::Client,
     settings: PushSettings,
-    surroundings: Arc<dyn Surroundings>,
+    environment: Arc<dyn Environment>,
     standings: Mutex<HashMap<AppId, Standing>>,
     media: Mutex<HashSet<(AppId, String)>>,
 }
@@ -101,7 +101,7 @@ impl WechatPlatform {
     /// A platform that pushes by `settings`.
     pub fn new(
         settings: PushSettings,
-        surroundings: Arc<dyn Surroundings>,
+        environment: Arc<dyn Environment>,
     ) -> Result<Self, PlatformError> {
         // Fails where the process has chosen a provider already, which is just as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -113,21 +113,21 @@ impl WechatPlatform {
         Ok(Self {
             http,
             settings,
-            surroundings,
+            environment,
             standings: Mutex::default(),
             media: Mutex::default(),
         })
     }
 
     /// The time and chance that it runs on.
-    pub fn surroundings(&self) -> &dyn Surroundings {
-        &*self.surroundings
+    pub fn environment(&self) -> &dyn Environment {
+        &*self.environment
     }
 
     /// The URL check (GET) that WeChat makes when the settings are saved. Answers how long it took.
     pub async fn verify_url(&self, account: &SimulatedAccount) -> Result<Duration, UrlRefused> {
-        let Stamp { timestamp, nonce } = Stamp::fresh(self.surroundings());
-        let expected = self.surroundings().echostr();
+        let Stamp { timestamp, nonce } = Stamp::fresh(self.environment());
+        let expected = self.environment().echostr();
         let signature = signature::callback_signature(&account.token, &timestamp, &nonce);
         let request = self.http.get(&account.callback_url).query(&[
             ("signature", &signature),
@@ -135,7 +135,7 @@ impl WechatPlatform {
             ("timestamp", &timestamp),
             ("nonce", &nonce),
         ]);
-        let start = self.surroundings.now();
+        let start = self.environment.now();
         let answer = self.exchange(request).await?;
         if answer.status != StatusCode::OK {
             return Err(UrlRefused::Status(answer.status));
@@ -144,7 +144,7 @@ impl WechatPlatform {
             let answered = String::from_utf8_lossy(&answer.body).into_owned();
             return Err(UrlRefused::WrongEcho { expected, answered });
         }
-        Ok(self.surroundings.now().saturating_sub(start))
+        Ok(self.environment.now().saturating_sub(start))
     }
 
     /// The account's owner uploads media, so replies may show it. What users send is known as well.
@@ -153,9 +153,14 @@ impl WechatPlatform {
         self.media.lock().insert(key);
     }
 
-    /// What WeChat tells the host about a user's doing. It can be pushed, forged or kept.
-    pub fn compose(&self, account: &SimulatedAccount, user: &OpenId, doing: &Doing) -> Callback {
-        let callback = Callback::compose(account, user, doing, self.surroundings());
+    /// What WeChat tells the host about a user's action. It can be pushed, forged or kept.
+    pub fn compose(
+        &self,
+        account: &SimulatedAccount,
+        user: &OpenId,
+        action: &UserAction,
+    ) -> Callback {
+        let callback = Callback::compose(account, user, action, self.environment());
         for field in ["MediaId", "MediaId16K", "ThumbMediaId"] {
             if let Some(media_id) = callback.value(field) {
                 self.add_media(account, media_id);
@@ -169,9 +174,9 @@ impl WechatPlatform {
         &self,
         account: &SimulatedAccount,
         user: &OpenId,
-        doing: &Doing,
+        action: &UserAction,
     ) -> Delivery {
-        let callback = self.compose(account, user, doing);
+        let callback = self.compose(account, user, action);
         self.push(account, &callback).await
     }
 
@@ -181,11 +186,11 @@ impl WechatPlatform {
     pub async fn push(&self, account: &SimulatedAccount, callback: &Callback) -> Delivery {
         let mut attempts = Vec::new();
         if !self.is_muted(account) {
-            let mut stamp = Stamp::fresh(self.surroundings());
+            let mut stamp = Stamp::fresh(self.environment());
             for _ in 0..self.settings.deliveries {
                 let attempt = self.attempt(account, callback, &stamp).await;
                 if !self.settings.same_nonce {
-                    stamp = Stamp::fresh(self.surroundings());
+                    stamp = Stamp::fresh(self.environment());
                 }
                 let is_final = attempt.outcome.is_final();
                 attempts.push(attempt);
@@ -210,7 +215,7 @@ impl WechatPlatform {
         callback: &Callback,
     ) -> Delivery {
         let stamps: Vec<Stamp> = (0..self.settings.deliveries)
-            .map(|_| Stamp::fresh(self.surroundings()))
+            .map(|_| Stamp::fresh(self.environment()))
             .collect();
         let posts = stamps
             .iter()
@@ -231,7 +236,7 @@ impl WechatPlatform {
         callback: &Callback,
         forgery: Forgery,
     ) -> Result<HttpAnswer, PostError> {
-        let envelope = forgery.craft(account, callback, self.surroundings());
+        let envelope = forgery.craft(account, callback, self.environment());
         self.post(&account.callback_url, &envelope).await
     }
 
@@ -252,10 +257,10 @@ impl WechatPlatform {
         callback: &Callback,
         stamp: &Stamp,
     ) -> Attempt {
-        let envelope = Envelope::seal(account, callback, stamp, self.surroundings());
-        let start = self.surroundings.now();
+        let envelope = Envelope::seal(account, callback, stamp, self.environment());
+        let start = self.environment.now();
         let answer = self.post(&account.callback_url, &envelope).await;
-        let elapsed = self.surroundings.now().saturating_sub(start);
+        let elapsed = self.environment.now().saturating_sub(start);
         let status = answer.as_ref().ok().map(|answer| answer.status);
         let outcome = match answer {
             Ok(answer) if answer.status == StatusCode::OK => {
@@ -307,7 +312,7 @@ impl WechatPlatform {
     }
 
     fn is_muted(&self, account: &SimulatedAccount) -> bool {
-        let now = self.surroundings.now();
+        let now = self.environment.now();
         let mut standings = self.standings.lock();
         standings
             .get_mut(&account.app_id)
@@ -315,7 +320,7 @@ impl WechatPlatform {
     }
 
     fn judge(&self, account: &SimulatedAccount, attempts: &[Attempt]) {
-        let now = self.surroundings.now();
+        let now = self.environment.now();
         let mut standings = self.standings.lock();
         let standing = standings.entry(account.app_id.clone()).or_default();
         if attempts.iter().any(|attempt| attempt.outcome.is_final()) {

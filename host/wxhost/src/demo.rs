@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use wxhost_server::{App, Config, telemetry};
-use wxhost_simulator::{Machine, PushSettings, WechatPlatform};
+use wxhost_simulator::{PushSettings, SystemEnvironment, WechatPlatform};
 
 use crate::serve::stop_signal;
 use crate::transcript::say;
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
 
 /// Everything between start and stop of the host. Answers whether all came out right.
 async fn show(url: &str, admin_token: &str, args: &DemoArgs) -> Result<bool> {
-    let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(Machine))?;
+    let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(SystemEnvironment))?;
     let admin = Admin::new(url, admin_token)?;
     let cast = Cast::onboard(&admin, &args.plugins, url).await?;
     let mut script = Script::new(&wechat, &admin, &cast);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::json;
-use wxhost_simulator::Doing;
+use wxhost_simulator::UserAction;
 
 /// Where `wxhost sim serve` listens unless it is told otherwise.
 pub(crate) const USUAL_API: &str = "http://127.0.0.1:9600";
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Introduction<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) open_id: &'a str,
-    pub(crate) doing: &'a Doing,
+    pub(crate) action: &'a UserAction,
 }
 
 impl Introduction<'_> {
@@ -51,7 +51,7 @@ impl Introduction<'_> {
             let url = format!("{app}/followers");
             http.post(url).json(&followers).send().await?;
         }
-        if let Some(kind) = self.doing.interaction() {
+        if let Some(kind) = self.action.interaction() {
             let interaction = json!({ "open_id": self.open_id, "kind": kind });
             let url = format!("{app}/interactions");
             http.post(url).json(&interaction).send().await?;
@@ -87,25 +87,25 @@ mod tests {
             shown.map(|user| user["messages_left"].as_u64())
         };
         assert!(left().is_err());
-        for (doing, expected) in [
-            (Doing::view("http://example.com"), Some(0)),
-            (Doing::click("K"), Some(3)),
-            (Doing::text("hello"), Some(5)),
-            (Doing::menu_message_entry("yes", "1"), Some(5)),
-            (Doing::unsubscribe(), Some(0)),
+        for (action, expected) in [
+            (UserAction::view("http://example.com"), Some(0)),
+            (UserAction::click("K"), Some(3)),
+            (UserAction::text("hello"), Some(5)),
+            (UserAction::menu_message_entry("yes", "1"), Some(5)),
+            (UserAction::unsubscribe(), Some(0)),
         ] {
             let introduction = Introduction {
                 app_id: APP,
                 open_id: "oA",
-                doing: &doing,
+                action: &action,
             };
             introduction.make(Some(&url)).await.unwrap();
-            assert_eq!(left().unwrap(), expected, "{doing:?}");
+            assert_eq!(left().unwrap(), expected, "{action:?}");
         }
         let stranger = Introduction {
             app_id: "wx0000000000000000",
             open_id: "oA",
-            doing: &Doing::text("hello"),
+            action: &UserAction::text("hello"),
         };
         let error = stranger.make(Some(&url)).await.unwrap_err().to_string();
         assert!(error.contains("no pretend API"), "{error}");

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use wxhost_simulator::api::{ApiServer, AppSettings, Settings};
 use wxhost_simulator::{
-    Callback, Doing, Field, Forgery, Machine, Outcome, PushSettings, SimulatedAccount,
-    WechatPlatform,
+    Callback, Field, Forgery, Outcome, PushSettings, SimulatedAccount, SystemEnvironment,
+    UserAction, WechatPlatform,
 };
 use wxhost_wechat::body::Format;
 use wxhost_wechat::envelope::Mode;
@@ -115,12 +115,12 @@ struct SendArgs {
     #[arg(long, value_parser = forgery, conflicts_with = "overlapping")]
     forge: Option<Forgery>,
     #[command(subcommand)]
-    doing: DoingArg,
+    action: UserActionArg,
 }
 
 /// What the user does.
 #[derive(Debug, Subcommand)]
-enum DoingArg {
+enum UserActionArg {
     /// Writes a text.
     Text { content: String },
     /// Sends an image.
@@ -181,7 +181,7 @@ pub(crate) async fn run(args: SimArgs) -> Result<ExitCode> {
         SimVerb::Send(send) => send.run().await,
         SimVerb::Verify(account) => {
             let account = account.account()?;
-            let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(Machine))?;
+            let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(SystemEnvironment))?;
             let elapsed = wechat
                 .verify_url(&account)
                 .await
@@ -201,7 +201,7 @@ impl ServeArgs {
         let mut apps = self.apps;
         if apps.is_empty() {
             apps.push(AppArg {
-                app_id: SimulatedAccount::register("", Mode::Plain, &Machine).app_id,
+                app_id: SimulatedAccount::register("", Mode::Plain, &SystemEnvironment).app_id,
                 secret: AppSecret::parse(&crate::demo::random_hex(16)?)?,
             });
         }
@@ -242,9 +242,9 @@ impl SendArgs {
     async fn run(&self) -> Result<ExitCode> {
         let account = self.account.account()?;
         let user = OpenId::parse(&self.open_id).context("--open-id")?;
-        let mut doing = self.doing.doing();
+        let mut action = self.action.action();
         if let Some(msg_id) = self.msg_id {
-            doing = doing.with_msg_id(msg_id);
+            action = action.with_msg_id(msg_id);
         }
         let settings = PushSettings {
             deadline: Duration::from_millis(self.deadline_ms),
@@ -252,23 +252,23 @@ impl SendArgs {
             same_nonce: self.same_nonce,
             ..PushSettings::default()
         };
-        let wechat = WechatPlatform::new(settings, Arc::new(Machine))?;
-        let callback = match &self.doing {
-            DoingArg::Body { file } => {
+        let wechat = WechatPlatform::new(settings, Arc::new(SystemEnvironment))?;
+        let callback = match &self.action {
+            UserActionArg::Body { file } => {
                 let body = std::fs::read(file).with_context(|| file.display().to_string())?;
                 Callback::verbatim(&account, &user, body)
             }
-            _ => wechat.compose(&account, &user, &doing),
+            _ => wechat.compose(&account, &user, &action),
         };
         if let Some(forgery) = self.forge {
             let answer = wechat.forge(&account, &callback, forgery).await?;
-            transcript::forgery(account.app_id.as_str(), &account, &doing, forgery, &answer);
+            transcript::forgery(account.app_id.as_str(), &account, &action, forgery, &answer);
             return Ok(exit_code(answer.status == forgery.deserved_status()));
         }
         let introduction = Introduction {
             app_id: account.app_id.as_str(),
             open_id: user.as_str(),
-            doing: &doing,
+            action: &action,
         };
         introduction.make(self.api.as_deref()).await?;
         let delivery = if self.overlapping {
@@ -276,7 +276,7 @@ impl SendArgs {
         } else {
             wechat.push(&account, &callback).await
         };
-        transcript::delivery(account.app_id.as_str(), &account, &user, &doing, &delivery);
+        transcript::delivery(account.app_id.as_str(), &account, &user, &action, &delivery);
         let is_answered = delivery
             .attempts
             .iter()
@@ -295,7 +295,7 @@ fn exit_code(right: bool) -> ExitCode {
 
 impl AccountArgs {
     fn account(&self) -> Result<SimulatedAccount> {
-        let stranger = SimulatedAccount::register("", self.mode, &Machine);
+        let stranger = SimulatedAccount::register("", self.mode, &SystemEnvironment);
         let aes_key = match &self.aes_key {
             Some(key) => EncodingAesKey::parse(key).context("--aes-key")?,
             None => stranger.aes_key,
@@ -316,35 +316,37 @@ impl AccountArgs {
     }
 }
 
-impl DoingArg {
-    fn doing(&self) -> Doing {
+impl UserActionArg {
+    fn action(&self) -> UserAction {
         match self {
-            Self::Text { content } => Doing::text(content),
-            Self::Image { media_id } => Doing::image(media_id),
+            Self::Text { content } => UserAction::text(content),
+            Self::Image { media_id } => UserAction::image(media_id),
             Self::Voice {
                 media_id,
                 recognition: Some(words),
-            } => Doing::recognised_voice(media_id, words),
+            } => UserAction::recognised_voice(media_id, words),
             Self::Voice {
                 media_id,
                 recognition: None,
-            } => Doing::voice(media_id),
-            Self::Video { media_id } => Doing::video(media_id, "media-thumb"),
+            } => UserAction::voice(media_id),
+            Self::Video { media_id } => UserAction::video(media_id, "media-thumb"),
             Self::Location {
                 latitude,
                 longitude,
                 label,
-            } => Doing::location(*latitude, *longitude, label),
-            Self::Link { url } => Doing::link(url, "", url),
-            Self::Click { key } => Doing::click(key),
-            Self::View { url } => Doing::view(url),
-            Self::Follow { scene: None } => Doing::follow(),
-            Self::Follow { scene: Some(scene) } => Doing::follow_by_qr(scene, "ticket"),
-            Self::Scan { scene } => Doing::scan(scene, "ticket"),
-            Self::Unsubscribe => Doing::unsubscribe(),
-            Self::Raw { fields } => Doing::raw(fields.clone()),
+            } => UserAction::location(*latitude, *longitude, label),
+            Self::Link { url } => UserAction::link(url, "", url),
+            Self::Click { key } => UserAction::click(key),
+            Self::View { url } => UserAction::view(url),
+            Self::Follow { scene: None } => UserAction::follow(),
+            Self::Follow { scene: Some(scene) } => UserAction::follow_by_qr(scene, "ticket"),
+            Self::Scan { scene } => UserAction::scan(scene, "ticket"),
+            Self::Unsubscribe => UserAction::unsubscribe(),
+            Self::Raw { fields } => UserAction::raw(fields.clone()),
             // Described by its name alone; what is sent is the file.
-            Self::Body { file } => Doing::raw([Field::text("body", file.display().to_string())]),
+            Self::Body { file } => {
+                UserAction::raw([Field::text("body", file.display().to_string())])
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use wxhost_simulator::{Delivery, Doing, Forgery, HttpAnswer, SimulatedAccount};
+use wxhost_simulator::{Delivery, Forgery, HttpAnswer, SimulatedAccount, UserAction};
 use wxhost_wechat::id::OpenId;
 
 /// Prints a line.
@@ -23,11 +23,11 @@ pub(crate) fn delivery(
     name: &str,
     account: &SimulatedAccount,
     user: &OpenId,
-    doing: &Doing,
+    action: &UserAction,
     delivery: &Delivery,
 ) {
     say(&format!(
-        "\n{user} → {name} ({})  {doing}",
+        "\n{user} → {name} ({})  {action}",
         account.mode.as_str()
     ));
     if delivery.attempts.is_empty() {
@@ -49,13 +49,13 @@ pub(crate) fn delivery(
 pub(crate) fn forgery(
     name: &str,
     account: &SimulatedAccount,
-    doing: &Doing,
+    action: &UserAction,
     forgery: Forgery,
     answer: &HttpAnswer,
 ) {
     let mode = account.mode.as_str();
     say(&format!(
-        "\nan attacker → {name} ({mode})  {doing}, {}",
+        "\nan attacker → {name} ({mode})  {action}, {}",
         forgery.name()
     ));
     say(&format!(

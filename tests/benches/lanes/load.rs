@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use wxhost_simulator::{Callback, Doing, Envelope, Machine, SimulatedAccount, Stamp};
+use wxhost_simulator::{
+    Callback, Envelope, SimulatedAccount, Stamp, SystemEnvironment, UserAction,
+};
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::OpenId;
 
@@ -60,9 +62,9 @@ impl Load {
             // A step that shares no divisor with the number of people: all of them write in turn.
             let person = number * 7_919 % people;
             let user = OpenId::parse(&format!("oBench{person:022}"))?;
-            let doing = Doing::text(&text(number));
-            let callback = Callback::compose(account, &user, &doing, &Machine);
-            let envelope = Envelope::seal(account, &callback, &stamp(), &Machine);
+            let action = UserAction::text(&text(number));
+            let callback = Callback::compose(account, &user, &action, &SystemEnvironment);
+            let envelope = Envelope::seal(account, &callback, &stamp(), &SystemEnvironment);
             let (bytes, ends) = &mut connections[number % lines];
             write_request(bytes, account, &envelope);
             ends.push(bytes.len());
@@ -117,7 +119,7 @@ fn stamp() -> Stamp {
     static NEXT: AtomicU64 = AtomicU64::new(1_000_000_000);
     Stamp {
         nonce: NEXT.fetch_add(1, Ordering::Relaxed).to_string(),
-        ..Stamp::fresh(&Machine)
+        ..Stamp::fresh(&SystemEnvironment)
     }
 }
 

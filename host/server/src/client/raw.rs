@@ -14,7 +14,7 @@ use super::refusals::Refusals;
 use super::{CALL_CEILING, CallError, Client, Payload, TransportError};
 use crate::accounts::Account;
 use crate::tokens::{Credential, Token};
-use crate::transport::Outgoing;
+use crate::transport::ApiRequest;
 
 /// Longest answer that is searched for a refused token. Those have about 200 bytes.
 const MAX_REFUSAL_BYTES: usize = 4096;
@@ -155,7 +155,7 @@ impl Client {
         // What can't be read can't be searched for the token.
         let identity = HeaderValue::from_static("identity");
         headers.insert(header::ACCEPT_ENCODING, identity);
-        let outgoing = Outgoing {
+        let outgoing = ApiRequest {
             method: request.method,
             path: &request.path,
             query,

@@ -12,11 +12,11 @@ mod observation;
 use wxhost_wechat::id::OpenId;
 
 pub use self::observation::{Act, Observation};
-use crate::behind::{self, Queue, Row, Writer};
 pub use crate::db::contacts::{Contact, Interactions};
 use crate::db::sightings::{self, BATCH, Sighting};
 use crate::db::{self, Database, DbError};
 use crate::telemetry::Metrics;
+use crate::write_behind::{self, Queue, Row, Writer};
 
 /// Where observations are handed in.
 pub type Sightings = Queue<Observation>;
@@ -43,7 +43,7 @@ impl Row for Observation {
 
 /// A queue and its writer.
 pub fn channel(db: Database, metrics: &Metrics) -> (Sightings, SightingWriter) {
-    behind::channel(db, metrics.sightings.clone())
+    write_behind::channel(db, metrics.sightings.clone())
 }
 
 /// A contact of an account, as last written.
@@ -63,7 +63,7 @@ pub async fn get(
 fn gathered(events: &[Observation]) -> Vec<Sighting> {
     let mut events: Vec<&Observation> = events.iter().collect();
     // Stable: what a person did stays in the order in which it came.
-    events.sort_by(|a, b| a.person().cmp(&b.person()));
+    events.sort_by(|a, b| a.contact().cmp(&b.contact()));
     let merged = |events: &[&Observation]| {
         let sightings = events.iter().map(|&event| event.clone().into_sighting());
         sightings.reduce(|mut earlier, later| {
@@ -71,7 +71,7 @@ fn gathered(events: &[Observation]) -> Vec<Sighting> {
             earlier
         })
     };
-    let people = events.chunk_by(|a, b| a.person() == b.person());
+    let people = events.chunk_by(|a, b| a.contact() == b.contact());
     people.filter_map(merged).collect()
 }
 

@@ -71,7 +71,7 @@ impl Observation {
     }
 
     /// Who did it.
-    pub fn person(&self) -> (&AppId, &OpenId) {
+    pub fn contact(&self) -> (&AppId, &OpenId) {
         (&self.app_id, &self.open_id)
     }
 

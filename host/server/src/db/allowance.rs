@@ -101,7 +101,7 @@ pub(super) enum Reservation {
 
 /// Whose ledger.
 #[derive(Debug, Clone, Copy)]
-pub struct Person<'a> {
+pub struct ContactKey<'a> {
     /// The account.
     pub app_id: &'a str,
     /// The person.
@@ -111,7 +111,7 @@ pub struct Person<'a> {
 /// Takes room for one message in every scene that is open, if one of them has room.
 pub(super) async fn reserve(
     db: &mut AnyConnection,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     scenes: &Scenes,
     now_ms: i64,
 ) -> Result<Reservation, DbError> {
@@ -128,12 +128,12 @@ pub(super) async fn reserve(
         taken.join(", "),
         room.join(" OR ")
     );
-    let reserved = execute(db, statement, person, now_ms).await?;
+    let reserved = execute(db, statement, contact, now_ms).await?;
     if reserved {
         return Ok(Reservation::Taken);
     }
-    Ok(match check_open(db, person, now_ms).await? {
-        Reservation::Taken if has_unknown_past(db, person, now_ms).await? => Reservation::Untested,
+    Ok(match check_open(db, contact, now_ms).await? {
+        Reservation::Taken if has_unknown_past(db, contact, now_ms).await? => Reservation::Untested,
         Reservation::Taken => Reservation::Refused(Refusal::UsedUp),
         other => other,
     })
@@ -142,7 +142,7 @@ pub(super) async fn reserve(
 /// Whether a scene is open, whatever was sent in it: for a message that has its room already.
 pub(super) async fn check_open(
     db: &mut AnyConnection,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     now_ms: i64,
 ) -> Result<Reservation, DbError> {
     let any = SCENES.map(|(at, _, long)| format!("({})", open(at, long)));
@@ -151,15 +151,15 @@ pub(super) async fn check_open(
         any.join(" OR ")
     );
     let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(person.app_id)
-        .bind(person.open_id.as_bytes())
+        .bind(contact.app_id)
+        .bind(contact.open_id.as_bytes())
         .bind(now_ms - millis(LONG))
         .bind(now_ms - millis(SHORT))
         .fetch_optional(&mut *db)
         .await?;
     Ok(if found.is_some() {
         Reservation::Taken
-    } else if has_unknown_past(db, person, now_ms).await? {
+    } else if has_unknown_past(db, contact, now_ms).await? {
         Reservation::Untested
     } else {
         Reservation::Refused(Refusal::Closed)
@@ -171,7 +171,7 @@ pub(super) async fn check_open(
 /// refusal of WeChat's tells that none is open, and leaving closes all that were.
 async fn has_unknown_past(
     db: &mut AnyConnection,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     now_ms: i64,
 ) -> Result<bool, DbError> {
     let known: Option<i64> = sqlx::query_scalar(
@@ -180,8 +180,8 @@ async fn has_unknown_past(
            OR COALESCE(last_follow_at, 0) = first_seen_at \
          THEN 1 ELSE 0 END FROM contacts WHERE app_id = $1 AND open_id = $2",
     )
-    .bind(person.app_id)
-    .bind(person.open_id.as_bytes())
+    .bind(contact.app_id)
+    .bind(contact.open_id.as_bytes())
     .bind(now_ms - millis(LONG))
     .fetch_optional(db)
     .await?;
@@ -193,7 +193,7 @@ async fn has_unknown_past(
 ///
 /// # Errors
 /// The database can't be reached.
-pub async fn exhaust(db: &Database, person: Person<'_>, begun_ms: i64) -> Result<(), DbError> {
+pub async fn exhaust(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> Result<(), DbError> {
     let changes = SCENES.map(|(at, used, _)| {
         let is_older = format!("contacts.{at} <= excluded.refused_at");
         format!("{used} = CASE WHEN {is_older} THEN {NO_ROOM} ELSE contacts.{used} END")
@@ -207,8 +207,8 @@ pub async fn exhaust(db: &Database, person: Person<'_>, begun_ms: i64) -> Result
         changes.join(", ")
     );
     sqlx::query(AssertSqlSafe(statement))
-        .bind(person.app_id)
-        .bind(person.open_id.as_bytes())
+        .bind(contact.app_id)
+        .bind(contact.open_id.as_bytes())
         .bind(begun_ms)
         .execute(&db.writers)
         .await?;
@@ -219,11 +219,11 @@ pub async fn exhaust(db: &Database, person: Person<'_>, begun_ms: i64) -> Result
 ///
 /// # Errors
 /// The database can't be reached.
-pub async fn release(db: &Database, person: Person<'_>, begun_ms: i64) -> Result<(), DbError> {
+pub async fn release(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> Result<(), DbError> {
     let changes = SCENES.map(|(at, used, _)| {
         format!("{used} = CASE WHEN {at} <= $3 AND {used} > 0 THEN {used} - 1 ELSE {used} END")
     });
-    correct(db, person, begun_ms, &changes.join(", ")).await
+    correct(db, contact, begun_ms, &changes.join(", ")).await
 }
 
 /// WeChat said that the person does not follow (any more).
@@ -232,7 +232,7 @@ pub async fn release(db: &Database, person: Person<'_>, begun_ms: i64) -> Result
 /// The database can't be reached.
 pub async fn note_unfollowed(
     db: &Database,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     begun_ms: i64,
 ) -> Result<(), DbError> {
     let newer = "COALESCE(following_at, 0) > $3";
@@ -240,19 +240,19 @@ pub async fn note_unfollowed(
         "following = CASE WHEN {newer} THEN following ELSE 0 END, \
          following_at = CASE WHEN {newer} THEN following_at ELSE $3 END"
     );
-    correct(db, person, begun_ms, &changes).await
+    correct(db, contact, begun_ms, &changes).await
 }
 
 async fn correct(
     db: &Database,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     begun_ms: i64,
     changes: &str,
 ) -> Result<(), DbError> {
     let statement = format!("UPDATE contacts SET {changes} WHERE app_id = $1 AND open_id = $2");
     sqlx::query(AssertSqlSafe(statement))
-        .bind(person.app_id)
-        .bind(person.open_id.as_bytes())
+        .bind(contact.app_id)
+        .bind(contact.open_id.as_bytes())
         .bind(begun_ms)
         .execute(&db.writers)
         .await?;
@@ -269,12 +269,12 @@ fn open(at: &str, long: bool) -> String {
 async fn execute(
     db: &mut AnyConnection,
     statement: String,
-    person: Person<'_>,
+    contact: ContactKey<'_>,
     now_ms: i64,
 ) -> Result<bool, DbError> {
     let done = sqlx::query(AssertSqlSafe(statement))
-        .bind(person.app_id)
-        .bind(person.open_id.as_bytes())
+        .bind(contact.app_id)
+        .bind(contact.open_id.as_bytes())
         .bind(now_ms - millis(LONG))
         .bind(now_ms - millis(SHORT))
         .execute(db)

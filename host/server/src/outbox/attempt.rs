@@ -12,7 +12,7 @@ use super::verdict::{Fate, Lesson, Verdict, judge, may_repeat};
 use super::{Sender, millis, spread};
 use crate::accounts::Account;
 use crate::client::CallError;
-use crate::db::allowance::{self, Person};
+use crate::db::allowance::{self, ContactKey};
 use crate::db::outbox::{
     self, Begun, Final, Idempotence, Lease, Leased, MAX_AGE_MS, NewPause, Postponement, Report,
     Transport,
@@ -154,7 +154,7 @@ impl Sender {
         let Some(lesson) = verdict.lesson else {
             return;
         };
-        let person = Person {
+        let contact = ContactKey {
             app_id: &row.app_id,
             open_id: &row.outgoing.open_id,
         };
@@ -168,9 +168,9 @@ impl Sender {
         };
         let (db, path) = (&self.db, &*row.outgoing.path);
         let kept = match lesson {
-            Lesson::Exhausted => allowance::exhaust(db, person, begun_ms).await,
-            Lesson::Unused => allowance::release(db, person, begun_ms).await,
-            Lesson::NotFollowing => allowance::note_unfollowed(db, person, begun_ms).await,
+            Lesson::Exhausted => allowance::exhaust(db, contact, begun_ms).await,
+            Lesson::Unused => allowance::release(db, contact, begun_ms).await,
+            Lesson::NotFollowing => allowance::note_unfollowed(db, contact, begun_ms).await,
             Lesson::RestApi(rest) => outbox::pause(db, pause(path, rest, false)).await,
             Lesson::NoRight(rest) => outbox::pause(db, pause(path, rest, true)).await,
             Lesson::RestAccount(rest) => outbox::pause(db, pause("", rest, false)).await,

@@ -33,7 +33,7 @@ pub use self::review::{ReceiptWriter, Receipts, receipt_of, receipts};
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::db::allowance::Scenes;
-use crate::db::outbox::{self, Lane, Leased, NewPause};
+use crate::db::outbox::{self, Leased, NewPause, SendLane};
 use crate::db::{Database, DbError};
 use crate::random;
 use crate::telemetry::Metrics;
@@ -94,9 +94,9 @@ struct Round {
     sends: JoinSet<Health>,
     places: Places,
     /// The lane that was looked at last: the next look begins after it.
-    cursor: Lane,
+    cursor: SendLane,
     /// Lanes that may have more due than there was room for, by account.
-    hungry: BTreeMap<String, BTreeSet<Lane>>,
+    hungry: BTreeMap<String, BTreeSet<SendLane>>,
     /// The account of them that was served last: the next one comes first.
     served: String,
     /// Accounts of which something has been sent: what stood behind it may be due.
@@ -109,7 +109,7 @@ struct Round {
 
 impl Round {
     /// Hungry lanes, those of the account after the one that was served last first.
-    fn hungry_in_turn(&self) -> Vec<Lane> {
+    fn hungry_in_turn(&self) -> Vec<SendLane> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let after = (Excluded(self.served.as_str()), Unbounded);
         let before = (Unbounded, Included(self.served.as_str()));
@@ -130,7 +130,7 @@ impl Sender {
             owner: random::unique_name().into(),
             sends: JoinSet::new(),
             places: Places::default(),
-            cursor: Lane::default(),
+            cursor: SendLane::default(),
             hungry: BTreeMap::new(),
             served: String::new(),
             moved: BTreeSet::new(),
@@ -176,11 +176,12 @@ impl Sender {
         let mut accounts = self.wake.take();
         accounts.append(&mut round.moved);
         for app_id in accounts {
-            let after = Lane {
+            let after = SendLane {
                 app_id: app_id.clone(),
                 path: String::new(),
             };
-            let page = outbox::lanes(&self.db, &after, self.db.now_ms(), LANES_OF_ACCOUNT).await?;
+            let page =
+                outbox::send_lanes(&self.db, &after, self.db.now_ms(), LANES_OF_ACCOUNT).await?;
             let mut own = page.due;
             own.retain(|lane| lane.app_id == app_id);
             if !own.is_empty() {
@@ -201,7 +202,8 @@ impl Sender {
         if Instant::now() < round.next_look {
             return Ok(false);
         }
-        let page = outbox::lanes(&self.db, &round.cursor, self.db.now_ms(), LANES_AT_ONCE).await?;
+        let page =
+            outbox::send_lanes(&self.db, &round.cursor, self.db.now_ms(), LANES_AT_ONCE).await?;
         for lane in page.due {
             if !round.places.has_room(Instant::now()) {
                 return Ok(false);
@@ -218,7 +220,7 @@ impl Sender {
     }
 
     /// Leases and begins what an account's lane has due, as far as there is room.
-    async fn serve(&self, round: &mut Round, lane: Lane) -> Result<(), DbError> {
+    async fn serve(&self, round: &mut Round, lane: SendLane) -> Result<(), DbError> {
         let room = round.places.room_of(&lane.app_id, Instant::now());
         let mut is_hungry = true;
         if room > 0 {

@@ -14,11 +14,11 @@ use wxhost_wechat::id::AppId;
 use wxhost_wechat::message::{Content, Message};
 
 use super::{Sender, millis};
-use crate::behind::{self, Row};
 use crate::client::CallError;
 use crate::db::outbox::{self, Final, Held, Receipt, Report, RowId};
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
+use crate::write_behind::{self, Row};
 
 /// How often is looked whether it is time to ask.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -40,9 +40,9 @@ const ARRIVED: &str = "success";
 const BLOCKED: i64 = 40249;
 
 /// Where receipts are handed in.
-pub type Receipts = behind::Queue<Receipt>;
+pub type Receipts = write_behind::Queue<Receipt>;
 /// The loop that takes them to the messages that they are about.
-pub type ReceiptWriter = behind::Writer<Receipt>;
+pub type ReceiptWriter = write_behind::Writer<Receipt>;
 
 impl Row for Receipt {
     const NAME: &'static str = "receipts of messages";
@@ -97,7 +97,7 @@ pub fn receipt_of(app_id: &AppId, message: &Message) -> Option<Receipt> {
 
 /// A queue of receipts and its writer.
 pub fn receipts(db: Database, metrics: &Metrics) -> (Receipts, ReceiptWriter) {
-    behind::channel(db, metrics.receipts.clone())
+    write_behind::channel(db, metrics.receipts.clone())
 }
 
 impl Sender {

@@ -13,7 +13,6 @@ use wxhost_wechat::secret::{AppSecret, CallbackToken};
 use super::*;
 use crate::accounts::NewAccount;
 use crate::audit::Author;
-use crate::behind::Row as _;
 use crate::clock::Clock;
 use crate::contacts::{Act, Observation};
 use crate::credentials::{CredentialChange, TokenLine};
@@ -25,6 +24,7 @@ use crate::effects::{self, Cause};
 use crate::inbox::NewCallbacks;
 use crate::store::{MemoryCache, Store};
 use crate::tokens::testing::{Bed, Host, SECRET};
+use crate::write_behind::Row as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const SEND: &str = "/cgi-bin/message/custom/send";
@@ -348,7 +348,7 @@ async fn a_row_that_a_dead_host_was_sending_is_sent_and_says_so() {
         until_ms: now_ms + 1,
     };
     let db = post.bed.db();
-    let lane = Lane {
+    let lane = SendLane {
         app_id: post.bed.app_id.clone(),
         path: SEND.to_owned(),
     };

@@ -5,30 +5,34 @@ use std::time::Duration;
 use wxhost_wechat::id::{OpenId, OriginalId};
 
 use super::*;
-use crate::{Doing, Staged};
+use crate::{SeededEnvironment, UserAction};
 
 const USER: &str = "oTester1";
 const ORIGINAL_ID: &str = "gh_1";
 
 fn account(mode: Mode) -> SimulatedAccount {
-    let stage = Staged::new(Duration::from_secs(1_700_000_000), 1);
+    let stage = SeededEnvironment::new(Duration::from_secs(1_700_000_000), 1);
     SimulatedAccount {
         original_id: OriginalId::parse(ORIGINAL_ID).unwrap(),
         ..SimulatedAccount::register("http://host", mode, &stage)
     }
 }
 
-/// What WeChat makes of `body` as the answer to `doing`; the account knows the media id `known`.
-fn answer(account: &SimulatedAccount, doing: &Doing, body: &str) -> Result<Option<Reply>, Flaw> {
-    let stage = Staged::new(Duration::from_secs(1_700_000_000), 2);
+/// What WeChat makes of `body` as the answer to `action`; the account knows the media id `known`.
+fn answer(
+    account: &SimulatedAccount,
+    action: &UserAction,
+    body: &str,
+) -> Result<Option<Reply>, Flaw> {
+    let stage = SeededEnvironment::new(Duration::from_secs(1_700_000_000), 2);
     let user = OpenId::parse(USER).unwrap();
-    let callback = Callback::compose(account, &user, doing, &stage);
+    let callback = Callback::compose(account, &user, action, &stage);
     read(account, &callback, body.as_bytes(), |id| id == "known")
 }
 
 /// The same for a text to an account in plain mode.
 fn plain_answer(body: &str) -> Result<Option<Reply>, Flaw> {
-    answer(&account(Mode::Plain), &Doing::text("hi"), body)
+    answer(&account(Mode::Plain), &UserAction::text("hi"), body)
 }
 
 fn reply(kind: &str, fields: &str) -> String {
@@ -87,7 +91,7 @@ fn json_to_an_xml_account_is_no_reply() {
     assert!(matches!(plain_answer(body), Err(Flaw::NotAReply(_))));
     let mut account = account(Mode::Plain);
     account.format = Format::Json;
-    let reply = answer(&account, &Doing::text("hi"), body);
+    let reply = answer(&account, &UserAction::text("hi"), body);
     assert_eq!(reply, Ok(Some(Reply::Text("a".to_owned()))));
 }
 
@@ -187,8 +191,8 @@ fn a_text_has_at_most_2048_bytes_of_utf_8() {
 #[test]
 fn news_has_one_article_for_a_message_and_eight_for_an_event() {
     let plain = account(Mode::Plain);
-    let check = |doing: &Doing, count, expected| {
-        let read = answer(&plain, doing, &news(count));
+    let check = |action: &UserAction, count, expected| {
+        let read = answer(&plain, action, &news(count));
         let articles = read.map(|reply| match reply {
             Some(Reply::News(articles)) => articles.len(),
             other => panic!("{other:?}"),
@@ -196,10 +200,10 @@ fn news_has_one_article_for_a_message_and_eight_for_an_event() {
         assert_eq!(articles, expected);
     };
     let too_many = |articles, limit| Err(Flaw::TooManyArticles { articles, limit });
-    check(&Doing::text("hi"), 1, Ok(1));
-    check(&Doing::text("hi"), 2, too_many(2, 1));
-    check(&Doing::click("K"), 8, Ok(8));
-    check(&Doing::click("K"), 9, too_many(9, 8));
+    check(&UserAction::text("hi"), 1, Ok(1));
+    check(&UserAction::text("hi"), 2, too_many(2, 1));
+    check(&UserAction::click("K"), 8, Ok(8));
+    check(&UserAction::click("K"), 9, too_many(9, 8));
 }
 
 #[test]
@@ -229,14 +233,17 @@ fn each_mode_takes_the_replies_of_the_documentation() {
     ] {
         let account = account(mode);
         let check = |body: &str, expected: Result<(), Flaw>| {
-            let read = answer(&account, &Doing::text("hi"), body);
+            let read = answer(&account, &UserAction::text("hi"), body);
             let reply = Some(Reply::Text("a".to_owned()));
             assert_eq!(read, expected.map(|()| reply), "{mode:?}");
         };
         check(&text("a"), clear);
         let app_id = account.app_id.as_str();
         check(&sealed(&account, app_id, &text("a")), encrypted);
-        assert_eq!(answer(&account, &Doing::text("hi"), "success"), Ok(None));
+        assert_eq!(
+            answer(&account, &UserAction::text("hi"), "success"),
+            Ok(None)
+        );
     }
 }
 
@@ -246,7 +253,7 @@ fn an_encrypted_reply_is_checked_before_it_is_believed() {
     let app_id = account.app_id.as_str();
     let right = sealed(&account, app_id, &text("a"));
     let check = |body: &str, flaw: Flaw| {
-        assert_eq!(answer(&account, &Doing::text("hi"), body), Err(flaw));
+        assert_eq!(answer(&account, &UserAction::text("hi"), body), Err(flaw));
     };
     check(&right.replace("12345", "54321"), Flaw::WrongSignature);
     check(
@@ -267,7 +274,7 @@ fn an_encrypted_reply_is_checked_before_it_is_believed() {
     );
     let inside = answer(
         &account,
-        &Doing::text("hi"),
+        &UserAction::text("hi"),
         &sealed(&account, app_id, "success"),
     );
     assert!(

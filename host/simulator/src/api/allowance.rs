@@ -1,4 +1,4 @@
-//! How many customer-service messages a user's doings allow (客服消息下发条数限制).
+//! How many customer-service messages a user's actions allow (客服消息下发条数限制).
 //!
 //! Each scene has its own count and time. They are not added together: a message counts against every
 //! scene that is open, and is allowed as long as one of them has something left.
@@ -44,7 +44,7 @@ struct Window {
     left: u32,
 }
 
-/// What one user's doings allow.
+/// What one user's actions allow.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
     windows: [Option<Window>; SCENES],

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wxhost_wechat::id::OpenId;
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::api::allowance::{Allowance, Scene};
 use crate::api::refusal::Refusal;
 
@@ -69,7 +69,7 @@ impl NewFollower {
 }
 
 /// An open id that nobody has yet.
-pub(crate) fn fresh_open_id(chance: &dyn Surroundings) -> OpenId {
+pub(crate) fn fresh_open_id(chance: &dyn Environment) -> OpenId {
     let text = format!("o{}", chance.letters(OPEN_ID_LENGTH - 1));
     OpenId::parse(&text).expect("letters and digits make an open id")
 }

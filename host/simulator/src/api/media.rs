@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::api::refusal::Refusal;
 
 /// How long temporary media is kept.
@@ -92,7 +92,7 @@ impl MediaStore {
     pub(crate) fn keep(
         &mut self,
         media: Media,
-        chance: &dyn Surroundings,
+        chance: &dyn Environment,
     ) -> Result<String, Refusal> {
         let id = chance.letters(43);
         self.keep_as(&id, media)?;

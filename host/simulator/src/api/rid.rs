@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 use wxhost_wechat::id::AppId;
 
-use crate::Surroundings;
+use crate::Environment;
 
 /// How long WeChat keeps a rid: 7 days.
 const KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -15,7 +15,7 @@ const MAX_KEPT: usize = 10_000;
 pub(crate) const MAX_KEPT_BODY: usize = 2048;
 
 /// A new rid: three groups of 8 hex digits, the first of which is the Unix time in seconds.
-pub(crate) fn fresh(now_ms: u64, chance: &dyn Surroundings) -> String {
+pub(crate) fn fresh(now_ms: u64, chance: &dyn Environment) -> String {
     let mut bytes = [0; 8];
     chance.fill(&mut bytes);
     let chance = u64::from_le_bytes(bytes);

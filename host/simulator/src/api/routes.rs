@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use http::Method;
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::api::answer::Outcome;
 use crate::api::app::App;
 use crate::api::arrival::Arrival;
@@ -75,7 +75,7 @@ pub(crate) struct Call<'a> {
     pub(crate) rids: &'a Rids,
     pub(crate) arrival: &'a Arrival,
     pub(crate) now_ms: u64,
-    pub(crate) chance: &'a dyn Surroundings,
+    pub(crate) chance: &'a dyn Environment,
     /// What users see escaped, once the body was read.
     pub(crate) shown_escaped: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) struct SecretCall<'a> {
     pub(crate) path: &'static str,
     pub(crate) arrival: &'a Arrival,
     pub(crate) now_ms: u64,
-    pub(crate) chance: &'a dyn Surroundings,
+    pub(crate) chance: &'a dyn Environment,
 }
 
 /// The route of a path.

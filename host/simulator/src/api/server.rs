@@ -20,7 +20,7 @@ use crate::api::app::AppSettings;
 use crate::api::control::Control;
 use crate::api::exchange;
 use crate::api::world::World;
-use crate::{Machine, Surroundings};
+use crate::{Environment, SystemEnvironment};
 
 /// Connections at the same time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -37,7 +37,7 @@ pub struct Settings {
     /// Where to listen; port 0 takes any that is free.
     pub listen: SocketAddr,
     /// Time and chance. The control surface moves the clock ahead of it.
-    pub surroundings: Arc<dyn Surroundings>,
+    pub environment: Arc<dyn Environment>,
     /// The first apps.
     pub apps: Vec<AppSettings>,
 }
@@ -46,7 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-            surroundings: Arc::new(Machine),
+            environment: Arc::new(SystemEnvironment),
             apps: Vec::new(),
         }
     }
@@ -66,7 +66,7 @@ impl ApiServer {
     /// # Errors
     /// The address is in use or not ours, or an app's settings are out of their range.
     pub async fn start(settings: Settings) -> std::io::Result<Self> {
-        let mut world = World::new(settings.surroundings);
+        let mut world = World::new(settings.environment);
         for app in settings.apps {
             world
                 .put_app(app)

@@ -27,19 +27,19 @@ pub(crate) fn obey(
     arrival: &Arrival,
 ) -> Option<Result<Value, ControlError>> {
     let now_ms = world.now_ms();
-    let surroundings = std::sync::Arc::clone(&world.surroundings);
+    let environment = std::sync::Arc::clone(&world.environment);
     let Some(app) = world.apps.get_mut(app_id) else {
         return Some(Err(ControlError::absent("app")));
     };
     let body = &arrival.body;
     Some(match (arrival.method.as_str(), rest) {
         ("POST", ["followers"]) => parsed(body).and_then(|crowd: Crowd| {
-            let fresh = || followers::fresh_open_id(&*surroundings);
+            let fresh = || followers::fresh_open_id(&*environment);
             crowd.join(app, now_ms / 1000, fresh)
         }),
         ("GET", ["followers", open_id]) => shown_user(app, open_id, now_ms),
         ("POST", ["interactions"]) => {
-            parsed(body).and_then(|doing: Interaction| doing.happen(app, now_ms))
+            parsed(body).and_then(|action: Interaction| action.happen(app, now_ms))
         }
         ("POST", ["acceptances"]) => parsed(body).and_then(|given: Acceptance| given.take(app)),
         ("POST", ["templates"]) => parsed(body).and_then(|template: Template| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::api::refusal::Refusal;
 use crate::api::shown::ShownMessage;
 
@@ -107,7 +107,7 @@ impl Templates {
     }
 
     /// A template id that nobody has yet.
-    pub(crate) fn fresh_id(chance: &dyn Surroundings) -> String {
+    pub(crate) fn fresh_id(chance: &dyn Environment) -> String {
         chance.letters(43)
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::Staged;
+use crate::SeededEnvironment;
 use crate::api::{ApiServer, Settings};
 
 /// 2026-03-02T02:00:00Z, 10:00 in Beijing.
@@ -36,7 +36,7 @@ impl Sim {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = ApiServer::start(Settings {
-            surroundings: Arc::new(Staged::new(START, 7)),
+            environment: Arc::new(SeededEnvironment::new(START, 7)),
             ..Settings::default()
         });
         let sim = Self {
@@ -128,8 +128,8 @@ impl Sim {
     }
 
     async fn does(&self, open_id: &str, kind: &str) {
-        let doing = json!({ "open_id": open_id, "kind": kind });
-        self.stage("interactions", doing).await;
+        let action = json!({ "open_id": open_id, "kind": kind });
+        self.stage("interactions", action).await;
     }
 
     /// The errcode that a customer-service message gets.

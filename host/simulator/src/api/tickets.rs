@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Surroundings;
+use crate::Environment;
 
 /// Values that are remembered for [`Tickets::values`].
 const MAX_REMEMBERED: usize = 64;
@@ -48,7 +48,7 @@ impl Tickets {
         kind: TicketKind,
         now_ms: u64,
         lifetime_ms: u64,
-        chance: &dyn Surroundings,
+        chance: &dyn Environment,
     ) -> (&str, u64) {
         let present = &mut self.present[kind as usize];
         present.fetches += 1;

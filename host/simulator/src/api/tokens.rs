@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
-use crate::Surroundings;
+use crate::Environment;
 
 /// How long a superseded token of the classic line stays usable, and how long before its end a
 /// stable token has a successor.
@@ -112,7 +112,7 @@ pub(crate) struct Moment<'a> {
     /// WeChat's day.
     pub(crate) day: u64,
     pub(crate) lifetime_ms: u64,
-    pub(crate) chance: &'a dyn Surroundings,
+    pub(crate) chance: &'a dyn Environment,
 }
 
 impl Moment<'_> {
@@ -292,7 +292,7 @@ impl TokenBook {
 }
 
 /// What a token looks like: two digits, `_`, and 133 to 190 letters, digits, `-` and `_`.
-fn fresh_value(chance: &dyn Surroundings) -> String {
+fn fresh_value(chance: &dyn Environment) -> String {
     let length = usize::try_from(chance.number(133, 190)).unwrap_or(133);
     let mut bytes = vec![0; length];
     chance.fill(&mut bytes);

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::Value;
 use wxhost_wechat::id::AppId;
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::api::answer::{Answer, Outcome};
 use crate::api::app::{App, AppSettings};
 use crate::api::arrival::Arrival;
@@ -27,8 +27,8 @@ const MAX_APPS: usize = 20_000;
 /// All that the pretend WeChat knows.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) surroundings: Arc<dyn Surroundings>,
-    /// How far the clock was moved ahead of the surroundings.
+    pub(crate) environment: Arc<dyn Environment>,
+    /// How far the clock was moved ahead of the environment.
     pub(crate) advanced: Duration,
     pub(crate) apps: HashMap<AppId, App>,
     pub(crate) faults: Faults,
@@ -69,9 +69,9 @@ pub(crate) struct Sent {
 }
 
 impl World {
-    pub(crate) fn new(surroundings: Arc<dyn Surroundings>) -> Self {
+    pub(crate) fn new(environment: Arc<dyn Environment>) -> Self {
         Self {
-            surroundings,
+            environment,
             advanced: Duration::ZERO,
             apps: HashMap::new(),
             faults: Faults::default(),
@@ -84,7 +84,7 @@ impl World {
 
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> u64 {
-        let now = self.surroundings.now() + self.advanced;
+        let now = self.environment.now() + self.advanced;
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -173,7 +173,7 @@ impl World {
             path: route.path,
             arrival,
             now_ms,
-            chance: &*self.surroundings,
+            chance: &*self.environment,
         });
         if let Some(app_id) = &caller.app_id {
             self.index_tokens(app_id);
@@ -249,7 +249,7 @@ impl World {
             rids: &self.rids,
             arrival,
             now_ms,
-            chance: &*self.surroundings,
+            chance: &*self.environment,
             shown_escaped: false,
         };
         let outcome = run(&mut call);
@@ -260,7 +260,7 @@ impl World {
     /// Answers with a refusal and keeps its rid.
     pub(crate) fn refuse(&mut self, refusal: &Refusal, arrival: &Arrival, caller: &Caller) -> Sent {
         let now_ms = self.now_ms();
-        let rid = rid::fresh(now_ms, &*self.surroundings);
+        let rid = rid::fresh(now_ms, &*self.environment);
         let body = refusal.body(&rid).to_string();
         self.rids.keep(Refused {
             rid: rid.clone(),

@@ -15,7 +15,7 @@ use wxhost_wechat::reply::Reply;
 use wxhost_wechat::xml;
 
 use super::*;
-use crate::{Flaw, Machine, Staged};
+use crate::{Flaw, SeededEnvironment, SystemEnvironment};
 
 /// How long a test lets a host hang: long enough for a loopback answer on a busy machine.
 const SHORT: Duration = Duration::from_millis(300);
@@ -91,7 +91,7 @@ fn settings() -> PushSettings {
 }
 
 fn wechat() -> WechatPlatform {
-    WechatPlatform::new(settings(), Arc::new(Machine)).unwrap()
+    WechatPlatform::new(settings(), Arc::new(SystemEnvironment)).unwrap()
 }
 
 fn user() -> OpenId {
@@ -127,10 +127,10 @@ fn shown_text(content: &str) -> Shown {
 #[tokio::test]
 async fn a_callback_looks_like_wechats() {
     let host = Host::start(|_, _| say("success")).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
-    let before = Machine.now().as_secs();
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
+    let before = SystemEnvironment.now().as_secs();
     wechat()
-        .user_does(&account, &user(), &Doing::text("你好"))
+        .user_does(&account, &user(), &UserAction::text("你好"))
         .await;
     let asked = &host.asked()[0];
     assert_eq!(
@@ -155,9 +155,9 @@ async fn a_callback_looks_like_wechats() {
 #[tokio::test]
 async fn the_user_sees_the_reply() {
     let host = Host::start(|_, asked| say(&text_reply(asked.body.as_bytes(), "早"))).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("你好"))
+        .user_does(&account, &user(), &UserAction::text("你好"))
         .await;
     assert_eq!(delivery.shown, shown_text("早"));
     assert_eq!(delivery.attempts.len(), 1);
@@ -167,9 +167,9 @@ async fn the_user_sees_the_reply() {
 #[tokio::test]
 async fn nobody_sees_a_reply_to_a_farewell() {
     let host = Host::start(|_, asked| say(&text_reply(asked.body.as_bytes(), "stay!"))).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::unsubscribe())
+        .user_does(&account, &user(), &UserAction::unsubscribe())
         .await;
     assert_eq!(delivery.shown, Shown::Nothing);
     assert!(matches!(delivery.attempts[0].outcome, Outcome::Replied(_)));
@@ -178,9 +178,9 @@ async fn nobody_sees_a_reply_to_a_farewell() {
 #[tokio::test]
 async fn a_resend_carries_the_same_message_in_a_new_envelope() {
     let host = Host::start(|number, _| Act::Say([500, 502, 200][number], String::new())).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Safe, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Safe, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("你好"))
+        .user_does(&account, &user(), &UserAction::text("你好"))
         .await;
     let statuses: Vec<_> = delivery
         .attempts
@@ -201,9 +201,9 @@ async fn a_resend_carries_the_same_message_in_a_new_envelope() {
 #[tokio::test]
 async fn a_host_that_hangs_gets_three_deliveries_and_the_user_a_fault() {
     let host = Host::start(|_, _| Act::Hang).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     assert_eq!(delivery.shown, Shown::ServiceFault);
     assert_eq!(delivery.attempts.len(), 3);
@@ -224,9 +224,9 @@ async fn the_third_delivery_may_still_be_answered() {
         _ => Act::Hang,
     })
     .await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     assert_eq!(delivery.shown, shown_text("at last"));
     assert_eq!(delivery.attempts.len(), 3);
@@ -237,9 +237,9 @@ async fn nobody_at_home_counts_as_a_failed_delivery() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let account = SimulatedAccount::register(&url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     assert_eq!(delivery.shown, Shown::ServiceFault);
     let unreachable = |attempt: &Attempt| matches!(attempt.outcome, Outcome::Unreachable(_));
@@ -250,9 +250,9 @@ async fn nobody_at_home_counts_as_a_failed_delivery() {
 #[tokio::test]
 async fn any_200_ends_it_even_a_bad_one() {
     let host = Host::start(|_, _| say("{\"errcode\":0}")).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     assert_eq!(delivery.attempts.len(), 1);
     assert_eq!(delivery.shown, Shown::ServiceFault);
@@ -265,9 +265,9 @@ async fn any_200_ends_it_even_a_bad_one() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let host = Host::start(|_, _| Act::Redirect("/elsewhere".to_owned())).await;
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     let delivery = wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     assert_eq!(host.asked().len(), 3);
     assert_eq!(delivery.shown, Shown::ServiceFault);
@@ -283,7 +283,10 @@ fn the_defaults_are_wechats() {
 #[tokio::test]
 async fn a_host_that_keeps_failing_is_left_alone_for_a_minute() {
     let host = Host::start(|_, _| Act::Say(503, String::new())).await;
-    let stage = Arc::new(Staged::new(Duration::from_secs(1_700_000_000), 1));
+    let stage = Arc::new(SeededEnvironment::new(
+        Duration::from_secs(1_700_000_000),
+        1,
+    ));
     let settings = PushSettings {
         deliveries: 1,
         mute_after: 2,
@@ -293,7 +296,9 @@ async fn a_host_that_keeps_failing_is_left_alone_for_a_minute() {
     let account = SimulatedAccount::register(&host.url, Mode::Plain, &*stage);
     let neighbour = SimulatedAccount::register(&host.url, Mode::Plain, &*stage);
     let attempts = async |account: &SimulatedAccount| {
-        let delivery = wechat.user_does(account, &user(), &Doing::text("a")).await;
+        let delivery = wechat
+            .user_does(account, &user(), &UserAction::text("a"))
+            .await;
         assert_eq!(delivery.shown, Shown::ServiceFault);
         delivery.attempts.len()
     };
@@ -318,9 +323,9 @@ async fn overlapping_deliveries_all_arrive_before_any_is_answered() {
         "success"
     });
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(Machine)).unwrap();
-    let account = SimulatedAccount::register(&url, Mode::Plain, &Machine);
-    let callback = wechat.compose(&account, &user(), &Doing::text("a"));
+    let wechat = WechatPlatform::new(PushSettings::default(), Arc::new(SystemEnvironment)).unwrap();
+    let account = SimulatedAccount::register(&url, Mode::Plain, &SystemEnvironment);
+    let callback = wechat.compose(&account, &user(), &UserAction::text("a"));
     let delivery = wechat.push_overlapping(&account, &callback).await;
     let outcomes: Vec<_> = delivery.attempts.iter().map(|a| &a.outcome).collect();
     assert_eq!(outcomes, [&Outcome::Silent; 3]);
@@ -343,13 +348,17 @@ async fn what_a_user_sent_or_the_owner_uploaded_may_be_shown() {
     })
     .await;
     let wechat = wechat();
-    let account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
-    let shown = async |doing: Doing| wechat.user_does(&account, &user(), &doing).await.shown;
+    let account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
+    let shown = async |action: UserAction| wechat.user_does(&account, &user(), &action).await.shown;
     let image = |id: &str| Shown::Reply(Reply::Image(id.to_owned()));
-    assert_eq!(shown(Doing::image("users")).await, image("users"));
-    assert_eq!(shown(Doing::text("a")).await, Shown::Nothing, "unknown yet");
+    assert_eq!(shown(UserAction::image("users")).await, image("users"));
+    assert_eq!(
+        shown(UserAction::text("a")).await,
+        Shown::Nothing,
+        "unknown yet"
+    );
     wechat.add_media(&account, "owners");
-    assert_eq!(shown(Doing::text("a")).await, image("owners"));
+    assert_eq!(shown(UserAction::text("a")).await, image("owners"));
 }
 
 #[tokio::test]
@@ -364,7 +373,7 @@ async fn a_url_is_accepted_when_it_echoes_byte_for_byte() {
     })
     .await;
     let wechat = wechat();
-    let account = SimulatedAccount::register(&host.url, Mode::Safe, &Machine);
+    let account = SimulatedAccount::register(&host.url, Mode::Safe, &SystemEnvironment);
     assert!(wechat.verify_url(&account).await.is_ok());
     for _ in 0..2 {
         let refused = wechat.verify_url(&account).await;
@@ -387,10 +396,10 @@ async fn a_url_is_accepted_when_it_echoes_byte_for_byte() {
 #[tokio::test]
 async fn a_url_with_its_own_query_keeps_it() {
     let host = Host::start(|_, _| say("success")).await;
-    let mut account = SimulatedAccount::register(&host.url, Mode::Plain, &Machine);
+    let mut account = SimulatedAccount::register(&host.url, Mode::Plain, &SystemEnvironment);
     account.callback_url += "?tenant=a%26b";
     wechat()
-        .user_does(&account, &user(), &Doing::text("a"))
+        .user_does(&account, &user(), &UserAction::text("a"))
         .await;
     let query = &host.asked()[0].query;
     assert_eq!(query["tenant"], "a&b");
@@ -401,8 +410,8 @@ async fn a_url_with_its_own_query_keeps_it() {
 async fn a_forgery_is_posted_once_and_answered_as_it_is() {
     let host = Host::start(|_, _| Act::Say(403, "no".to_owned())).await;
     let wechat = wechat();
-    let account = SimulatedAccount::register(&host.url, Mode::Safe, &Machine);
-    let callback = wechat.compose(&account, &user(), &Doing::text("a"));
+    let account = SimulatedAccount::register(&host.url, Mode::Safe, &SystemEnvironment);
+    let callback = wechat.compose(&account, &user(), &UserAction::text("a"));
     let answer = wechat
         .forge(&account, &callback, Forgery::BadSignature)
         .await

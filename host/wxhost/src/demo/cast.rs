@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use wxhost_simulator::{Machine, SimulatedAccount};
+use wxhost_simulator::{SimulatedAccount, SystemEnvironment};
 use wxhost_wechat::envelope::Mode;
 
 use super::admin::Admin;
@@ -35,7 +35,7 @@ impl Cast {
         let desk = component(plugins, "desk.wasm")?;
         let player = |name, mode| Player {
             name,
-            account: SimulatedAccount::register(url, mode, &Machine),
+            account: SimulatedAccount::register(url, mode, &SystemEnvironment),
         };
         let cast = Self {
             echo: player("回声", Mode::Plain),
@@ -81,14 +81,14 @@ impl Cast {
              \x20 metrics      {url}/metrics\n\n\
              Try, in another terminal:"
         ));
-        for (player, doing) in [
+        for (player, action) in [
             (&self.echo, "text 你好"),
             (&self.tea_house, "click HOURS"),
             (&self.bookshop, "follow --scene poster-3"),
             (&self.bookshop, "--forge bad-signature text 你好"),
         ] {
             say(&format!(
-                "{program} sim send {} {doing}",
+                "{program} sim send {} {action}",
                 arguments(&player.account)
             ));
         }

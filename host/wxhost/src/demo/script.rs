@@ -1,7 +1,7 @@
 //! What happens in the demo, and how each exchange must come out.
 
 use anyhow::{Context as _, Result};
-use wxhost_simulator::{Doing, Forgery, Outcome, Shown, WechatPlatform};
+use wxhost_simulator::{Forgery, Outcome, Shown, UserAction, WechatPlatform};
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::reply::Reply;
 
@@ -62,35 +62,39 @@ impl<'d> Script<'d> {
         let cast = self.cast;
         let text = |text: &str| Shown::Reply(Reply::Text(text.to_owned()));
         let user = new_user()?;
-        for (player, doing, expected) in [
-            (&cast.echo, Doing::text("你好"), text("You wrote: 你好")),
-            (&cast.echo, Doing::image("media-1"), Shown::Nothing),
+        for (player, action, expected) in [
+            (
+                &cast.echo,
+                UserAction::text("你好"),
+                text("You wrote: 你好"),
+            ),
+            (&cast.echo, UserAction::image("media-1"), Shown::Nothing),
             (
                 &cast.tea_house,
-                Doing::click("HOURS"),
+                UserAction::click("HOURS"),
                 text("每天 10:00 至 22:00 营业。"),
             ),
             // The plugin remembers what this user asked last.
             (
                 &cast.tea_house,
-                Doing::text("更多"),
+                UserAction::text("更多"),
                 text("节假日 18:00 打烊。"),
             ),
             (
                 &cast.bookshop,
-                Doing::follow_by_qr("poster-3", "gQE-ticket"),
+                UserAction::follow_by_qr("poster-3", "gQE-ticket"),
                 text("欢迎从三号海报来到书店，凭此消息九折。"),
             ),
-            (&cast.bookshop, Doing::image("media-2"), Shown::Nothing),
+            (&cast.bookshop, UserAction::image("media-2"), Shown::Nothing),
             (
                 &cast.bookshop,
-                Doing::text("人工"),
+                UserAction::text("人工"),
                 Shown::Reply(Reply::TransferCustomerService(None)),
             ),
         ] {
             self.told.push(player.account.app_id.clone());
-            let delivery = self.wechat.user_does(&player.account, &user, &doing).await;
-            transcript::delivery(player.name, &player.account, &user, &doing, &delivery);
+            let delivery = self.wechat.user_does(&player.account, &user, &action).await;
+            transcript::delivery(player.name, &player.account, &user, &action, &delivery);
             let answered = matches!(
                 delivery.attempts.as_slice(),
                 [only] if matches!(only.outcome, Outcome::Replied(_) | Outcome::Silent)
@@ -108,18 +112,18 @@ impl<'d> Script<'d> {
     async fn forge(&mut self) -> Result<()> {
         let cast = self.cast;
         let user = new_user()?;
-        let doing = Doing::text("新书");
+        let action = UserAction::text("新书");
         for (player, forgery) in [
             (&cast.bookshop, Forgery::BadSignature),
             (&cast.bookshop, Forgery::Plaintext),
             (&cast.echo, Forgery::StaleTimestamp),
         ] {
-            let callback = self.wechat.compose(&player.account, &user, &doing);
+            let callback = self.wechat.compose(&player.account, &user, &action);
             let answer = self
                 .wechat
                 .forge(&player.account, &callback, forgery)
                 .await?;
-            transcript::forgery(player.name, &player.account, &doing, forgery, &answer);
+            transcript::forgery(player.name, &player.account, &action, forgery, &answer);
             self.expect(
                 "refused",
                 answer.status == forgery.deserved_status(),
@@ -134,14 +138,14 @@ impl<'d> Script<'d> {
     async fn resend(&mut self) -> Result<()> {
         let Player { name, account } = &self.cast.bookshop;
         let user = new_user()?;
-        let doing = Doing::text("新书");
+        let action = UserAction::text("新书");
         self.told.push(account.app_id.clone());
-        let callback = self.wechat.compose(account, &user, &doing);
+        let callback = self.wechat.compose(account, &user, &action);
         let mut delivery = self.wechat.push_overlapping(account, &callback).await;
         let again = self.wechat.push(account, &callback).await;
         delivery.attempts.extend(again.attempts);
         say("\nWeChat delivers one message three times at once, and once more when it is answered");
-        transcript::delivery(name, account, &user, &doing, &delivery);
+        transcript::delivery(name, account, &user, &action, &delivery);
 
         let expected = Outcome::Replied(Reply::Text("本周新书：《茶经》。".to_owned()));
         let outcomes: Vec<_> = delivery.attempts.iter().map(|a| &a.outcome).collect();

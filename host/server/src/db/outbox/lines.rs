@@ -1,7 +1,7 @@
-//! Lines and lanes: how what may be sent next is found, however much waits.
+//! Lines and sending lanes: how what may be sent next is found, however much waits.
 //!
 //! The open rows of one person for one API stand in a line (`outbox_lines`) and go out in order: only
-//! the first one can be leased. The lines of one account for one API are a lane, and a lane that rests
+//! the first one can be leased. The lines of one account for one API are a sending lane, and a lane that rests
 //! is passed over as a whole. Among the APIs whose messages a person sees, a row waits for an earlier
 //! one of another API only as long as that one is about to leave; see [`Order`].
 //!
@@ -28,7 +28,7 @@ const EXPIRED_ROWS: i64 = 100;
 
 /// An account's lines for one API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lane {
+pub struct SendLane {
     /// The account.
     pub app_id: String,
     /// The API.
@@ -37,11 +37,11 @@ pub struct Lane {
 
 /// Lanes that follow each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LanePage {
+pub struct SendLanePage {
     /// Those that have something due and do not rest.
-    pub due: Vec<Lane>,
+    pub due: Vec<SendLane>,
     /// The last one that was looked at; None if there are no more.
-    pub next: Option<Lane>,
+    pub next: Option<SendLane>,
 }
 
 #[derive(FromRow)]
@@ -56,12 +56,12 @@ struct LaneRow {
 ///
 /// # Errors
 /// The database can't be reached.
-pub async fn lanes(
+pub async fn send_lanes(
     db: &Database,
-    after: &Lane,
+    after: &SendLane,
     now_ms: i64,
     limit: i64,
-) -> Result<LanePage, DbError> {
+) -> Result<SendLanePage, DbError> {
     let rows: Vec<LaneRow> = sqlx::query_as(LANES)
         .bind(&after.app_id)
         .bind(&after.path)
@@ -70,14 +70,14 @@ pub async fn lanes(
         .fetch_all(&db.readers)
         .await?;
     let is_last = i64::try_from(rows.len()).is_ok_and(|found| found < limit);
-    let lane = |row: &LaneRow| Lane {
+    let lane = |row: &LaneRow| SendLane {
         app_id: row.app_id.clone(),
         path: row.path.clone(),
     };
     let is_due = |row: &&LaneRow| {
         row.due_at.is_some_and(|due_at| due_at <= now_ms) && row.paused_until.is_none()
     };
-    Ok(LanePage {
+    Ok(SendLanePage {
         due: rows.iter().filter(is_due).map(lane).collect(),
         next: rows.last().filter(|_| !is_last).map(lane),
     })
@@ -122,7 +122,7 @@ struct Candidate {
 /// The database can't be reached.
 pub async fn lease(
     db: &Database,
-    lane: &Lane,
+    lane: &SendLane,
     lease: Lease<'_>,
     limit: i64,
 ) -> Result<Vec<Leased>, DbError> {
@@ -233,7 +233,7 @@ fn held_until(
 
 async fn move_line(
     db: &mut AnyConnection,
-    lane: &Lane,
+    lane: &SendLane,
     open_id: &str,
     due_at: i64,
 ) -> Result<(), DbError> {
@@ -300,7 +300,11 @@ pub(super) async fn refresh(
 }
 
 /// The same for the one line that is locked.
-async fn refresh_one(db: &mut AnyConnection, lane: &Lane, open_id: &str) -> Result<(), DbError> {
+async fn refresh_one(
+    db: &mut AnyConnection,
+    lane: &SendLane,
+    open_id: &str,
+) -> Result<(), DbError> {
     refresh_lines(db, &lane.app_id, open_id, &lane.path).await
 }
 

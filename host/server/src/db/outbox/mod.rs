@@ -23,7 +23,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 pub use self::held::{Held, Receipt, ask_again, decide, held_of, holds_any, lease_held};
 pub use self::history::{OutboxFilter, OutboxRow, forget, list};
 pub use self::kind::{Facts, Idempotence, Kind, Order, Transport};
-pub use self::lines::{Lane, LanePage, adopt, lanes, lease, lease_expired};
+pub use self::lines::{SendLane, SendLanePage, adopt, lease, lease_expired, send_lanes};
 pub use self::pauses::{NewPause, Pause, lift, pause, pauses};
 pub use self::tries::{Begun, Postponement, begin, postpone, settle};
 use super::values::placeholders;

@@ -7,7 +7,7 @@ use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
 use crate::db::Database;
-use crate::db::allowance::{self, Person, Refusal, Scenes};
+use crate::db::allowance::{self, ContactKey, Refusal, Scenes};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::contacts;
 use crate::db::inbox::no_answer;
@@ -59,16 +59,18 @@ fn over(kind: Kind, path: &str, open_id: &str, payload: &str) -> Step {
     })
 }
 
-fn lane(app_id: &str, path: &str) -> Lane {
-    Lane {
+fn lane(app_id: &str, path: &str) -> SendLane {
+    SendLane {
         app_id: app_id.to_owned(),
         path: path.to_owned(),
     }
 }
 
 /// The lanes of an account that have something due.
-async fn due(db: &Database, app_id: &str, now_ms: i64) -> Vec<Lane> {
-    let page = lanes(db, &Lane::default(), now_ms, 99).await.unwrap();
+async fn due(db: &Database, app_id: &str, now_ms: i64) -> Vec<SendLane> {
+    let page = send_lanes(db, &SendLane::default(), now_ms, 99)
+        .await
+        .unwrap();
     let due = page.due.into_iter();
     due.filter(|lane| lane.app_id == app_id).collect()
 }
@@ -309,14 +311,16 @@ async fn a_pause_holds_an_account_or_one_of_its_apis() {
             let leased = super::lease(&db, &lane, at(NOW + 2), 9).await.unwrap();
             assert_eq!(leased, []);
         }
-        let start = Lane::default();
-        let page = lanes(&db, &start, NOW + 2, 9).await.unwrap();
+        let start = SendLane::default();
+        let page = send_lanes(&db, &start, NOW + 2, 9).await.unwrap();
         assert_eq!(page.due, [lane("wx03", TEMPLATE)]);
         let later = NOW + MINUTE;
-        let page = lanes(&db, &lane("wx01", TEMPLATE), later, 9).await.unwrap();
+        let page = send_lanes(&db, &lane("wx01", TEMPLATE), later, 9)
+            .await
+            .unwrap();
         assert_eq!(page.due, [lane("wx02", TEMPLATE), lane("wx03", TEMPLATE)]);
         assert_eq!(page.next, None);
-        let page = lanes(&db, &start, later, 1).await.unwrap();
+        let page = send_lanes(&db, &start, later, 1).await.unwrap();
         assert_eq!(page.due, [lane("wx01", TEMPLATE)]);
         assert_eq!(page.next, Some(lane("wx01", TEMPLATE)));
     }

@@ -43,14 +43,14 @@ pub async fn begin(
         return Ok(Begun::OptedOut);
     }
     if facts.is_counted {
-        let person = allowance::Person {
+        let contact = allowance::ContactKey {
             app_id: &row.app_id,
             open_id,
         };
         let allowed = if row.is_reserved {
-            allowance::check_open(connection, person, lease.now_ms).await?
+            allowance::check_open(connection, contact, lease.now_ms).await?
         } else {
-            allowance::reserve(connection, person, scenes, lease.now_ms).await?
+            allowance::reserve(connection, contact, scenes, lease.now_ms).await?
         };
         match allowed {
             Reservation::Taken => {}

@@ -67,11 +67,11 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
             assert_eq!(begun, Begun::Go);
             settle_as(&db, row, NOW + 1, Final::Failed).await;
             let open_id = &row.outgoing.open_id;
-            let person = Person {
+            let contact = ContactKey {
                 app_id: APP,
                 open_id,
             };
-            allowance::exhaust(&db, person, NOW + 1).await.unwrap();
+            allowance::exhaust(&db, contact, NOW + 1).await.unwrap();
         }
         event(&db, "m:2", &messages(2)).await;
         assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
@@ -89,7 +89,7 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
 #[tokio::test]
 async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since() {
     for db in databases().await {
-        let person = Person {
+        let contact = ContactKey {
             app_id: APP,
             open_id: "oA",
         };
@@ -98,9 +98,9 @@ async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since
         assert_eq!(next(&db, NOW + 1).await, Begun::Go);
         // That message was refused, but the person has written again meanwhile.
         see(&db, wrote("oA", NOW + 5)).await;
-        allowance::exhaust(&db, person, NOW + 1).await.unwrap();
+        allowance::exhaust(&db, contact, NOW + 1).await.unwrap();
         assert_eq!(next(&db, NOW + 6).await, Begun::Go);
-        allowance::exhaust(&db, person, NOW + 6).await.unwrap();
+        allowance::exhaust(&db, contact, NOW + 6).await.unwrap();
         assert_eq!(next(&db, NOW + 7).await, Begun::Refused(Refusal::UsedUp));
         see(&db, wrote("oA", NOW + 8)).await;
         assert_eq!(next(&db, NOW + 9).await, Begun::Go);
@@ -110,14 +110,14 @@ async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since
 #[tokio::test]
 async fn a_message_that_was_not_taken_gives_its_room_back() {
     for db in databases().await {
-        let person = Person {
+        let contact = ContactKey {
             app_id: APP,
             open_id: "oA",
         };
         see(&db, wrote("oA", NOW)).await;
         event(&db, "m:1", &messages(7)).await;
         assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        allowance::release(&db, person, NOW + 1).await.unwrap();
+        allowance::release(&db, contact, NOW + 1).await.unwrap();
         for _ in 0..5 {
             assert_eq!(next(&db, NOW + 1).await, Begun::Go);
         }

@@ -8,12 +8,12 @@ use crate::Field;
 
 /// Something that makes WeChat call a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doing {
+pub struct UserAction {
     description: String,
     fields: Vec<Field>,
 }
 
-impl Doing {
+impl UserAction {
     /// Writes a text.
     pub fn text(content: &str) -> Self {
         let fields = [Field::text("Content", content)];
@@ -312,7 +312,7 @@ impl Doing {
 }
 
 /// For a person: `text “你好”`, `menu click HELP`.
-impl fmt::Display for Doing {
+impl fmt::Display for UserAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.description)
     }

@@ -1,4 +1,4 @@
-//! Where the pretend WeChat takes the time and chance from: the machine, or a stage for tests.
+//! Where the pretend WeChat takes the time and chance from: the machine, or, in tests, a seed.
 //!
 //! Deadlines of deliveries are real time and belong to [`crate::platform`].
 
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// The time of day, and chance.
-pub trait Surroundings: Send + Sync + fmt::Debug {
+pub trait Environment: Send + Sync + fmt::Debug {
     /// Time since 1970-01-01T00:00:00Z.
     fn now(&self) -> Duration;
 
@@ -21,9 +21,9 @@ pub trait Surroundings: Send + Sync + fmt::Debug {
 
 /// The machine's clock and the operating system's randomness.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Machine;
+pub struct SystemEnvironment;
 
-impl Surroundings for Machine {
+impl Environment for SystemEnvironment {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is where the simulator takes the time from"
@@ -40,43 +40,43 @@ impl Surroundings for Machine {
     }
 }
 
-/// A stage: time stands still until it is moved, and chance repeats itself from the same seed.
+/// For tests: time stands still until it is moved, and chance repeats itself from the same seed.
 #[derive(Debug)]
-pub struct Staged {
-    scene: Mutex<Scene>,
+pub struct SeededEnvironment {
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Scene {
+struct State {
     now: Duration,
     /// State of a SplitMix64 generator.
     chance: u64,
 }
 
-impl Staged {
-    /// A stage where it is `now` (time since 1970).
+impl SeededEnvironment {
+    /// One where it is `now` (time since 1970).
     pub fn new(now: Duration, seed: u64) -> Self {
         Self {
-            scene: Mutex::new(Scene { now, chance: seed }),
+            state: Mutex::new(State { now, chance: seed }),
         }
     }
 
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
-        self.scene.lock().now += time;
+        self.state.lock().now += time;
     }
 }
 
-impl Surroundings for Staged {
+impl Environment for SeededEnvironment {
     fn now(&self) -> Duration {
-        self.scene.lock().now
+        self.state.lock().now
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        let mut scene = self.scene.lock();
+        let mut state = self.state.lock();
         for chunk in bytes.chunks_mut(8) {
-            scene.chance = scene.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = scene.chance;
+            state.chance = state.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = state.chance;
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             mixed ^= mixed >> 31;
@@ -86,7 +86,7 @@ impl Surroundings for Staged {
 }
 
 /// What WeChat makes of chance.
-impl dyn Surroundings + '_ {
+impl dyn Environment + '_ {
     /// Seconds since 1970.
     pub(crate) fn unix_seconds(&self) -> u64 {
         self.now().as_secs()
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_nonce_has_nine_or_ten_digits_and_both_occur() {
-        let stage = Staged::new(Duration::ZERO, 7);
-        let stage: &dyn Surroundings = &stage;
+        let stage = SeededEnvironment::new(Duration::ZERO, 7);
+        let stage: &dyn Environment = &stage;
         let lengths: Vec<usize> = (0..500)
             .map(|_| stage.nonce())
             .inspect(|nonce| assert!(nonce.bytes().all(|b| b.is_ascii_digit()), "{nonce}"))
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn a_stage_repeats_itself_from_a_seed_and_not_within_one() {
         let draw = |seed| {
-            let stage = Staged::new(Duration::ZERO, seed);
-            let stage: &dyn Surroundings = &stage;
+            let stage = SeededEnvironment::new(Duration::ZERO, seed);
+            let stage: &dyn Environment = &stage;
             (stage.letters(20), stage.letters(20))
         };
         assert_eq!(draw(1), draw(1));
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn a_msg_id_does_not_fit_a_float() {
-        let stage = Staged::new(Duration::ZERO, 3);
-        let stage: &dyn Surroundings = &stage;
+        let stage = SeededEnvironment::new(Duration::ZERO, 3);
+        let stage: &dyn Environment = &stage;
         assert!((0..100).all(|_| stage.msg_id() > 1 << 53));
     }
 }
