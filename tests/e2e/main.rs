@@ -19,6 +19,7 @@ mod leaks;
 mod neighbours;
 mod outages;
 mod protocol;
+mod push;
 mod quotas;
 mod redis;
 mod refusals;
@@ -88,6 +89,7 @@ fn scenarios() -> Vec<Scenario> {
         deployments::scenarios(),
         retries::scenarios(),
         updates::scenarios(),
+        push::scenarios(),
         quotas::scenarios(),
         rogues::scenarios(),
         hostile::scenarios(),

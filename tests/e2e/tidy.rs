@@ -70,6 +70,7 @@ const LAYERS: &[&str] = &[
     // Lanes, and what all lanes share.
     "callback",
     "http",
+    "push",
     "run",
     "capabilities",
     "services",

@@ -18,6 +18,7 @@ use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::Routes;
 use crate::http::{admin, health, tenant};
 use crate::outbox;
+use crate::push::PushLane;
 use crate::services::{Services, StartError};
 use crate::store::redis::send_answers;
 use crate::tasks::{self, Kept};
@@ -180,13 +181,16 @@ fn spawn_calls(
     loops: &TaskTracker,
     stop: &CancellationToken,
 ) {
+    let scenes = Scenes::new(config.messages.after_message, config.messages.after_payment);
+    let pushes = PushLane::new(Arc::clone(services), scenes);
+    Arc::new(pushes).spawn(loops, stop);
     let sender = outbox::Sender {
         db: services.db.background(),
         accounts: Arc::clone(&services.accounts),
         client: Arc::clone(&services.client),
         wake: Arc::clone(&services.outbox),
         metrics: Arc::clone(&services.metrics),
-        scenes: Scenes::new(config.messages.after_message, config.messages.after_payment),
+        scenes,
     };
     loops.spawn(sender.run(stop.clone()));
     let importer = Importer {

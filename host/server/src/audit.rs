@@ -179,6 +179,10 @@ pub enum Action {
     TicketExport,
     /// A page's address was signed for the JS-SDK.
     JssdkSignature,
+    /// Something was handed in to be sent to many people; the object names the push.
+    PushMake,
+    /// A push was paused, resumed or cancelled; the object names it.
+    PushTurn,
     /// A request was passed on to WeChat.
     Forward,
 }
@@ -214,6 +218,8 @@ impl Action {
             Self::TokenExport => "token.export",
             Self::TicketExport => "ticket.export",
             Self::JssdkSignature => "jssdk.sign",
+            Self::PushMake => "push.make",
+            Self::PushTurn => "push.turn",
             Self::Forward => "forward",
         }
     }

@@ -39,6 +39,7 @@ pub mod grants;
 pub mod keys;
 pub mod outbox;
 pub mod plugins;
+pub mod push;
 pub mod quotas;
 pub mod secrets;
 pub mod settings;

@@ -7,6 +7,7 @@ pub(crate) mod testing;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use wxhost_runtime::Runtime;
 
 use crate::accounts::Accounts;
@@ -60,6 +61,8 @@ pub struct Services {
     pub audit: Audit,
     /// Woken when there is something to send.
     pub outbox: Arc<outbox::Wake>,
+    /// Woken when there is something to push.
+    pub push: Arc<Notify>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the host's own time.

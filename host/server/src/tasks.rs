@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::callback::CallbackLane;
 use crate::clock::beijing_day;
-use crate::db::{Database, audit, calls, inbox, outbox, quotas};
+use crate::db::{Database, audit, calls, inbox, outbox, push, quotas};
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
 use crate::services::Services;
@@ -146,8 +146,15 @@ pub async fn forget_old(db: Database, plugins: Arc<Plugins>, kept: Kept, stop: C
         let records = calls::delete_older(&db, now_ms - millis(kept.calls)).await;
         let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;
         let sent = outbox::forget(&db, now_ms - millis(kept.outbox)).await;
+        let pushed = push::forget(&db, now_ms - millis(kept.outbox)).await;
         let used = quotas::tidy(&db, beijing_day(now_ms)).await;
-        if let Err(error) = events.and(records).and(entries).and(sent).and(used) {
+        if let Err(error) = events
+            .and(records)
+            .and(entries)
+            .and(sent)
+            .and(pushed)
+            .and(used)
+        {
             tracing::warn!(error = %error, "old rows can't be deleted");
         }
         if let Err(error) = plugins.forget_unused(now_ms).await {

@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod personal;
 pub mod plugin_settings;
 pub mod plugins;
+pub mod push;
 pub mod quotas;
 pub mod sealed;
 pub mod sightings;

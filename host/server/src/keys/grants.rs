@@ -15,7 +15,7 @@ const MAX_GRANTS: usize = 64;
 pub enum GrantError {
     /// Not one of the words.
     #[error(
-        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, forward, and \
+        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, push, forward, and \
          forward:<path prefix>"
     )]
     Unknown(String),
@@ -41,6 +41,8 @@ pub enum Grant {
     JsapiTicket,
     /// `jssdk-signature`: have addresses of pages signed.
     JssdkSignature,
+    /// `push`: have something sent to people, and see what became of it.
+    Push,
     /// `forward`: have requests passed on to WeChat, whatever their path.
     ForwardAll,
     /// `forward:<prefix>`: have requests passed on whose path is this or lies below it.
@@ -55,6 +57,7 @@ impl FromStr for Grant {
             "access-token" => Ok(Self::AccessToken),
             "jsapi-ticket" => Ok(Self::JsapiTicket),
             "jssdk-signature" => Ok(Self::JssdkSignature),
+            "push" => Ok(Self::Push),
             "forward" | "forward:/" => Ok(Self::ForwardAll),
             _ => {
                 let prefix = word
@@ -78,6 +81,7 @@ impl fmt::Display for Grant {
             Self::AccessToken => f.write_str("access-token"),
             Self::JsapiTicket => f.write_str("jsapi-ticket"),
             Self::JssdkSignature => f.write_str("jssdk-signature"),
+            Self::Push => f.write_str("push"),
             Self::ForwardAll => f.write_str("forward"),
             Self::Forward(prefix) => write!(f, "forward:{prefix}"),
         }
@@ -138,7 +142,7 @@ impl KeyGrants {
         self.0.iter().any(|grant| match grant {
             Grant::ForwardAll => true,
             Grant::Forward(prefix) => path.lies_under(prefix),
-            Grant::AccessToken | Grant::JsapiTicket | Grant::JssdkSignature => false,
+            Grant::AccessToken | Grant::JsapiTicket | Grant::JssdkSignature | Grant::Push => false,
         })
     }
 }
@@ -153,6 +157,7 @@ mod tests {
             "access-token",
             "jsapi-ticket",
             "jssdk-signature",
+            "push",
             "forward",
             "forward:/cgi-bin/user",
         ];

@@ -11,11 +11,11 @@ use super::places::Health;
 use super::verdict::{Fate, Lesson, Verdict, judge, may_repeat};
 use super::{Sender, millis, spread};
 use crate::accounts::Account;
-use crate::client::CallError;
+use crate::client::{CallError, Client};
 use crate::db::allowance::{self, ContactKey};
 use crate::db::outbox::{
-    self, Begun, Final, Idempotence, Lease, Leased, MAX_AGE_MS, NewPause, Postponement, Report,
-    Transport,
+    self, Begun, Final, Idempotence, Lease, Leased, MAX_AGE_MS, NewPause, Outgoing, Postponement,
+    Report, Transport,
 };
 use crate::db::{DbError, accounts};
 use crate::telemetry::{OutboxLabels, Word};
@@ -56,7 +56,7 @@ impl Sender {
         let tried = match self.admit(&row, owner).await {
             Ok(Some(account)) => {
                 let begun_ms = self.db.now_ms();
-                let outcome = self.send(&row, &account).await;
+                let outcome = post(&self.client, &account, &row.outgoing).await;
                 health = health_of(&outcome);
                 let verdict = judge(&row, begun_ms, &outcome, self.db.now_ms());
                 self.learn(&row, &verdict, begun_ms).await;
@@ -118,35 +118,6 @@ impl Sender {
                 false => Verdict::end(Final::Dead, "no-account"),
             },
         )
-    }
-
-    /// Sends; WeChat's id of the message, where it has one.
-    async fn send(
-        &self,
-        row: &Leased,
-        account: &Arc<Account>,
-    ) -> Result<Option<String>, CallError> {
-        let (outgoing, facts) = (&row.outgoing, row.outgoing.kind.facts());
-        let Transport::AccountApi = facts.transport;
-        let request = api::generic(
-            Method::Post,
-            &outgoing.path,
-            Vec::new(),
-            outgoing.payload.clone(),
-        );
-        let mut request = request.map_err(CallError::Invalid)?;
-        request.idempotent = facts.idempotence != Idempotence::None;
-        let deadline = Instant::now() + SEND_TIMEOUT;
-        let answer = self.client.send(account, &request, deadline).await?;
-        errcode::sent(&answer).map_err(|said| match said {
-            NotSent::Refused(refusal) => CallError::Refused(refusal),
-            NotSent::Unsaid => CallError::Answer(said.to_string()),
-        })?;
-        // An answer without an id is a success all the same.
-        let sent = facts.reads_msgid.then(|| template::Send::answer(&answer));
-        Ok(sent
-            .and_then(Result::ok)
-            .map(|sent| sent.msg_id.to_string()))
     }
 
     /// Keeps what an answer teaches about other rows. It is a help, not a promise.
@@ -230,6 +201,35 @@ impl Sender {
         };
         self.metrics.outbox.get_or_create(&labels).inc();
     }
+}
+
+/// Sends; WeChat's id of the message, where it has one.
+pub(crate) async fn post(
+    client: &Client,
+    account: &Arc<Account>,
+    outgoing: &Outgoing,
+) -> Result<Option<String>, CallError> {
+    let facts = outgoing.kind.facts();
+    let Transport::AccountApi = facts.transport;
+    let request = api::generic(
+        Method::Post,
+        &outgoing.path,
+        Vec::new(),
+        outgoing.payload.clone(),
+    );
+    let mut request = request.map_err(CallError::Invalid)?;
+    request.idempotent = facts.idempotence != Idempotence::None;
+    let deadline = Instant::now() + SEND_TIMEOUT;
+    let answer = client.send(account, &request, deadline).await?;
+    errcode::sent(&answer).map_err(|said| match said {
+        NotSent::Refused(refusal) => CallError::Refused(refusal),
+        NotSent::Unsaid => CallError::Answer(said.to_string()),
+    })?;
+    // An answer without an id is a success all the same.
+    let sent = facts.reads_msgid.then(|| template::Send::answer(&answer));
+    Ok(sent
+        .and_then(Result::ok)
+        .map(|sent| sent.msg_id.to_string()))
 }
 
 /// How a row ends whose time is over, if it is.

@@ -28,8 +28,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::attempt::post;
 use self::places::{Health, Places};
 pub use self::review::{ReceiptWriter, Receipts, receipt_of, receipts};
+pub(crate) use self::verdict::{Fate, Lesson, Verdict, judge};
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::db::allowance::Scenes;

@@ -28,18 +28,18 @@ const MAX_UNSURE: i64 = 2;
 
 /// What becomes of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) fate: Fate,
-    pub(super) report: Report,
+pub(crate) struct Verdict {
+    pub(crate) fate: Fate,
+    pub(crate) report: Report,
     /// What is learnt for other rows.
-    pub(super) lesson: Option<Lesson>,
+    pub(crate) lesson: Option<Lesson>,
     /// When the try began, if nobody knows what came of it.
-    pub(super) unsure_since: Option<i64>,
+    pub(crate) unsure_since: Option<i64>,
 }
 
 /// What becomes of a row itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It ends.
     End(Final),
     /// It is tried again after this time.
@@ -52,7 +52,7 @@ pub(super) enum Fate {
 
 /// What an answer teaches about other rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lesson {
+pub(crate) enum Lesson {
     /// The person takes no more customer-service messages.
     Exhausted,
     /// The room in the person's ledger was not used.
@@ -142,7 +142,7 @@ fn is_harmless(row: &Leased, now_ms: i64) -> bool {
 }
 
 /// Judges what came of a try of `row` that began at `begun_ms`.
-pub(super) fn judge(
+pub(crate) fn judge(
     row: &Leased,
     begun_ms: i64,
     outcome: &Result<Option<String>, CallError>,

@@ -142,6 +142,7 @@ impl Services {
             receipts,
             audit,
             outbox: Arc::default(),
+            push: Arc::default(),
             metrics,
             clock: Clock,
         })

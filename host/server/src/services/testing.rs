@@ -89,6 +89,7 @@ pub(crate) async fn services(db: &Database, base: &str) -> (TestServices, AuditW
         quotas: Arc::new(quotas),
         audit,
         outbox: Arc::default(),
+        push: Arc::default(),
         metrics,
         clock: Clock,
     };

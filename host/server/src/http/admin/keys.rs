@@ -22,7 +22,7 @@ pub(super) struct KeyToAdd {
     name: String,
     /// The accounts that it reaches; every account of the tenant, later ones included, if absent.
     app_ids: Option<Vec<String>>,
-    /// What it may do: `access-token` (be given the access token), `jsapi-ticket` (be given tickets),
+    /// What it may do: `access-token` (be given the access token), `jsapi-ticket` (be given tickets), `push` (have something sent to people),
     /// `jssdk-signature` (have pages signed), `forward` (have any request passed on to WeChat) or
     /// `forward:<path prefix>`.
     #[schema(example = json!(["forward:/cgi-bin/message", "jssdk-signature"]))]

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /api/v1/accounts/{app_id}/access-token` | `access-token` |
 //! | `GET /api/v1/accounts/{app_id}/jssdk-signature?url=` | `jssdk-signature` |
+//! | `POST /api/v1/accounts/{app_id}/push/{kind}`, `…/pushes` and below | `push` |
 //! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
 //! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
@@ -15,6 +16,7 @@ mod access_token;
 mod caller;
 mod forward;
 mod jssdk;
+mod push;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +28,7 @@ use utoipa::{OpenApi, openapi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::caller::Caller;
-use super::error;
+use super::{error, extract::max_body};
 use crate::{keys::RateLimits, services::Services};
 
 /// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
@@ -74,7 +76,15 @@ pub(super) fn document() -> openapi::OpenApi {
 struct Document;
 
 fn described() -> OpenApiRouter<TenantState> {
+    let pushes = OpenApiRouter::new().routes(routes!(push::make));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(access_token::give))
         .routes(routes!(jssdk::sign))
+        .routes(routes!(push::list))
+        .routes(routes!(push::show))
+        .routes(routes!(push::recipients_of))
+        .routes(routes!(push::pause))
+        .routes(routes!(push::resume))
+        .routes(routes!(push::cancel))
+        .merge(max_body(pushes, push::MAX_BODY_BYTES))
 }

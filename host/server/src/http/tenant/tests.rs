@@ -127,7 +127,12 @@ impl Host {
     }
 
     async fn get(&self, path: &str, key: &str) -> Answer {
-        let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {key}"));
+        self.ask(Method::GET, path, key).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, key: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
@@ -203,14 +208,18 @@ async fn every_described_route_wants_a_key() {
     let host = Host::start().await;
     let document = serde_json::to_value(document()).unwrap();
     let mut routes = 0;
-    for path in document["paths"].as_object().unwrap().keys() {
+    for (path, operations) in document["paths"].as_object().unwrap() {
         let path = path.replace("{app_id}", "wx01");
-        for key in ["", "wxk_", "wrong", &format!("wxk_{}", "0".repeat(64))] {
-            host.get(&path, key).await.expect(401, "unauthorized");
+        for method in operations.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            for key in ["", "wxk_", "wrong", &format!("wxk_{}", "0".repeat(64))] {
+                let answer = host.ask(method.clone(), &path, key).await;
+                answer.expect(401, "unauthorized");
+            }
+            routes += 1;
         }
-        routes += 1;
     }
-    assert_eq!(routes, 2);
+    assert_eq!(routes, 9);
     assert!(host.wechat.seen().is_empty());
     assert!(host.audit().await.is_empty());
 }

@@ -1,0 +1,272 @@
+//! Pushes: requests, their recipients in blocks, and the lanes that accounts' pushes leave by.
+//!
+//! An account's lane is leased to one host at a time, by the database's clock; every write of that host
+//! rests on the lease's fence. Recipients have no row each: five hundred of them share one, with a line
+//! each for what became of them.
+
+mod blocks;
+mod lanes;
+mod outcome;
+#[cfg(test)]
+mod tests;
+
+use sqlx::FromRow;
+
+pub use self::blocks::{Admitted, Block, Window, admit, expand, next_block, recipients, settle};
+pub use self::lanes::{LeasedLane, give_up, lease, release, renew, wake};
+pub use self::outcome::Outcome;
+use super::{Database, DbError};
+
+/// Recipients of a block.
+pub const BLOCK_RECIPIENTS: usize = 500;
+
+/// A push as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct PushRow {
+    /// The account.
+    pub app_id: String,
+    /// Names it; sorts by time.
+    pub id: String,
+    /// What kind it is.
+    pub kind: String,
+    /// JSON: what is sent, in the order in which it is tried.
+    pub content: String,
+    /// `running`, `paused`, `cancelled` or `done`.
+    pub state: String,
+    /// What the request's repetitions have in common.
+    pub idempotency_key: Option<String>,
+    /// Tells a repetition from another request under the same key.
+    pub request_digest: String,
+    /// Whom it goes to beside those named, until all of them stand in blocks.
+    pub audience: Option<String>,
+    /// The open id up to which the audience stands in blocks.
+    pub taken_to: Vec<u8>,
+    /// When those who still wait are not sent to any more; Unix milliseconds.
+    pub expires_at: i64,
+    /// Recipients so far.
+    pub recipients: i64,
+    /// Those that WeChat took it for.
+    pub sent: i64,
+    /// Those that it refused it for.
+    pub failed: i64,
+    /// Those that were not tried.
+    pub skipped: i64,
+    /// Those of whom nobody knows.
+    pub unsure: i64,
+    /// When it came.
+    pub created_at: i64,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+}
+
+impl PushRow {
+    /// Recipients that still wait, of those who are known.
+    pub fn queued(&self) -> i64 {
+        self.recipients - self.sent - self.failed - self.skipped - self.unsure
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Added {
+    /// It is a push now.
+    New,
+    /// It was one before.
+    Before(Box<PushRow>),
+}
+
+/// Puts a push in, with the recipients that it names. A request under a key that was used before puts
+/// nothing in.
+///
+/// # Errors
+/// The database can't be reached: nothing is put in.
+pub async fn add(db: &Database, push: &PushRow, open_ids: &[&str]) -> Result<Added, DbError> {
+    let mut transaction = db.begin().await?;
+    let connection = transaction.connection();
+    let inserted = sqlx::query(
+        "INSERT INTO pushes (app_id, id, kind, content, state, idempotency_key, request_digest, \
+         audience, taken_to, expires_at, recipients, sent, failed, skipped, unsure, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, 0, 0, $12) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&push.app_id)
+    .bind(&push.id)
+    .bind(&push.kind)
+    .bind(&push.content)
+    .bind(&push.state)
+    .bind(&push.idempotency_key)
+    .bind(&push.request_digest)
+    .bind(&push.audience)
+    .bind(&push.taken_to)
+    .bind(push.expires_at)
+    .bind(push.recipients)
+    .bind(push.created_at)
+    .execute(&mut *connection)
+    .await?;
+    if inserted.rows_affected() == 0 {
+        let before =
+            sqlx::query_as("SELECT * FROM pushes WHERE app_id = $1 AND idempotency_key = $2")
+                .bind(&push.app_id)
+                .bind(&push.idempotency_key)
+                .fetch_one(&mut *connection)
+                .await?;
+        return Ok(Added::Before(Box::new(before)));
+    }
+    for (number, block) in (0..).zip(open_ids.chunks(BLOCK_RECIPIENTS)) {
+        blocks::insert(&mut *connection, push, number, block).await?;
+    }
+    lanes::ask(&mut *connection, &push.app_id, push.created_at).await?;
+    transaction.commit().await?;
+    Ok(Added::New)
+}
+
+/// One push.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn find(db: &Database, app_id: &str, id: &str) -> Result<Option<PushRow>, DbError> {
+    let query = sqlx::query_as("SELECT * FROM pushes WHERE app_id = $1 AND id = $2");
+    let query = query.bind(app_id).bind(id);
+    Ok(query.fetch_optional(&db.readers).await?)
+}
+
+/// An account's pushes that are older than `before`, the newest first.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn list(
+    db: &Database,
+    app_id: &str,
+    before: Option<&str>,
+    limit: u32,
+) -> Result<Vec<PushRow>, DbError> {
+    let query = sqlx::query_as(
+        "SELECT * FROM pushes WHERE app_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+    );
+    let query = query
+        .bind(app_id)
+        // Ids are hex digits.
+        .bind(before.unwrap_or("~"))
+        .bind(i64::from(limit));
+    Ok(query.fetch_all(&db.readers).await?)
+}
+
+/// An account's pushes that have something to send, the oldest first.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn running(db: &Database, app_id: &str, limit: i64) -> Result<Vec<PushRow>, DbError> {
+    let query = sqlx::query_as(
+        "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' ORDER BY id LIMIT $2",
+    );
+    let query = query.bind(app_id).bind(limit);
+    Ok(query.fetch_all(&db.readers).await?)
+}
+
+/// What is asked of a push that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing more leaves for now.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// Nothing more leaves.
+    Cancel,
+}
+
+impl Turn {
+    /// The state after it.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Pause => "paused",
+            Self::Resume => "running",
+            Self::Cancel => "cancelled",
+        }
+    }
+}
+
+/// Pauses, resumes or cancels a push that has not ended. False if it has.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn turn(
+    db: &Database,
+    (app_id, id): (&str, &str),
+    turn: Turn,
+    now_ms: i64,
+) -> Result<bool, DbError> {
+    let mut transaction = db.begin().await?;
+    let connection = transaction.connection();
+    let ended_at = (turn == Turn::Cancel).then_some(now_ms);
+    let turned = sqlx::query(
+        "UPDATE pushes SET state = $1, ended_at = $2 \
+         WHERE app_id = $3 AND id = $4 AND state IN ('running', 'paused')",
+    )
+    .bind(turn.state())
+    .bind(ended_at)
+    .bind(app_id)
+    .bind(id)
+    .execute(&mut *connection)
+    .await?;
+    if turned.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if turn == Turn::Resume {
+        lanes::ask(&mut *connection, app_id, now_ms).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Ends a push that has nothing left to send. False if it has, or is not running.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn finish(db: &Database, push: &PushRow, now_ms: i64) -> Result<bool, DbError> {
+    let finished = sqlx::query(
+        "UPDATE pushes SET state = 'done', ended_at = $1 WHERE app_id = $2 AND id = $3 \
+         AND state = 'running' AND audience IS NULL AND NOT EXISTS (SELECT 1 FROM push_blocks b \
+         WHERE b.app_id = $2 AND b.push_id = $3 AND b.open > 0)",
+    )
+    .bind(now_ms)
+    .bind(&push.app_id)
+    .bind(&push.id)
+    .execute(&db.writers)
+    .await?;
+    Ok(finished.rows_affected() == 1)
+}
+
+/// Deletes pushes that ended before a time, with their blocks.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn forget(db: &Database, before_ms: i64) -> Result<(), DbError> {
+    let ended = "SELECT app_id, id FROM pushes WHERE ended_at < $1 ORDER BY ended_at LIMIT $2";
+    loop {
+        let old: Vec<(String, String)> = sqlx::query_as(ended)
+            .bind(before_ms)
+            .bind(FORGOTTEN_AT_ONCE)
+            .fetch_all(&db.readers)
+            .await?;
+        for (app_id, id) in &old {
+            let mut transaction = db.begin().await?;
+            for statement in [
+                "DELETE FROM push_blocks WHERE app_id = $1 AND push_id = $2",
+                "DELETE FROM pushes WHERE app_id = $1 AND id = $2",
+            ] {
+                sqlx::query(statement)
+                    .bind(app_id)
+                    .bind(id)
+                    .execute(transaction.connection())
+                    .await?;
+            }
+            transaction.commit().await?;
+        }
+        if old.len() < FORGOTTEN_AT_ONCE.unsigned_abs() as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Pushes that are looked up for deletion at once; each goes in a transaction of its own.
+const FORGOTTEN_AT_ONCE: i64 = 100;

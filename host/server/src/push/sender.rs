@@ -1,0 +1,126 @@
+//! The loop of a host, and its turns with an account's lane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::PushLane;
+use super::pace::Pace;
+use super::window::{Next, Sender};
+use crate::db::DbError;
+use crate::db::outbox::Lease;
+use crate::db::push::{self, LeasedLane};
+use crate::random;
+
+/// Accounts whose lanes this host has at once.
+const LANES_AT_ONCE: usize = 32;
+/// Pushes of an account that take turns.
+const PUSHES_AT_ONCE: i64 = 16;
+/// How long a lane is this host's since it last came further. Longer than a window takes.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long a host keeps a lane before others come first.
+const TURN: Duration = Duration::from_secs(5);
+/// How often the loop looks by itself.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Sends until `stop`.
+pub(super) async fn run(lane: Arc<PushLane>, stop: CancellationToken) {
+    let owner: Arc<str> = random::unique_name().into();
+    let mut lanes = JoinSet::new();
+    loop {
+        if lanes.len() < LANES_AT_ONCE && !lane.db.is_own_clock_off() {
+            match push::lease(&lane.db, lease(&lane, &owner)).await {
+                Ok(Some(leased)) => {
+                    let (lane, stop) = (Arc::clone(&lane), stop.clone());
+                    lanes.spawn(async move { lane.serve(leased, &stop).await });
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(error = %error, "pushes can't be read"),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = lanes.join_next() => {}
+            () = lane.services.push.notified() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+    while lanes.join_next().await.is_some() {}
+}
+
+fn lease<'a>(lane: &PushLane, owner: &'a str) -> Lease<'a> {
+    let now_ms = lane.db.now_ms();
+    Lease {
+        owner,
+        now_ms,
+        until_ms: now_ms + millis(LEASE),
+    }
+}
+
+impl PushLane {
+    /// Sends of an account's pushes until there is nothing to send now, or others come first.
+    async fn serve(&self, leased: LeasedLane, stop: &CancellationToken) {
+        let due_at = match self.work(&leased, stop).await {
+            Ok(due_at) => due_at,
+            Err(error) => {
+                tracing::debug!(account.app_id = leased.app_id, error = %error, "a push can't go on now");
+                Some(self.db.now_ms() + millis(PERIOD))
+            }
+        };
+        let Some(due_at) = due_at else {
+            return;
+        };
+        if let Err(error) = push::release(&self.db, &leased, due_at).await {
+            tracing::debug!(account.app_id = leased.app_id, error = %error, "a lane can't be given back now");
+        }
+    }
+
+    /// When the lane is looked at next; none if it is not this host's any more.
+    async fn work(
+        &self,
+        leased: &LeasedLane,
+        stop: &CancellationToken,
+    ) -> Result<Option<i64>, DbError> {
+        let (mut pace, until) = (Pace::default(), Instant::now() + TURN);
+        loop {
+            let now_ms = self.db.now_ms();
+            if stop.is_cancelled() || Instant::now() >= until {
+                return Ok(Some(now_ms));
+            }
+            let Some(asked) = push::renew(&self.db, leased, now_ms + millis(LEASE)).await? else {
+                return Ok(None);
+            };
+            let pushes = push::running(&self.db, &leased.app_id, PUSHES_AT_ONCE).await?;
+            if pushes.is_empty() && push::give_up(&self.db, leased, asked).await? {
+                return Ok(None);
+            }
+            let mut earliest = None;
+            for push in &pushes {
+                let mut sender = Sender {
+                    lane: self,
+                    leased,
+                    push,
+                    pace: &mut pace,
+                };
+                match sender.turn().await? {
+                    Next::Now => earliest = Some(now_ms),
+                    Next::At(due_at) => earliest = Some(earliest.unwrap_or(due_at).min(due_at)),
+                    Next::Rest(rest) => return Ok(Some(self.db.now_ms() + millis(rest))),
+                    Next::Nothing => {}
+                }
+            }
+            match earliest {
+                Some(due_at) if due_at > now_ms => return Ok(Some(due_at)),
+                _ => {}
+            }
+        }
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
+}
