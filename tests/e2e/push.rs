@@ -347,6 +347,18 @@ async fn bad_pushes_are_refused_and_nothing_is_queued(stage: Stage) -> Result<()
             "{part}: {answer:?}"
         );
     }
+    let quotas = format!("/api/v1/accounts/{}/quotas", shop.account.app_id());
+    let quota = json!({"waiting-messages": 1});
+    host.admin()
+        .call(Method::PATCH, &quotas, Some(&quota))
+        .await?;
+    let body = json!({"recipients": ["oA", "oB"], "data": text});
+    let request = (Method::POST, "push/text");
+    let (status, refused) = shop.call(&host, request, (None, Some(&body))).await?;
+    ensure!(
+        status == 429 && refused["error"]["code"] == "over-quota",
+        "{status}: {refused}"
+    );
     let (_, pushes) = shop
         .call(&host, (Method::GET, "pushes"), (None, None))
         .await?;

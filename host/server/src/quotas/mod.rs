@@ -160,6 +160,26 @@ impl Quotas {
         Ok(self.reserve(holders, amounts(&growth), Sure::Asked))
     }
 
+    /// Takes room for messages to so many people.
+    ///
+    /// # Errors
+    /// The database failed. Inside: a quota without room.
+    pub async fn take_messages(
+        &self,
+        holders: Holders<'_>,
+        count: usize,
+    ) -> Result<Result<Room, OverQuota>, DbError> {
+        let asked = amounts(&Growth {
+            waiting_messages: i64::try_from(count).unwrap_or(i64::MAX),
+            ..Growth::default()
+        });
+        if let Ok(room) = self.reserve(holders, asked, Sure::Far) {
+            return Ok(Ok(room));
+        }
+        self.look_at(holders).await?;
+        Ok(self.reserve(holders, asked, Sure::Asked))
+    }
+
     fn reserve(&self, holders: Holders<'_>, asked: Amounts, sure: Sure) -> Result<Room, OverQuota> {
         let over = |whose| move |full| OverQuota::new(full, whose, &asked);
         let Holders { account, tenant } = holders;

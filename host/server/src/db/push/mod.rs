@@ -104,12 +104,11 @@ pub async fn add(db: &Database, push: &PushRow, open_ids: &[&str]) -> Result<Add
     .execute(&mut *connection)
     .await?;
     if inserted.rows_affected() == 0 {
-        let before =
-            sqlx::query_as("SELECT * FROM pushes WHERE app_id = $1 AND idempotency_key = $2")
-                .bind(&push.app_id)
-                .bind(&push.idempotency_key)
-                .fetch_one(&mut *connection)
-                .await?;
+        let before = sqlx::query_as(BY_KEY)
+            .bind(&push.app_id)
+            .bind(&push.idempotency_key)
+            .fetch_one(&mut *connection)
+            .await?;
         return Ok(Added::Before(Box::new(before)));
     }
     for (number, block) in (0..).zip(open_ids.chunks(BLOCK_RECIPIENTS)) {
@@ -118,6 +117,21 @@ pub async fn add(db: &Database, push: &PushRow, open_ids: &[&str]) -> Result<Add
     lanes::ask(&mut *connection, &push.app_id, push.created_at).await?;
     transaction.commit().await?;
     Ok(Added::New)
+}
+
+const BY_KEY: &str = "SELECT * FROM pushes WHERE app_id = $1 AND idempotency_key = $2";
+
+/// The push that was put in under an idempotency key.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn find_by_key(
+    db: &Database,
+    app_id: &str,
+    key: &str,
+) -> Result<Option<PushRow>, DbError> {
+    let query = sqlx::query_as(BY_KEY).bind(app_id).bind(key);
+    Ok(query.fetch_optional(&db.readers).await?)
 }
 
 /// One push.

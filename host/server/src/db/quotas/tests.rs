@@ -227,10 +227,40 @@ async fn messages_count_while_they_wait() {
 }
 
 #[tokio::test]
+async fn recipients_of_pushes_count_while_they_wait() {
+    for db in databases().await {
+        sqlx::query(
+            "INSERT INTO pushes (app_id, id, kind, content, state, request_digest, taken_to, \
+             expires_at, recipients, sent, failed, skipped, unsure, created_at) \
+             VALUES ('wx01', '1', 'text', '[]', 'running', 'd', $1, 9, 10, 0, 0, 0, 0, 1)",
+        )
+        .bind(&b""[..])
+        .execute(&db.writers)
+        .await
+        .unwrap();
+        assert_eq!(used(&db).await, amounts(&[("waiting-messages", 10)]));
+        for (change, waiting) in [
+            ("sent = 3, failed = 2, skipped = 1, unsure = 1", 3),
+            ("recipients = 15", 8),
+            ("state = 'cancelled', ended_at = 5", 0),
+        ] {
+            let change = format!("UPDATE pushes SET {change}");
+            sqlx::query(AssertSqlSafe(change))
+                .execute(&db.writers)
+                .await
+                .unwrap();
+            let used = used(&db).await;
+            let in_use = used.get("waiting-messages").copied().unwrap_or_default();
+            assert_eq!(in_use, waiting, "{waiting}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_there_before_the_triggers_is_counted_once() {
     for db in databases().await {
         apply(&db, "1", &[put("a", 10)], &[]).await;
-        let triggers = |when: &str| format!("count_1_values_{when}");
+        let triggers = |when: &str| format!("count_1_kv_values_{when}");
         for name in ["insert", "update", "delete"].map(triggers) {
             let end = match db.dialect() {
                 Dialect::Sqlite => "",

@@ -19,7 +19,7 @@ struct Counted {
     amount: &'static str,
 }
 
-const COUNTED: [Counted; 5] = [
+const COUNTED: [Counted; 6] = [
     Counted {
         quota: Quota::ValueBytes,
         table: "kv",
@@ -45,6 +45,12 @@ const COUNTED: [Counted; 5] = [
         quota: Quota::WaitingMessages,
         table: "outbox",
         amount: "CASE WHEN @.settled_at IS NULL THEN 1 ELSE 0 END",
+    },
+    Counted {
+        quota: Quota::WaitingMessages,
+        table: "pushes",
+        amount: "CASE WHEN @.ended_at IS NULL \
+                 THEN @.recipients - @.sent - @.failed - @.skipped - @.unsure ELSE 0 END",
     },
 ];
 
@@ -79,10 +85,8 @@ impl When {
 impl Counted {
     fn name(&self, when: When) -> String {
         let quota = self.quota.as_str().replace('-', "_");
-        format!(
-            "count_{VERSION}_{quota}_{}",
-            when.word().to_ascii_lowercase()
-        )
+        let (table, when) = (self.table, when.word().to_ascii_lowercase());
+        format!("count_{VERSION}_{table}_{quota}_{when}")
     }
 
     /// How much more is in use.

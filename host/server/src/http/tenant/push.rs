@@ -255,21 +255,40 @@ async fn add(
         created_at: now_ms,
         ended_at: None,
     };
-    match push::add(&state.services.db, &row, &open_ids).await? {
+    let db = &state.services.db;
+    // A repetition needs no room of its own.
+    if let Some(key) = &row.idempotency_key
+        && let Some(before) = push::find_by_key(db, app_id, key).await?
+    {
+        return repeated(before, &row);
+    }
+    let quotas = &state.services.quotas;
+    let room = quotas.take_messages(account.holders(), open_ids.len());
+    let room = room.await?.map_err(|over| {
+        let message = over.to_string();
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "over-quota", message)
+    })?;
+    match push::add(db, &row, &open_ids).await? {
         Added::New => {
+            room.used();
             state.services.push.notify_one();
             Ok(row)
         }
-        Added::Before(before) if before.request_digest == row.request_digest => Ok(*before),
-        Added::Before(before) => Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "idempotency-key-reused",
-            format!(
-                "the Idempotency-Key belongs to push {} with another kind or body",
-                before.id
-            ),
-        )),
+        Added::Before(before) => repeated(*before, &row),
     }
+}
+
+/// The push of before, if it is the same.
+fn repeated(before: PushRow, wanted: &PushRow) -> Result<PushRow, ApiError> {
+    if before.request_digest == wanted.request_digest {
+        return Ok(before);
+    }
+    let message = format!(
+        "the Idempotency-Key belongs to push {} with another kind or body",
+        before.id
+    );
+    let code = "idempotency-key-reused";
+    Err(ApiError::new(StatusCode::CONFLICT, code, message))
 }
 
 /// The recipients that a request names, each once.
