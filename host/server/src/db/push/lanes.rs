@@ -31,17 +31,6 @@ pub(super) async fn ask(db: &mut AnyConnection, app_id: &str, now_ms: i64) -> Re
     Ok(())
 }
 
-/// Has a lane looked at now, if nobody has it.
-///
-/// # Errors
-/// The database can't be reached.
-pub async fn wake(db: &Database, app_id: &str, now_ms: i64) -> Result<(), DbError> {
-    let woken =
-        sqlx::query("UPDATE push_lanes SET due_at = $1 WHERE app_id = $2 AND lease_owner IS NULL");
-    woken.bind(now_ms).bind(app_id).execute(&db.writers).await?;
-    Ok(())
-}
-
 /// Takes the lane that has been due for longest, if one is.
 ///
 /// # Errors

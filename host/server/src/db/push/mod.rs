@@ -13,7 +13,7 @@ mod tests;
 use sqlx::FromRow;
 
 pub use self::blocks::{Admitted, Block, Window, admit, expand, next_block, recipients, settle};
-pub use self::lanes::{LeasedLane, give_up, lease, release, renew, wake};
+pub use self::lanes::{LeasedLane, give_up, lease, release, renew};
 pub use self::outcome::Outcome;
 use super::{Database, DbError};
 
@@ -60,8 +60,8 @@ pub struct PushRow {
 }
 
 impl PushRow {
-    /// Recipients that still wait, of those who are known.
-    pub fn queued(&self) -> i64 {
+    /// Recipients without an outcome, of those who are known.
+    pub fn open(&self) -> i64 {
         self.recipients - self.sent - self.failed - self.skipped - self.unsure
     }
 }
@@ -188,13 +188,16 @@ pub enum Turn {
     Cancel,
 }
 
+/// The state of a push that was cancelled.
+pub const CANCELLED: &str = "cancelled";
+
 impl Turn {
     /// The state after it.
     pub fn state(self) -> &'static str {
         match self {
             Self::Pause => "paused",
             Self::Resume => "running",
-            Self::Cancel => "cancelled",
+            Self::Cancel => CANCELLED,
         }
     }
 }

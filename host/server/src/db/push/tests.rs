@@ -125,7 +125,7 @@ async fn recipients_stand_in_blocks_and_are_counted_as_they_end() {
         assert!(end(&db, &lane, &block, &outcomes).await);
         let found = find(&db, APP, "1").await.unwrap().unwrap();
         let counts = (found.sent, found.failed, found.skipped, found.unsure);
-        assert_eq!((counts, found.queued()), ((1, 1, 1, 1), 497));
+        assert_eq!((counts, found.open()), ((1, 1, 1, 1), 497));
         let block = next(&db, &push).await;
         assert_eq!(block.outcomes[..5], outcomes);
         assert!(!finish(&db, &push, 60).await.unwrap());

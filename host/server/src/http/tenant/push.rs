@@ -75,6 +75,8 @@ pub(super) struct Push {
     is_complete: bool,
     /// Those who wait.
     queued: i64,
+    /// Those who waited when it was cancelled.
+    cancelled: i64,
     /// Those that WeChat took it for, or holds it for review.
     sent: i64,
     /// Those that WeChat refused it for.
@@ -93,8 +95,13 @@ pub(super) struct Push {
 
 impl From<PushRow> for Push {
     fn from(row: PushRow) -> Self {
+        let (queued, cancelled) = match is_cancelled(&row) {
+            false => (row.open(), 0),
+            true => (0, row.open()),
+        };
         Self {
-            queued: row.queued(),
+            queued,
+            cancelled,
             is_complete: row.audience.is_none(),
             id: row.id,
             kind: row.kind,
@@ -109,6 +116,10 @@ impl From<PushRow> for Push {
             ended_at: row.ended_at,
         }
     }
+}
+
+fn is_cancelled(push: &PushRow) -> bool {
+    push.state == push::CANCELLED
 }
 
 /// A page of pushes.
@@ -137,7 +148,7 @@ pub(super) struct PushQuery {
 pub(super) struct Recipient {
     /// Who.
     open_id: String,
-    /// `queued`, `sent`, `held` (WeChat reviews it), `failed`, `skipped` or `unknown`.
+    /// `queued`, `sent`, `held` (WeChat reviews it), `failed`, `skipped`, `unknown` or `cancelled`.
     state: &'static str,
     /// Which message was sent, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,8 +162,11 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    fn of(open_id: String, outcome: Outcome) -> Self {
-        let state = outcome.state();
+    fn of(open_id: String, outcome: Outcome, is_cancelled: bool) -> Self {
+        let state = match is_cancelled && outcome.is_open() {
+            true => push::CANCELLED,
+            false => outcome.state(),
+        };
         let (way, msgid, reason) = match outcome {
             Outcome::Sent { way, msgid } => (Some(way), msgid, None),
             Outcome::Held { msgid } => (None, msgid, None),
@@ -392,7 +406,7 @@ pub(super) async fn recipients_of(
     Path((app_id, id)): Path<(String, String)>,
     Query(query): Query<RecipientQuery>,
 ) -> Result<Json<Recipients>, ApiError> {
-    find(&state, &caller, (&app_id, &id)).await?;
+    let push = find(&state, &caller, (&app_id, &id)).await?;
     let number = query.cursor.unwrap_or_default();
     let page = (&*app_id, &*id);
     let block = push::recipients(&state.services.db, page, number).await?;
@@ -400,7 +414,7 @@ pub(super) async fn recipients_of(
     let recipients = block.map_or_else(Vec::new, |block| {
         let recipients = block.open_ids.into_iter().zip(block.outcomes);
         recipients
-            .map(|(open_id, outcome)| Recipient::of(open_id, outcome))
+            .map(|(open_id, outcome)| Recipient::of(open_id, outcome, is_cancelled(&push)))
             .collect()
     });
     Ok(Json(Recipients {
