@@ -15,8 +15,8 @@ use crate::account::Mode;
 use crate::callback::{Content, Event, Text};
 use crate::{
     AccountInfo, CONTRACT_VERSION, CacheError, Call, CallLimits, CallReport, Capabilities,
-    Compiler, KvEntry, KvError, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts, egress,
-    wechat_api,
+    Compiler, KvEntry, KvError, KvItem, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts,
+    egress, wechat_api,
 };
 
 /// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
@@ -82,6 +82,8 @@ fn module(imports: &str, fields: &str, body: &str) -> String {
         r#"(module
           (import "wxhost:plugin/log@CONTRACT" "write" (func $log (param i32 i32 i32)))
           (import "wxhost:plugin/kv@CONTRACT" "get" (func $kv_get (param i32 i32 i32)))
+          (import "wxhost:plugin/kv@CONTRACT" "list"
+            (func $kv_list (param i32 i32 i32 i32 i32 i32 i32)))
           (import "wxhost:plugin/cache@CONTRACT" "get" (func $cache_get (param i32 i32 i32)))
           (import "wxhost:plugin/random@CONTRACT" "bytes" (func $random (param i32 i32)))
           (import "wxhost:plugin/contacts@CONTRACT" "get" (func $contact (param i32 i32 i32)))
@@ -348,8 +350,18 @@ impl Capabilities for World {
         }))
     }
 
-    async fn kv_list(&self, _: &str, _: Option<&str>, _: u32) -> Result<KvPage, KvError> {
-        Err(KvError::Unavailable)
+    async fn kv_list(&self, _: &str, _: Option<&str>, limit: u32) -> Result<KvPage, KvError> {
+        let items = (0..limit).map(|number| KvItem {
+            key: format!("{number:04}"),
+            entry: KvEntry {
+                value: vec![0; self.value_bytes],
+                version: 1,
+            },
+        });
+        Ok(KvPage {
+            items: items.collect(),
+            next: None,
+        })
     }
 
     async fn cache_get(&self, _key: &str) -> Result<Option<Vec<u8>>, CacheError> {

@@ -85,6 +85,7 @@ impl kv::Host for CallState {
         let page = self.capabilities.kv_list(&prefix, cursor.as_deref(), limit);
         let page = page.await;
         if let Ok(page) = &page {
+            self.reads.listed(page.items.len())?;
             let sizes = page.items.iter().map(|i| i.key.len() + i.entry.value.len());
             self.reads.bytes(sizes.sum(), &self.limits)?;
         }

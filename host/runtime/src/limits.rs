@@ -30,6 +30,9 @@ const MAX_EFFECT_BYTES: usize = 4 << 20;
 /// What a plugin may hand over in one host call beside effects: a cache value, a line of log, a reply, a
 /// request with its body.
 const HOST_CALL_BYTES: usize = 512 << 10;
+/// How many values all listings of a call may bring. What a call read is looked up again before its
+/// effects are committed, on SQLite while nobody else can write, so the look must stay cheap.
+const LISTED_VALUES: usize = 2_000;
 /// How long a call may sleep in all. Whoever sleeps keeps a place that others wait for.
 pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(5);
 
@@ -292,6 +295,7 @@ impl SleepMeter {
 #[derive(Debug, Default)]
 pub(crate) struct ReadMeter {
     kv_reads: u32,
+    listed_values: usize,
     cache_calls: u32,
     api_calls: u32,
     fetches: u32,
@@ -302,6 +306,18 @@ impl ReadMeter {
     /// A read of KV or of a contact is about to happen.
     pub(crate) fn kv_read(&mut self, limits: &CallLimits) -> Result<(), Stop> {
         count(&mut self.kv_reads, limits.reads, "kv-reads")
+    }
+
+    /// A listing brought so many values.
+    pub(crate) fn listed(&mut self, values: usize) -> Result<(), Stop> {
+        self.listed_values = self.listed_values.saturating_add(values);
+        if self.listed_values > LISTED_VALUES {
+            return Err(Stop::HostLimit {
+                which: "listed-values",
+                limit: LISTED_VALUES,
+            });
+        }
+        Ok(())
     }
 
     /// A use of the cache is about to happen.

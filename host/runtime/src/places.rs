@@ -3,7 +3,10 @@
 //!
 //! * A quarter of the places is kept for tenants that hold next to none: one call in 64 places, or one. So
 //!   however long some sleep, whoever comes next finds a place.
-//! * Of the rest no tenant takes more than it leaves free.
+//! * Of the rest no tenant takes more than it leaves free, so a tenant that is alone has half of the
+//!   places. Nobody can tell beforehand who will sleep, and no place is taken back: what a lone tenant had
+//!   of the other half would be gone for as long as it sleeps, and newcomers would share the reserve
+//!   alone. It costs nothing where calls compute, for half of the places keeps all processors busy.
 //! * Of those who wait, the tenant that holds least comes first, measured against what it may run at once.
 //! * As many may wait as there is room for, each until its time.
 

@@ -31,8 +31,8 @@ async fn a_good_guest_answers() {
     let outcome = report.result.unwrap();
     assert!(outcome.reply.is_none() && outcome.effects.is_empty());
     assert!(report.log.is_empty());
-    // Its memory, and the eight elements of the table that `wit-component` adds.
-    assert_eq!(report.memory_peak, (32 << 16) + 64);
+    // Its memory, and the nine elements of the table that `wit-component` adds.
+    assert_eq!(report.memory_peak, (32 << 16) + 72);
 }
 
 #[tokio::test]
@@ -257,6 +257,23 @@ async fn reads_without_end_are_a_host_limit() {
     assert_eq!(
         code(&bench, &read("cache_get", 257)).await,
         "host-limit:cache-calls"
+    );
+}
+
+#[tokio::test]
+async fn values_listed_without_end_are_a_host_limit() {
+    // A page of 100 of them, each time at the same place.
+    let page = "(global.set $next (i32.const 65536))
+        (call $kv_list (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+          (i32.const -1) (i32.const 2048))";
+    let bench = bench();
+    assert_eq!(code(&bench, &repeat(20, page)).await, "ok");
+    let report = bench.run(guest(&repeat(21, page))).await;
+    assert_eq!(verdict(&report), "host-limit:listed-values");
+    let message = report.result.unwrap_err().message;
+    assert!(
+        message.ends_with("listed-values, 2000 at most"),
+        "{message}"
     );
 }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod group;
+mod reads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub(super) use self::group::Groups;
 
 use super::outbox::{Origin, Outgoing};
 use super::personal::{self, PersonalEffects};
-use super::{Database, DbError, Dialect, contacts, kv};
+use super::{Database, DbError, Dialect};
 use crate::random;
 
 /// Tries of a transaction that PostgreSQL ended because of another one, before it counts as a conflict.
@@ -172,16 +173,26 @@ pub async fn commit<R: LaneRow>(
     row: &R,
     commit: &Commit<'_>,
 ) -> Result<Committed<R::Before>, DbError> {
-    for tried in 0..MAX_TRIES {
-        match try_commit(db, row, commit).await {
-            Err(DbError::Conflict(_)) => {}
-            ended => return ended,
+    let mut ended = {
+        let _beside = db.groups.beside_others(commit.app_id).await;
+        try_commit(db, row, commit).await
+    };
+    for tried in 1..MAX_TRIES {
+        if !matches!(ended, Err(DbError::Conflict(_))) {
+            return ended;
         }
-        // Those who met must not meet again at once.
-        tokio::time::sleep(random::up_to(FIRST_PAUSE * 2_u32.pow(tried))).await;
+        // It may have met another host's: both must not come again at once.
+        tokio::time::sleep(random::up_to(FIRST_PAUSE * 2_u32.pow(tried - 1))).await;
+        // Those who try for the first time would go on meeting it.
+        let _alone = db.groups.alone(commit.app_id).await;
+        ended = try_commit(db, row, commit).await;
     }
-    let key = String::from("(another transaction)");
-    Ok(Committed::Conflict { key })
+    match ended {
+        Err(DbError::Conflict(_)) => Ok(Committed::Conflict {
+            key: String::from("(another transaction)"),
+        }),
+        ended => ended,
+    }
 }
 
 async fn try_commit<R: LaneRow>(
@@ -224,7 +235,7 @@ async fn write_all<R: LaneRow>(
         Taken::Acknowledged(late) => (AnswerWay::Outbox, late),
         Taken::Before(before) => return Ok(Committed::Before(before)),
     };
-    if let Some(key) = first_change(db, commit.app_id, commit.reads).await? {
+    if let Some(key) = reads::first_change(dialect, db, commit.app_id, commit.reads).await? {
         return Ok(Committed::Conflict { key });
     }
     for write in commit.writes {
@@ -246,57 +257,6 @@ async fn write_all<R: LaneRow>(
             reason: unfit.reason,
         }),
     }
-}
-
-/// The first key or prefix whose state is not what the call saw.
-async fn first_change(
-    db: &mut AnyConnection,
-    app_id: &str,
-    reads: &ReadSet,
-) -> Result<Option<String>, DbError> {
-    for (key, version) in &reads.values {
-        if version_of(db, app_id, key).await? != *version {
-            return Ok(Some(key.clone()));
-        }
-    }
-    for listing in &reads.listings {
-        if listed_now(db, app_id, listing).await? != listing.found {
-            return Ok(Some(listing.prefix.clone()));
-        }
-    }
-    for (open_id, version) in &reads.contacts {
-        if contacts::version_of(db, app_id, open_id).await? != *version {
-            return Ok(Some(open_id.clone()));
-        }
-    }
-    Ok(None)
-}
-
-/// What the page of a listing holds now: the keys after its beginning, up to its last one, or to the
-/// end if it was the last page.
-async fn listed_now(
-    db: &mut AnyConnection,
-    app_id: &str,
-    listing: &Listing,
-) -> Result<Vec<(String, i64)>, DbError> {
-    let after = listing.after.as_deref();
-    let last = listing.found.last().filter(|_| listing.more);
-    let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
-        "SELECT key, version FROM kv WHERE app_id = $1 AND key >= $2 AND key < $3 \
-         AND ($4 = 0 OR key > $2) AND ($5 = 0 OR key <= $6) ORDER BY key",
-    )
-    .bind(app_id)
-    .bind(after.unwrap_or(&listing.prefix).as_bytes())
-    .bind(kv::end_of(&listing.prefix))
-    .bind(i64::from(after.is_some()))
-    .bind(i64::from(last.is_some()))
-    .bind(last.map(|(key, _)| key.as_bytes()).unwrap_or_default())
-    .fetch_all(db)
-    .await?;
-    let listed = rows
-        .into_iter()
-        .map(|(key, version)| (String::from_utf8_lossy(&key).into_owned(), version));
-    Ok(listed.collect())
 }
 
 async fn version_of(

@@ -1,7 +1,7 @@
 //! Contacts: reading one, and lists. What events tell of them is written by `sightings`.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use sqlx::{AnyConnection, AssertSqlSafe};
+use sqlx::AssertSqlSafe;
 
 use super::{Database, DbError};
 
@@ -122,21 +122,6 @@ pub async fn list(
         .map(|row| BASE64_URL_SAFE_NO_PAD.encode(&row.open_id));
     let contacts = rows.into_iter().map(Contact::from).collect();
     Ok(ContactPage { contacts, next })
-}
-
-/// The version of what effects change of a contact; 0 if none has, or if there is no such contact.
-pub(super) async fn version_of(
-    db: &mut AnyConnection,
-    app_id: &str,
-    open_id: &str,
-) -> Result<i64, DbError> {
-    let version: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM contacts WHERE app_id = $1 AND open_id = $2")
-            .bind(app_id)
-            .bind(open_id.as_bytes())
-            .fetch_optional(db)
-            .await?;
-    Ok(version.unwrap_or_default())
 }
 
 #[derive(sqlx::FromRow)]

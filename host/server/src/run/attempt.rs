@@ -1,13 +1,16 @@
 //! One attempt at an event: load, call, check, commit; again at once where what was read has changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wxhost_runtime::{Call, CallReport, FailureCode};
 
 use super::decision::{self, Decision, Rejected};
 use super::record::{Tally, log_text};
-use super::{Ended, EndedTask, Runner, Task};
+use super::reruns::{Meeting, Turn};
+use super::{Ended, EndedTask, HeldUp, Runner, Task};
+use crate::accounts::Account;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::Observation;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, LaneRow, ReadSet};
@@ -63,7 +66,8 @@ impl Runner {
         }
         // The time of loading is the host's, not the plugin's.
         let deadline = Instant::now() + self.call_deadline;
-        let mut queue_place = None;
+        tally.waited = Duration::ZERO;
+        let mut turn = None;
         let mut runs = 0;
         loop {
             runs += 1;
@@ -80,9 +84,12 @@ impl Runner {
                 Step::Ended(ended) => return ended,
                 Step::Again { key } if runs < MAX_RUNS => {
                     self.services.metrics.reruns.inc();
-                    // Dropped first: the next key may share the lock.
-                    drop(queue_place.take());
-                    queue_place = Some(self.rerun_place(account.app_id.as_str(), &key).await);
+                    // Dropped first: it may be the same key.
+                    drop(turn.take());
+                    match self.next_turn(account, key, (deadline, tally)).await {
+                        Ok(next) => turn = Some(next),
+                        Err(held_up) => return Ended::HeldUp(held_up),
+                    }
                 }
                 Step::Again { key } => {
                     let detail =
@@ -95,6 +102,24 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Waits for one's turn to run again behind the others that met on this key.
+    async fn next_turn(
+        &self,
+        account: &Account,
+        key: String,
+        (deadline, tally): (Instant, &mut Tally),
+    ) -> Result<Turn<'_>, HeldUp> {
+        let meeting = Meeting {
+            tenant: account.tenant.id.to_string(),
+            app_id: account.app_id.to_string(),
+            key,
+        };
+        let asked = Instant::now();
+        let turn = self.reruns.enter(meeting, deadline).await;
+        tally.waited += asked.elapsed();
+        turn.map_err(|none| tally.held_up("overloaded", none.to_string()))
     }
 
     fn capabilities<T: Task>(
@@ -161,7 +186,7 @@ impl Runner {
         capabilities: &CallCapabilities,
         report: &CallReport,
         tally: &mut Tally,
-    ) -> Option<super::HeldUp> {
+    ) -> Option<HeldUp> {
         let failure = report.result.as_ref().err()?;
         if failure.code == FailureCode::Overloaded {
             return Some(tally.held_up("overloaded", failure.message.clone()));
@@ -170,7 +195,7 @@ impl Runner {
             let detail = "what the plugin read could not be reached: the database is away";
             return Some(tally.held_up("unavailable", detail));
         }
-        let waited = report.queued + capabilities.waited_for_host();
+        let waited = tally.waited + report.queued + capabilities.waited_for_host();
         let timed_out = failure.code == FailureCode::Timeout;
         (timed_out && waited > self.call_deadline.mul_f64(HOSTS_SHARE)).then(|| {
             let detail = format!(

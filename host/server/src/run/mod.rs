@@ -9,24 +9,23 @@
 mod attempt;
 mod decision;
 mod record;
+mod reruns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use wxhost_runtime::{Call, CallReport, Handler, Outcome, Plugin, Runtime};
 
 pub use self::decision::{Decision, Rejected};
 use self::record::Tally;
+use self::reruns::Reruns;
 use crate::accounts::Account;
 use crate::contacts::Observation;
 use crate::db::commit::LaneRow;
 use crate::random;
 use crate::services::Services;
 
-/// Locks for runs that are repeated after a conflict.
-const RERUN_LOCKS: usize = 256;
 /// The longest pause after the host was held up for the first time; each further one may be twice as
 /// long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -127,8 +126,7 @@ pub struct Runner {
     services: Arc<Services>,
     /// How long a call may take in all, repeated runs included.
     call_deadline: Duration,
-    rerun_locks: Vec<Mutex<()>>,
-    hasher: std::hash::RandomState,
+    reruns: Reruns,
 }
 
 impl std::fmt::Debug for Runner {
@@ -145,8 +143,7 @@ impl Runner {
         Self {
             services,
             call_deadline,
-            rerun_locks: (0..RERUN_LOCKS).map(|_| Mutex::default()).collect(),
-            hasher: std::hash::RandomState::new(),
+            reruns: Reruns::default(),
         }
     }
 
@@ -196,17 +193,5 @@ impl Runner {
             error = held_up.detail,
             "the host could not run an event"
         );
-    }
-
-    /// Waits for one's turn to run again: runs that met on a key go one after the other.
-    async fn rerun_place(&self, app_id: &str, key: &str) -> MutexGuard<'_, ()> {
-        use std::hash::BuildHasher;
-        let hash = self.hasher.hash_one((app_id, key));
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "any bits of the hash will do"
-        )]
-        let index = hash as usize % self.rerun_locks.len();
-        self.rerun_locks[index].lock().await
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Tally {
     pub(super) log: Option<String>,
     /// Runs of the handler: more than one after conflicts, and where the host was held up.
     pub(super) runs: u32,
+    /// How long it has waited for its turns to run again.
+    pub(super) waited: Duration,
     /// Whether the commit has written what the event tells of its sender.
     pub(super) is_sighted: bool,
 }

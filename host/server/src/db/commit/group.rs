@@ -7,12 +7,13 @@
 //! that what one takes back the others keep. Nobody is told that it is done before it is durable.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::AnyConnection;
-use tokio::sync::{Mutex, SetOnce};
+use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, SetOnce};
 
 use super::batch::{self, Member, Outcome};
 use super::{AnswerWay, Commit, Committed, LaneRow, write_all};
@@ -20,13 +21,17 @@ use crate::db::{Database, DbError, Dialect, Transaction};
 
 /// Commits of one group at most: the first of them waits for the last.
 const MOST: usize = 256;
+/// Locks for commits that are tried again. Accounts that share one wait for a commit of each other's.
+const LOCKS: usize = 64;
 /// How long a group waits for a member that was to take it over and went away.
 const LOST_AFTER: Duration = Duration::from_millis(5);
 
 /// The group that is open, if there is one, and those who wait for their turn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::db) struct Groups {
     turn: Mutex<Option<Group>>,
+    accounts: Vec<RwLock<()>>,
+    hasher: RandomState,
     waiting: AtomicUsize,
     /// Commits that only read and write values, until somebody has the turn.
     members: parking_lot::Mutex<VecDeque<Member>>,
@@ -54,7 +59,39 @@ impl Drop for Undecided {
     }
 }
 
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            turn: Mutex::default(),
+            accounts: (0..LOCKS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            waiting: AtomicUsize::new(0),
+            members: parking_lot::Mutex::default(),
+        }
+    }
+}
+
 impl Groups {
+    /// Lets a commit of an account go beside others of it.
+    pub(super) async fn beside_others(&self, app_id: &str) -> RwLockReadGuard<'_, ()> {
+        self.lock(app_id).read().await
+    }
+
+    /// Lets a commit of an account go alone on this host. PostgreSQL takes a transaction that reads a key
+    /// in vain to have read all that may come beside it, and ends one of those that write there.
+    pub(super) async fn alone(&self, app_id: &str) -> RwLockWriteGuard<'_, ()> {
+        self.lock(app_id).write().await
+    }
+
+    fn lock(&self, app_id: &str) -> &RwLock<()> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of the hash will do"
+        )]
+        let hash = self.hasher.hash_one(app_id) as usize;
+        &self.accounts[hash % LOCKS]
+    }
+
     /// Commits an event that only reads and writes values, together with all others of its sort that
     /// wait. None: it is to be committed alone.
     ///
@@ -92,7 +129,7 @@ impl Groups {
     async fn commit_members(
         &self,
         db: &Database,
-        mut turn: tokio::sync::MutexGuard<'_, Option<Group>>,
+        mut turn: MutexGuard<'_, Option<Group>>,
     ) -> Result<(), DbError> {
         let members: Vec<Member> = {
             let mut waiting = self.members.lock();
@@ -167,7 +204,7 @@ impl Groups {
         }
     }
 
-    async fn next_turn(&self) -> tokio::sync::MutexGuard<'_, Option<Group>> {
+    async fn next_turn(&self) -> MutexGuard<'_, Option<Group>> {
         struct Waits<'a>(&'a AtomicUsize);
         impl Drop for Waits<'_> {
             fn drop(&mut self) {
