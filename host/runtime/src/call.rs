@@ -140,12 +140,18 @@ async fn run<F: HandlerFunction>(
     }
 }
 
-/// A tick passed while the guest was running: stop it, or let others have a turn.
+/// A tick passed while the guest was running: stop it, or let others have a turn, and as many more as it
+/// has run over. A copy within a memory, or the making of an instance, is not interrupted, however long it
+/// takes (see [`MAX_MEMORY_BYTES`](crate::bounds::MAX_MEMORY_BYTES)).
 fn on_tick(mut store: StoreContextMut<'_, CallState>) -> wasmtime::Result<UpdateDeadline> {
-    store.data_mut().cpu.tick()?;
-    // Tokio's own yield goes to the back of the queue; wasmtime's would be polled again at once.
-    let turn = Box::pin(tokio::task::yield_now());
-    Ok(UpdateDeadline::YieldCustom(1, turn))
+    let ticks = store.data_mut().cpu.tick()?;
+    let turns = Box::pin(async move {
+        for _ in 0..ticks {
+            // Tokio's own yield goes to the back of the queue; wasmtime's would be polled again at once.
+            tokio::task::yield_now().await;
+        }
+    });
+    Ok(UpdateDeadline::YieldCustom(1, turns))
 }
 
 #[cfg(test)]

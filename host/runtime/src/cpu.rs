@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+use crate::bounds::TICK;
 use crate::limits::Stop;
 
 /// Measures one call.
@@ -85,25 +86,33 @@ impl CpuMeter {
         }
     }
 
-    /// A tick was noticed in the middle of a stretch: may the guest go on?
-    pub(crate) fn tick(&self) -> Result<(), Stop> {
+    /// A tick was noticed in the middle of a stretch: may the guest go on? Tells how many ticks long the
+    /// stretch is by now.
+    pub(crate) fn tick(&self) -> Result<u32, Stop> {
         if Instant::now() >= self.deadline {
             return Err(Stop::DeadlinePassed);
         }
         self.spent.lock().long = true;
-        self.check()
+        let stretch = self.measure()?;
+        let ticks = stretch.as_millis() / TICK.as_millis();
+        Ok(u32::try_from(ticks).unwrap_or(u32::MAX).max(1))
     }
 
     /// Whether the time is used up. Asked at the end too: what a guest hands over is read after its last
     /// tick.
     pub(crate) fn check(&self) -> Result<(), Stop> {
+        self.measure().map(drop)
+    }
+
+    /// How long the stretch is, while there is time left.
+    fn measure(&self) -> Result<Duration, Stop> {
         let spent = self.spent.lock();
         let stretch = spent
             .stretch
             .as_ref()
             .map_or(Duration::ZERO, Stretch::length);
         if spent.before + stretch <= Duration::from_millis(self.limit_ms.into()) {
-            return Ok(());
+            return Ok(stretch);
         }
         Err(Stop::CpuSpent {
             limit_ms: self.limit_ms,
@@ -112,7 +121,7 @@ impl CpuMeter {
 }
 
 /// How long this thread has been running.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // Never negative.
     Duration::new(

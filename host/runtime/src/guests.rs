@@ -13,6 +13,7 @@ use wit_parser::{PackageId, Resolve, WorldId};
 
 use crate::account::Mode;
 use crate::callback::{Content, Event, Text};
+use crate::cpu::thread_time;
 use crate::{
     AccountInfo, CONTRACT_VERSION, CacheError, Call, CallLimits, CallReport, Capabilities,
     Compiler, KvEntry, KvError, KvItem, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts,
@@ -342,8 +343,8 @@ impl Capabilities for World {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }
-        let begun = Instant::now();
-        while begun.elapsed() < self.toil {}
+        let end = thread_time() + self.toil;
+        while thread_time() < end {}
         Ok(Some(KvEntry {
             value: vec![0; self.value_bytes],
             version: 1,

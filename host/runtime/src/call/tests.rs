@@ -215,6 +215,38 @@ async fn work_of_the_host_is_the_guests_time() {
 }
 
 #[tokio::test]
+async fn whoever_runs_over_many_ticks_in_one_go_waits_for_as_many_turns() {
+    const READS: u32 = 10;
+    let world = World {
+        toil: Duration::from_millis(60),
+        ..World::default()
+    };
+    // Nobody can interrupt a read, as nobody can a large copy.
+    let action = "(call $kv_get (i32.const 0) (i32.const 1) (i32.const 2048))";
+    let module = guest_with(r#"(data (i32.const 0) "k")"#, &repeat(READS, action));
+    let bench = bench();
+    let checked = bench.runtime.check(module, TENANT).await.unwrap();
+    let plugin = bench.runtime.loaded(&checked.digest).unwrap();
+    let event = text("hello");
+    let running = bench.runtime.call_callback(&plugin, call(world), &event);
+    let mut turns = 0;
+    let neighbour = async {
+        loop {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+    };
+    let report = tokio::select! {
+        biased;
+        report = running => report,
+        () = neighbour => unreachable!(),
+    };
+    assert_eq!(verdict(&report), "ok");
+    // Six ticks each, of which the clock may have missed some.
+    assert!(turns > 3 * READS, "{turns} turns in {READS} reads");
+}
+
+#[tokio::test]
 async fn an_answer_outside_of_memory_is_a_trap() {
     assert_eq!(code(&bench(), "(i32.const -8)").await, "trap");
 }
