@@ -138,6 +138,13 @@ pub struct OutboxLabels {
     pub outcome: Word,
 }
 
+/// Labels of what is held and bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HeldLabels {
+    /// The limit's name.
+    what: Word,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -155,6 +162,10 @@ pub struct Metrics {
     pub reruns: Counter,
     /// Acknowledged events that became dead letters.
     pub dead_events: Counter,
+    /// Deliveries whose event found no room to run in.
+    pub without_room: Counter,
+    held: Family<HeldLabels, Gauge>,
+    held_limits: Family<HeldLabels, Gauge>,
     /// Callbacks under way.
     pub under_way: Gauge,
     /// Records that found no room or no database, and those that lost their log for it.
@@ -199,6 +210,9 @@ impl Metrics {
             joined: Counter::default(),
             reruns: Counter::default(),
             dead_events: Counter::default(),
+            without_room: Counter::default(),
+            held: Family::default(),
+            held_limits: Family::default(),
             under_way: Gauge::default(),
             records: Losses::default(),
             sightings: Losses::default(),
@@ -226,6 +240,17 @@ impl Metrics {
             "dead_events",
             "Acknowledged events that became dead letters",
             m.dead_events.clone(),
+        );
+        registry.register(
+            "callbacks_without_room",
+            "Deliveries whose event found no room to run in",
+            m.without_room.clone(),
+        );
+        registry.register("held_bytes", "Memory that is held", m.held.clone());
+        registry.register(
+            "held_bytes_limit",
+            "How much may be held",
+            m.held_limits.clone(),
         );
         registry.register("under_way", "Callbacks under way", m.under_way.clone());
         registry.register(
@@ -297,6 +322,16 @@ impl Metrics {
             let labels = call_labels(outcome.to_owned().into());
             self.calls.get_or_create(&labels).inc();
         }
+    }
+
+    /// The gauge of bytes that are held under a limit of this name and size.
+    pub fn held_bytes(&self, what: &'static str, limit: usize) -> Gauge {
+        let labels = HeldLabels {
+            what: Word(what.into()),
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.held_limits.get_or_create(&labels).set(limit);
+        self.held.get_or_create_owned(&labels)
     }
 
     /// The metrics in Prometheus' text format.

@@ -1,6 +1,9 @@
 //! What the host knows of an account, ready for use, put together from what each part of the host keeps.
 
-use std::{str::FromStr, sync::Arc};
+use std::{
+    str::FromStr,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
 use wxhost_runtime::{AccountInfo, TenantPermits, account};
 use wxhost_wechat::{envelope::Mode, id::AppId};
@@ -28,6 +31,8 @@ pub struct Tenant {
     pub permits: Arc<TenantPermits>,
     /// How much all its accounts may use together, and what they have in use.
     pub quotas: Holder,
+    /// Bytes that its events under way hold.
+    pub arrival_bytes: Arc<AtomicUsize>,
 }
 
 impl Tenant {
@@ -40,6 +45,7 @@ impl Tenant {
             id: row.id.as_str().into(),
             permits: Arc::new(TenantPermits::new(concurrent, queue)),
             quotas: Holder::new(&row.id, limits, before),
+            arrival_bytes: Arc::default(),
         }
     }
 }

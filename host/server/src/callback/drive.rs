@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::room::Room;
 use super::task::CallbackTask;
 use super::work::Work;
 use super::{Arrival, CallbackLane, Delivery, nonce_kept};
@@ -66,12 +67,12 @@ impl CallbackLane {
     pub(super) fn begin(
         self: &Arc<Self>,
         run: &Arc<Run>,
-        event_id: String,
+        (event_id, room): (String, Room),
         delivery: Delivery,
     ) -> (Work, Arc<Arrival>) {
         let (lane, run) = (Arc::clone(self), Arc::clone(run));
         if self.services.store.shared().is_none() {
-            let arrival = self.arrival(event_id, delivery);
+            let arrival = self.arrival((event_id, room), delivery);
             let arriving = Arc::clone(&arrival);
             let work = Work::new(&self.runs, async move {
                 let _end = SettledAtLast(&lane, &run);
@@ -85,7 +86,7 @@ impl CallbackLane {
         }
         let (timestamp, nonce) = (delivery.timestamp.clone(), delivery.nonce.clone());
         let body_hash = delivery.body_hash;
-        let arrival = self.arrival(event_id, delivery);
+        let arrival = self.arrival((event_id, room), delivery);
         let arriving = Arc::clone(&arrival);
         let work = Work::new(&self.runs, async move {
             let Some(redis) = lane.services.store.shared() else {

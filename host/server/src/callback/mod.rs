@@ -12,6 +12,7 @@ mod drive;
 mod earlier;
 mod event;
 mod pending;
+mod room;
 mod routes;
 mod task;
 mod unreadable;
@@ -27,12 +28,15 @@ use tokio_util::task::TaskTracker;
 use wxhost_wechat::envelope::{Authentic, CallbackQuery, Format};
 use wxhost_wechat::message::Message;
 
+use self::room::{ARRIVALS_BYTES, Purpose, Room, Rooms};
 use self::work::Work;
 use crate::accounts::Account;
 use crate::db::inbox::PendingEvent;
 use crate::http::body::ReadBudget;
 use crate::http::router::Routes;
-use crate::inbox::{Admission, Answer, Nonces, Run, Settled, Table, UsedNonce, body_hash};
+use crate::inbox::{
+    Admission, Answer, EVENT_TABLE_BYTES, Nonces, Run, Settled, Table, UsedNonce, body_hash,
+};
 use crate::run::{EventContext, Runner};
 use crate::services::Services;
 
@@ -62,6 +66,7 @@ pub struct CallbackLane {
     settings: DeliverySettings,
     runner: Runner,
     table: Table,
+    rooms: Rooms,
     nonces: Nonces,
     settled_elsewhere: Arc<SettledElsewhere>,
     /// Room for bodies that are read.
@@ -116,6 +121,7 @@ struct Arrival {
     message: Message,
     clear: Vec<u8>,
     format: Format,
+    _room: Room,
 }
 
 impl std::fmt::Debug for CallbackLane {
@@ -131,9 +137,14 @@ impl CallbackLane {
     pub fn new(services: Arc<Services>, settings: DeliverySettings) -> Self {
         Self {
             runner: Runner::new(Arc::clone(&services), settings.call_deadline),
+            table: Table::new(
+                services
+                    .metrics
+                    .held_bytes("event-table", EVENT_TABLE_BYTES),
+            ),
+            rooms: Rooms::new(ARRIVALS_BYTES, &services.metrics),
             services,
             settings,
-            table: Table::new(),
             nonces: Nonces::new(),
             settled_elsewhere: Arc::default(),
             bodies: routes::read_budget(),
@@ -191,20 +202,54 @@ impl CallbackLane {
             Admission::New(run) => {
                 run.count_delivery();
                 run.raise_deliveries(floor);
-                let (work, arrival) = self.begin(&run, event_id, delivery);
-                self.wait(&run, &arrival, Some(work)).await
+                let Some(room) = self.room(&delivery, Purpose::Run) else {
+                    return self.turn_away(&run, event_id, delivery).await;
+                };
+                let (work, arrival) = self.begin(&run, (event_id, room), delivery);
+                self.wait(&run, Some(&arrival), Some(work)).await
             }
             Admission::Known(run) => {
                 self.services.metrics.joined.inc();
                 self.join(&run, app_id, &event_id).await;
                 run.raise_deliveries(floor);
-                let arrival = self.arrival(event_id, delivery);
-                self.wait(&run, &arrival, None).await
+                // Without room it can wait, but not keep the event.
+                let room = self.room(&delivery, Purpose::Run);
+                let arrival = room.map(|room| self.arrival((event_id, room), delivery));
+                self.wait(&run, arrival.as_ref(), None).await
             }
         }
     }
 
-    fn arrival(&self, event_id: String, delivery: Delivery) -> Arc<Arrival> {
+    fn room(&self, delivery: &Delivery, purpose: Purpose) -> Option<Room> {
+        let of_tenant = &delivery.account.tenant.arrival_bytes;
+        self.rooms.take(of_tenant, delivery.clear.len(), purpose)
+    }
+
+    /// Tells a delivery what it is told when the host is held up: there is no room for its event to run in.
+    async fn turn_away(&self, run: &Arc<Run>, event_id: String, delivery: Delivery) -> Reception {
+        self.services.metrics.without_room.inc();
+        tracing::debug!(
+            account.app_id = %delivery.account.app_id,
+            event.id = event_id,
+            limit_bytes = ARRIVALS_BYTES,
+            "events under way hold as much as they may; this one can't run"
+        );
+        self.settle(run, Settled::HeldUp);
+        if run.deliveries() < self.settings.deliveries {
+            drop(delivery);
+            tokio::time::sleep(self.settings.answer_wait + HOLD).await;
+            return Reception::StillRunning;
+        }
+        match self.room(&delivery, Purpose::Keep) {
+            None => Reception::Unavailable,
+            Some(room) => {
+                let arrival = self.arrival((event_id, room), delivery);
+                self.acknowledge_unfinished(run, &arrival).await
+            }
+        }
+    }
+
+    fn arrival(&self, (event_id, room): (String, Room), delivery: Delivery) -> Arc<Arrival> {
         Arc::new(Arrival {
             context: EventContext {
                 account: delivery.account,
@@ -217,6 +262,7 @@ impl CallbackLane {
             message: delivery.message,
             clear: delivery.clear,
             format: delivery.format,
+            _room: room,
         })
     }
 
@@ -238,7 +284,7 @@ impl CallbackLane {
     async fn wait(
         &self,
         run: &Arc<Run>,
-        arrival: &Arc<Arrival>,
+        arrival: Option<&Arc<Arrival>>,
         mut work: Option<Work>,
     ) -> Reception {
         let settings = &self.settings;
@@ -250,7 +296,10 @@ impl CallbackLane {
         }
         if run.deliveries() >= settings.deliveries {
             drop(work);
-            return self.acknowledge_unfinished(run, arrival).await;
+            return match arrival {
+                Some(arrival) => self.acknowledge_unfinished(run, arrival).await,
+                None => Reception::Unavailable,
+            };
         }
         let hold = settings.answer_wait + HOLD;
         let rest = hold.saturating_sub(arrived.elapsed());

@@ -12,11 +12,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use wxhost_wechat::envelope::Format;
 use wxhost_wechat::message::Message;
 
+use super::room::Purpose;
 use super::task::CallbackTask;
 use super::{Arrival, CallbackLane, Reception};
 use crate::db::inbox::{self, Acknowledged, PendingEvent};
@@ -38,17 +38,17 @@ const LONGEST_AGE: Duration = Duration::from_secs(48 * 3600);
 /// The shortest and the longest time until an event is tried again that the host could not run.
 const PAUSES: std::ops::RangeInclusive<i64> = 2_000..=300_000;
 
-/// How often events that were left are looked for.
+/// How often events that were left are looked for, more or less.
 const SWEEP: Duration = Duration::from_secs(2);
 
 /// Takes up events that were acknowledged and not ended, until `stop`.
 pub(super) async fn take_up(lane: Arc<CallbackLane>, stop: CancellationToken) {
-    let mut beat = tokio::time::interval(SWEEP);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        // Not in step with other hosts: one that can't open an event would take it up again and again
+        // just before one that can.
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = beat.tick() => {}
+            () = tokio::time::sleep(SWEEP / 2 + random::up_to(SWEEP)) => {}
         }
         if lane.services.db.is_own_clock_off() {
             continue;
@@ -222,7 +222,7 @@ impl CallbackLane {
     }
 
     /// Gives a leased event back: that the host could not run it is not the event's fault.
-    async fn postpone(&self, event: PendingEvent) {
+    async fn postpone(&self, mut event: PendingEvent) {
         let age = self.services.db.now_ms() - event.created_at;
         let pause = (age / 4).clamp(*PAUSES.start(), *PAUSES.end());
         let jitter = Duration::from_millis(pause.unsigned_abs() / 4);
@@ -230,6 +230,8 @@ impl CallbackLane {
         let due_at = self.services.db.now_ms() + pause + jitter;
         if let Err(error) = inbox::postpone(&self.services.db, &event, due_at).await {
             tracing::debug!(account.app_id = event.app_id, error = %error, "an event can't be given back now");
+            // The row has its body.
+            event.event = String::new();
             self.unreturned.lock().push(event);
         }
     }
@@ -293,6 +295,10 @@ impl CallbackLane {
             Err(error) => Opened::Later(error.to_string()),
             Ok(None) => Opened::Later("the body is of another kind".to_owned()),
             Ok(Some((format, clear))) => {
+                let of_tenant = &account.tenant.arrival_bytes;
+                let Some(room) = self.rooms.take(of_tenant, clear.len(), Purpose::Run) else {
+                    return Opened::Later("events under way hold as much as they may".to_owned());
+                };
                 let Ok(message) = Message::read(&clear) else {
                     return Opened::Later("the body can't be read".to_owned());
                 };
@@ -308,6 +314,7 @@ impl CallbackLane {
                     message,
                     clear,
                     format,
+                    _room: room,
                 }))
             }
         }

@@ -19,4 +19,4 @@ pub use settings::{
     CallbackChange, CallbackSettings, KeyChange, MAX_FALLBACK_BYTES, NewCallbacks, WINDOW_SECONDS,
 };
 pub(crate) use settings::{decoy, mode_of};
-pub use table::{Admission, Table};
+pub use table::{Admission, EVENT_TABLE_BYTES, Table};

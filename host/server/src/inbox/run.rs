@@ -1,12 +1,17 @@
 //! One event under way: whoever wants its answer waits for the same one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::SetOnce;
 
 use super::table::EventKey;
+
+/// Bytes that a run takes in the table beside its answer: itself, its place among the runs (half of which
+/// are empty) and in their order.
+pub(super) const RUN_BYTES: usize = size_of::<Run>() + 64 + 3 * size_of::<EventKey>();
 
 /// What goes back to WeChat for an event: the reply in clear, or nothing to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,12 +73,13 @@ pub struct Run {
     deliveries: AtomicU32,
     late: AtomicBool,
     settled: SetOnce<Settled>,
-    /// Bytes of the answers that the table of this run holds, this one's included.
-    held: Arc<AtomicUsize>,
+    /// Bytes that the runs of this one's table take.
+    held: Gauge,
 }
 
 impl Run {
-    pub(super) fn new(key: EventKey, now: Instant, held: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(key: EventKey, now: Instant, held: Gauge) -> Self {
+        held.inc_by(RUN_BYTES as i64);
         Self {
             held,
             key,
@@ -125,12 +131,12 @@ impl Run {
 
     /// Ends the event. The first end counts.
     pub fn settle(&self, settled: Settled) {
-        let bytes = settled.bytes();
+        let bytes = settled.bytes() as i64;
         // Counted before it is held: who lets go of it afterwards never counts below nothing.
-        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.held.inc_by(bytes);
         // A second end loses on purpose: what was told to one delivery is told to all.
         if self.settled.set(settled).is_err() {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.held.dec_by(bytes);
         }
     }
 
@@ -148,6 +154,6 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let bytes = self.settled().map_or(0, Settled::bytes);
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.held.dec_by((RUN_BYTES + bytes) as i64);
     }
 }

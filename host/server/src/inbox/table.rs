@@ -1,22 +1,22 @@
-//! The events that this host knows, bounded in number and age.
+//! The events that this host knows, bounded in number, bytes and age.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::keyed::KeyedMap;
 use super::{Run, Settled};
 
 /// How long an event is remembered after it was first seen. WeChat's three deliveries lie within 15 s.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// How many events are remembered. An event takes about 300 bytes beside its answer.
+/// How many events are remembered.
 const MAX_EVENTS: usize = 1 << 20;
-/// Bytes of answers that are remembered.
-const MAX_ANSWER_BYTES: usize = 128 << 20;
+/// Bytes that events take which are remembered, with their answers.
+pub const EVENT_TABLE_BYTES: usize = 384 << 20;
 /// Events that one new event makes a shard forget at most, because answers take too much memory.
 const FORGOTTEN_FOR_BYTES: u32 = 2;
 /// Locks that the events are spread over.
@@ -33,8 +33,8 @@ pub struct Table {
     hashers: [RandomState; 2],
     shards: Vec<Mutex<Shard>>,
     most_per_shard: usize,
-    /// Bytes of the answers in it.
-    held: Arc<AtomicUsize>,
+    /// Bytes that its events take.
+    held: Gauge,
 }
 
 /// What a delivery finds.
@@ -54,17 +54,17 @@ struct Shard {
 }
 
 impl Table {
-    /// A table of the usual size.
-    pub fn new() -> Self {
-        Self::with_capacity(MAX_EVENTS)
+    /// A table of the usual size, which tells by `held` what its events take: [`EVENT_TABLE_BYTES`] at most.
+    pub fn new(held: Gauge) -> Self {
+        Self::with_capacity(MAX_EVENTS, held)
     }
 
-    fn with_capacity(events: usize) -> Self {
+    fn with_capacity(events: usize, held: Gauge) -> Self {
         Self {
             hashers: [RandomState::new(), RandomState::new()],
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             most_per_shard: (events / SHARDS).max(1),
-            held: Arc::default(),
+            held,
         }
     }
 
@@ -81,7 +81,7 @@ impl Table {
             deliveries = run.deliveries();
         }
         shard.forget_old(now, self.most_per_shard, &self.held);
-        let run = Arc::new(Run::new(key, now, Arc::clone(&self.held)));
+        let run = Arc::new(Run::new(key, now, self.held.clone()));
         run.raise_deliveries(deliveries);
         shard.runs.insert(key, Arc::clone(&run));
         shard.order.push_back(Arc::clone(&run));
@@ -118,21 +118,15 @@ impl Table {
     }
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Shard {
     /// Makes room. An event under way is kept whatever its age, so that its retries still join it.
-    fn forget_old(&mut self, now: Instant, most: usize, held: &AtomicUsize) {
+    fn forget_old(&mut self, now: Instant, most: usize, held: &Gauge) {
         // Other shards' answers count too, so one event must not clear this one.
         let mut for_bytes = FORGOTTEN_FOR_BYTES;
         while let Some(oldest) = self.order.front() {
             let too_old = now.duration_since(oldest.started()) > REMEMBERED;
             if !too_old && self.runs.len() < most {
-                if for_bytes == 0 || held.load(Ordering::Relaxed) <= MAX_ANSWER_BYTES {
+                if for_bytes == 0 || held.get() <= EVENT_TABLE_BYTES as i64 {
                     return;
                 }
                 for_bytes -= 1;
@@ -159,6 +153,11 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::inbox::Answer;
+    use crate::inbox::run::RUN_BYTES;
+
+    fn table() -> Table {
+        Table::new(Gauge::default())
+    }
 
     fn new(table: &Table, event_id: &str, now: Instant) -> Arc<Run> {
         match table.admit("wx1", event_id, now) {
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_second_delivery_finds_the_first_ones_run_and_answer() {
-        let table = Table::new();
+        let table = table();
         let now = Instant::now();
         let first = new(&table, "m:1", now);
         first.settle(Settled::Answered(Answer::reply("hi")));
@@ -190,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_event_that_was_held_up_runs_again_and_its_deliveries_count_on() {
-        let table = Table::new();
+        let table = table();
         let now = Instant::now();
         let first = new(&table, "m:1", now);
         first.count_delivery();
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn another_account_with_the_same_message_id_is_another_event() {
-        let table = Table::new();
+        let table = table();
         let now = Instant::now();
         let _ = new(&table, "m:1", now);
         assert!(matches!(table.admit("wx2", "m:1", now), Admission::New(_)));
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_run_starts_anew_and_is_not_mistaken_for_the_old_one() {
-        let table = Table::new();
+        let table = table();
         let now = Instant::now();
         let old = new(&table, "m:1", now);
         table.forget(&old);
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_events_forgets_the_oldest_but_never_one_under_way() {
-        let table = Table::with_capacity(SHARDS * 4);
+        let table = Table::with_capacity(SHARDS * 4, Gauge::default());
         let now = Instant::now();
         let under_way = new(&table, "m:under-way", now);
         for id in 0..10_000 {
@@ -239,21 +238,40 @@ mod tests {
 
     #[test]
     fn large_answers_are_forgotten_before_they_take_too_much_memory() {
-        let table = Table::new();
+        let table = table();
         let now = Instant::now();
         let answer = Answer::reply(&"x".repeat(1 << 20));
         for id in 0..10_000 {
             new(&table, &format!("m:{id}"), now).settle(Settled::Answered(answer.clone()));
         }
-        let held = table.held.load(Ordering::Relaxed);
+        let held = usize::try_from(table.held.get()).unwrap();
         // Each shard makes room when an event comes to it.
-        assert!(held <= MAX_ANSWER_BYTES + (SHARDS << 20), "{held} bytes");
-        assert!(held > MAX_ANSWER_BYTES / 2, "{held} bytes");
+        assert!(held <= EVENT_TABLE_BYTES + (SHARDS << 20), "{held} bytes");
+        assert!(held > EVENT_TABLE_BYTES / 2, "{held} bytes");
+        drop(table);
+    }
+
+    #[test]
+    fn events_count_with_their_own_bytes_and_give_them_back() {
+        let table = Table::with_capacity(SHARDS, Gauge::default());
+        let now = Instant::now();
+        for id in 0..100 {
+            new(&table, &format!("m:{id}"), now).settle(Settled::Answered(Answer::reply("hi")));
+        }
+        let events: usize = table
+            .shards
+            .iter()
+            .map(|shard| shard.lock().runs.len())
+            .sum();
+        let held = table.held.clone();
+        assert_eq!(held.get(), (events * (RUN_BYTES + 2)) as i64);
+        drop(table);
+        assert_eq!(held.get(), 0);
     }
 
     #[test]
     fn an_answered_event_is_forgotten_in_time() {
-        let table = Table::with_capacity(SHARDS);
+        let table = Table::with_capacity(SHARDS, Gauge::default());
         let now = Instant::now();
         new(&table, "m:1", now).settle(Settled::Answered(Answer::nothing()));
         let later = now + REMEMBERED + Duration::from_secs(1);
