@@ -56,6 +56,15 @@ impl FailedSignIns {
 }
 
 impl Audit {
+    /// The same audit for another door: who tries keys without end there hides nobody here.
+    #[must_use]
+    pub fn of_another_door(&self) -> Self {
+        Self {
+            failed: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// Hands in an entry that is written behind the answer.
     pub fn add(&self, entry: AuditRow) {
         self.queue.add(entry);

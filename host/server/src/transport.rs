@@ -27,6 +27,18 @@ const ADDRESS_REST: Duration = Duration::from_secs(10);
 /// about 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
 
+/// Why a body that comes piece by piece came to no end. A type of its own, so that it can be found in what
+/// the HTTP client says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfinishedBody {
+    /// A piece did not come in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// Its sender's connection broke off.
+    #[error("the body broke off")]
+    Lost,
+}
+
 /// Why there is no answer of WeChat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
@@ -42,6 +54,9 @@ pub enum TransportError {
     /// The answer is larger than the host reads.
     #[error("the answer of wechat is larger than {MAX_ANSWER_BYTES} bytes")]
     TooLarge,
+    /// The body that was to be sent came to no end: WeChat can't have done anything with it.
+    #[error(transparent)]
+    Body(UnfinishedBody),
     /// Something between answers for WeChat (502 and the like).
     #[error("the answer has http status {0}")]
     Status(u16),
@@ -182,6 +197,9 @@ impl Transport {
             // In a box: the compiler cannot lay out what all of HTTP and all of a caller would nest to.
             match Box::pin(sending).await {
                 Ok(response) => return Ok(response),
+                Err(error) if let Some(why) = unfinished(&error) => {
+                    return Err(TransportError::Body(why));
+                }
                 Err(error) if error.is_connect() => self.rest(address),
                 Err(error) if error.is_timeout() => return Err(TransportError::Timeout),
                 Err(_) => return Err(TransportError::Broken),
@@ -241,6 +259,18 @@ impl Address {
         }
         url
     }
+}
+
+/// Whether a request failed because its own body did.
+fn unfinished(error: &reqwest::Error) -> Option<UnfinishedBody> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(why) = error.downcast_ref() {
+            return Some(*why);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn method(method: api::Method) -> http::Method {

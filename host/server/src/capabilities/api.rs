@@ -165,6 +165,7 @@ fn error_of(error: CallError) -> wit::Error {
         | CallError::TokenTimeout
         | CallError::Timeout
         | CallError::Answer(_)
+        | CallError::Body(_)
         | CallError::TokenInAnswer
         | CallError::Resting { .. } => wit::Error::Unavailable,
     }

@@ -36,7 +36,7 @@ use crate::random::jittered;
 use crate::telemetry::{ApiCallLabels, Metrics, Word};
 use crate::tokens::{Credential, Token, TokenError, Tokens};
 pub use crate::transport::{
-    CALL_CEILING, MAX_ANSWER_BYTES, OpenError, Payload, Transport, TransportError,
+    CALL_CEILING, MAX_ANSWER_BYTES, OpenError, Payload, Transport, TransportError, UnfinishedBody,
 };
 
 /// The wait before a busy WeChat is asked again; doubled each time.
@@ -91,6 +91,9 @@ pub enum CallError {
     /// The answer is larger than the host reads.
     #[error("the answer of wechat is too large")]
     TooLarge,
+    /// The body that was to be passed on came to no end.
+    #[error(transparent)]
+    Body(UnfinishedBody),
     /// The call breaks a limit of WeChat's.
     #[error(transparent)]
     Invalid(InvalidCall),
@@ -112,6 +115,8 @@ impl CallError {
             Self::Unreachable | Self::Broken => "wechat-unreachable",
             Self::TokenTimeout | Self::Timeout => "timeout",
             Self::TooLarge => "answer-too-large",
+            Self::Body(UnfinishedBody::TooSlow) => "body-too-slow",
+            Self::Body(UnfinishedBody::Lost) => "invalid-body",
             Self::Invalid(_) => "invalid-call",
             Self::Answer(_) => "answer-malformed",
         }
@@ -132,6 +137,7 @@ impl CallError {
             | Self::Refused(_)
             | Self::Unreachable
             | Self::TokenTimeout
+            | Self::Body(_)
             | Self::Invalid(_) => false,
         }
     }
@@ -165,6 +171,7 @@ impl From<TransportError> for CallError {
             TransportError::Broken => Self::Broken,
             TransportError::Timeout => Self::Timeout,
             TransportError::TooLarge => Self::TooLarge,
+            TransportError::Body(why) => Self::Body(why),
             TransportError::Status(_) => Self::Answer(error.to_string()),
         }
     }
@@ -310,6 +317,8 @@ impl Client {
         let is_failure = match outcome {
             Ok(()) | Err(TransportError::TooLarge) => false,
             Err(TransportError::Status(status)) => *status >= 500,
+            // It says something of its sender only.
+            Err(TransportError::Body(_)) => return,
             Err(TransportError::Timeout) if asked_at.elapsed() < TELLING_WAIT => return,
             Err(TransportError::Timeout | TransportError::Broken | TransportError::Unreachable) => {
                 true

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::{HeaderMap, header};
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::client::UnfinishedBody;
 
 /// How much is read of a body, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ pub(crate) struct Limits {
 const FREE_BYTES: usize = 16 << 10;
 
 /// How long one piece of a body may take to arrive.
-const PIECE_TIME: Duration = Duration::from_secs(10);
+pub(super) const PIECE_TIME: Duration = Duration::from_secs(10);
 
 /// How many bytes of large bodies may be held at the same time, over all requests that share it.
 #[derive(Clone, Debug)]
@@ -118,6 +120,23 @@ pub(crate) async fn read_within(
     limits: Limits,
 ) -> Result<ReadBody, ReadError> {
     read_by(body, headers, limits, Some(budget)).await
+}
+
+/// A body as it comes, each piece in so much time: a sender that stops, or breaks off, ends it.
+pub(super) fn pieces(
+    body: Body,
+    piece_time: Duration,
+) -> impl Stream<Item = Result<Bytes, UnfinishedBody>> + Send {
+    stream::unfold(Some(body.into_data_stream()), move |chunks| async move {
+        let mut chunks = chunks?;
+        match timeout(piece_time, chunks.next()).await {
+            Ok(piece) => match piece? {
+                Ok(piece) => Some((Ok(piece), Some(chunks))),
+                Err(_) => Some((Err(UnfinishedBody::Lost), None)),
+            },
+            Err(_) => Some((Err(UnfinishedBody::TooSlow), None)),
+        }
+    })
 }
 
 /// Lets a body go by whose sender was refused before it was read.
@@ -226,7 +245,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use futures::{FutureExt, stream};
+    use futures::FutureExt;
 
     use super::*;
 
@@ -312,6 +331,22 @@ mod tests {
         let mut chunks = unfinished(1).into_data_stream();
         let collected = collect(&mut chunks, 1 << 20, (None, Duration::from_millis(10))).await;
         assert_eq!(collected.unwrap_err(), ReadError::TooSlow);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_passes_as_it_comes_ends_with_a_piece_that_does_not() {
+        let passing = pieces(unfinished(2), Duration::from_millis(10));
+        let passed: Vec<_> = passing
+            .map(|piece| piece.map(|piece| piece.len()))
+            .collect()
+            .await;
+        assert_eq!(
+            passed,
+            [Ok(8 << 10), Ok(8 << 10), Err(UnfinishedBody::TooSlow)]
+        );
+        let whole = pieces(Body::from("abc"), PIECE_TIME);
+        let whole: Vec<_> = whole.collect().await;
+        assert_eq!(whole, [Ok(Bytes::from("abc"))]);
     }
 
     #[tokio::test]

@@ -15,8 +15,13 @@ use utoipa::ToSchema;
 use wxhost_runtime::ConfigError;
 
 use crate::{
-    client::CallError, db::DbError, plugins::DeployError, random, seal::SealError,
-    settings::ChangeError, tokens::TokenError,
+    client::{CallError, UnfinishedBody},
+    db::DbError,
+    plugins::DeployError,
+    random,
+    seal::SealError,
+    settings::ChangeError,
+    tokens::TokenError,
 };
 
 const REQUEST_ID: &str = "x-request-id";
@@ -228,7 +233,10 @@ impl From<CallError> for ApiError {
             | CallError::TooLarge
             | CallError::TokenInAnswer
             | CallError::Answer(_) => StatusCode::BAD_GATEWAY,
-            CallError::Invalid(_) => StatusCode::BAD_REQUEST,
+            CallError::Body(UnfinishedBody::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            CallError::Body(UnfinishedBody::Lost) | CallError::Invalid(_) => {
+                StatusCode::BAD_REQUEST
+            }
             CallError::Resting { wait } => {
                 let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
                 let status = StatusCode::SERVICE_UNAVAILABLE;

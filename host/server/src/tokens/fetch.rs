@@ -61,6 +61,7 @@ impl From<TransportError> for Miss {
             TransportError::Broken
             | TransportError::Timeout
             | TransportError::TooLarge
+            | TransportError::Body(_)
             | TransportError::Status(_) => Self::Again(None),
         }
     }

@@ -1,5 +1,6 @@
 //! Who calls: the API key of a request, admitted within its rate.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::{
@@ -12,7 +13,10 @@ use super::TenantState;
 use crate::{
     accounts::Account,
     audit::{Action, Author},
-    http::error::{ApiError, RequestId},
+    http::{
+        error::{ApiError, RequestId},
+        router::Peer,
+    },
     keys::{ApiKey, Grant, RateLimited},
 };
 
@@ -35,6 +39,14 @@ pub(super) struct Places {
     _of_host: OwnedSemaphorePermit,
 }
 
+/// What the audit says of a request without a good key.
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    /// Method and path: a key may stand in the query.
+    pub(super) what: &'a str,
+    pub(super) peer: Option<IpAddr>,
+}
+
 impl Caller {
     /// Admits the bearer of a key.
     ///
@@ -43,11 +55,14 @@ impl Caller {
     pub(super) async fn admit(
         state: &TenantState,
         text: Option<&str>,
-        request_id: &str,
+        request: Asked<'_>,
     ) -> Result<Self, ApiError> {
-        let key = text
-            .and_then(|text| state.services.api_keys.find(text))
-            .ok_or_else(no_key)?;
+        let services = &state.services;
+        let Some(key) = text.and_then(|text| services.api_keys.find(text)) else {
+            let Asked { id, what, peer } = request;
+            state.failures.failed_sign_in(id, what, peer).await;
+            return Err(no_key());
+        };
         state.rates.admit(&key).await.map_err(too_often)?;
         let of_key = key.place().ok_or_else(too_many)?;
         let of_host = Arc::clone(&state.places)
@@ -55,7 +70,7 @@ impl Caller {
             .map_err(|_| overloaded())?;
         key.note_use(state.services.clock.now_ms());
         Ok(Self {
-            author: Author::key(&key.id, request_id),
+            author: Author::key(&key.id, request.id),
             places: Arc::new(Places {
                 _of_key: of_key,
                 _of_host: of_host,
@@ -131,7 +146,13 @@ impl FromRequestParts<TenantState> for Caller {
         parts: &mut Parts,
         state: &TenantState,
     ) -> Result<Self, Self::Rejection> {
-        Self::admit(state, key_in(&parts.headers), request_id(parts)).await
+        let what = format!("{} {}", parts.method, parts.uri.path());
+        let request = Asked {
+            id: request_id(parts),
+            what: &what,
+            peer: peer(parts),
+        };
+        Self::admit(state, key_in(&parts.headers), request).await
     }
 }
 
@@ -139,6 +160,11 @@ impl FromRequestParts<TenantState> for Caller {
 pub(super) fn request_id(parts: &Parts) -> &str {
     let id = parts.extensions.get::<RequestId>();
     id.map(|id| &*id.0).unwrap_or_default()
+}
+
+/// The public address that it comes from, if it is known.
+pub(super) fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<Peer>().map(|peer| peer.0)
 }
 
 /// The key in a request's headers.

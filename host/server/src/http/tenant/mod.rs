@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::caller::Caller;
 use super::{error, extract::max_body};
-use crate::{keys::RateLimits, services::Services};
+use crate::{audit::Audit, keys::RateLimits, services::Services};
 
 /// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
 const CONCURRENT: usize = 512;
@@ -40,6 +40,8 @@ struct TenantState {
     services: Arc<Services>,
     /// How often a key may ask.
     rates: RateLimits,
+    /// Where failed sign-ins at this door are noted.
+    failures: Audit,
     /// Requests under way.
     places: Arc<Semaphore>,
 }
@@ -48,6 +50,7 @@ impl TenantState {
     fn new(services: Arc<Services>) -> Self {
         Self {
             rates: RateLimits::new(services.store.clone(), services.clock),
+            failures: services.audit.of_another_door(),
             services,
             places: Arc::new(Semaphore::new(CONCURRENT)),
         }

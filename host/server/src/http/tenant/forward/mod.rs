@@ -28,7 +28,7 @@ use axum::{
 };
 
 use self::{endpoint::Endpoint, request::ForwardRequest};
-use super::{Caller, TenantState};
+use super::{Caller, TenantState, caller::Asked};
 use crate::{
     accounts::Account,
     audit::Action,
@@ -62,8 +62,16 @@ pub(super) async fn forward(
         return Ok(wrong_method());
     }
     let request = ForwardRequest::read(app_id, path, request).await?;
-    let caller = Caller::admit(&state, request.key(), &request.request_id).await?;
     let object = format!("{} {}", request.method, request.path);
+    let asked = Asked {
+        id: &request.request_id,
+        what: &format!(
+            "{} /wechat/{}{}",
+            request.method, request.app_id, request.path
+        ),
+        peer: request.peer,
+    };
+    let caller = Caller::admit(&state, request.key(), asked).await?;
     let app_id = request.app_id.clone();
     let action = match Endpoint::of(&request.path) {
         Endpoint::Ticket => Action::TicketExport,

@@ -2,7 +2,7 @@
 //!
 //! A body of up to 512 KiB is read first and can be sent again when WeChat refuses the token; a larger
 //! one passes as it comes, once. WeChat takes no body of unknown length, so a larger one must say its
-//! own. Of headers only those pass, either way, that are on a list: nothing of the tenant's network and
+//! own, and each of its pieces has to come in time. Of headers only those pass, either way, that are on a list: nothing of the tenant's network and
 //! none of its keys goes out, nothing of WeChat's that could show the token comes back.
 
 use std::{
@@ -14,20 +14,20 @@ use std::{
 };
 
 use axum::{
-    body::{Body, BodyDataStream, Bytes},
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::Response,
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use http_body_util::{Limited, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    client::{Payload, RawResponse},
+    client::{Payload, RawResponse, UnfinishedBody},
     http::{
-        body::{self, Limits, ReadError, announced_bytes},
+        body::{self, Limits, PIECE_TIME, ReadError, announced_bytes},
         error::ApiError,
         tenant::caller::Places,
     },
@@ -87,7 +87,7 @@ pub(super) async fn payload(headers: &mut HeaderMap, body: Body) -> Result<Paylo
     let announced = announced_bytes(headers);
     let passes = |bytes: &u64| *bytes > WHOLE.bytes as u64 && *bytes <= MAX_BODY_BYTES as u64;
     if announced.as_ref().is_some_and(passes) {
-        let pieces = Pieces(Mutex::new(body.into_data_stream()));
+        let pieces = Pieces(Mutex::new(body::pieces(body, PIECE_TIME).boxed()));
         let frames = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
         return Ok(Payload::Stream(reqwest::Body::wrap(frames)));
     }
@@ -135,16 +135,15 @@ pub(super) fn deadline(body: &Payload) -> Instant {
 }
 
 /// A body's pieces, for several threads in turn.
-struct Pieces(Mutex<BodyDataStream>);
+struct Pieces(Mutex<BoxStream<'static, Piece>>);
+
+type Piece = Result<Bytes, UnfinishedBody>;
 
 impl Stream for Pieces {
-    type Item = io::Result<Bytes>;
+    type Item = Piece;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let pieces = self.get_mut().0.get_mut();
-        pieces
-            .poll_next_unpin(context)
-            .map(|piece| piece.map(|piece| piece.map_err(io::Error::other)))
+        self.get_mut().0.get_mut().poll_next_unpin(context)
     }
 }
 
@@ -154,7 +153,8 @@ pub(super) fn response(answer: RawResponse, places: Arc<Places>) -> Response {
     let pieces = Body::new(Limited::new(answer.body, MAX_BODY_BYTES)).into_data_stream();
     let end = Instant::now() + STREAM_TIME;
     let bounded = stream::unfold((pieces, places), move |(mut pieces, places)| async move {
-        let piece = match timeout_at(end, pieces.next()).await {
+        let until = end.min(Instant::now() + PIECE_TIME);
+        let piece = match timeout_at(until, pieces.next()).await {
             Ok(piece) => piece?.map_err(io::Error::other),
             Err(elapsed) => Err(elapsed.into()),
         };

@@ -1,7 +1,7 @@
 //! A request to be passed on, with the key that it brings: in a header, in the place of the access
 //! token, or, where a token is asked for, in the place of the AppSecret.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,7 +16,7 @@ use crate::{
     http::{
         body::{self, Limits},
         error::ApiError,
-        tenant::caller::{key_in, request_id},
+        tenant::caller::{key_in, peer, request_id},
     },
     keys::KeyText,
 };
@@ -41,6 +41,7 @@ pub(super) struct ForwardRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) request_id: Arc<str>,
+    pub(super) peer: Option<IpAddr>,
     /// The app id that a request for a token names.
     pub(super) token_for: Option<String>,
     key: Option<SecretString>,
@@ -67,6 +68,7 @@ impl ForwardRequest {
             .collect();
         let path = format!("/{path}");
         let request_id = request_id(&parts).into();
+        let peer = peer(&parts);
         let mut headers = parts.headers;
         let mut key = key_in(&headers).map(SecretString::from);
         key = key.or_else(|| value(&query, "access_token").map(SecretString::from));
@@ -88,6 +90,7 @@ impl ForwardRequest {
             headers,
             body,
             request_id,
+            peer,
             token_for,
             key,
         })

@@ -163,6 +163,54 @@ async fn a_large_body_passes_with_its_length_and_one_that_is_too_large_is_refuse
 }
 
 #[tokio::test]
+async fn who_has_no_good_key_is_noted() {
+    let host = Host::start().await;
+    let path = "/wechat/wx01/cgi-bin/menu/get?access_token=wxk_guessed";
+    host.get(path, "wxk_guessed")
+        .await
+        .expect(401, "unauthorized");
+    host.get("/api/v1/accounts/wx01/access-token", "wxk_guessed")
+        .await
+        .expect(401, "unauthorized");
+    let entries = host.audit().await;
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|entry| (&*entry.actor, &*entry.action, &*entry.object))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("unknown", "sign-in", "GET /wechat/wx01/cgi-bin/menu/get"),
+            (
+                "unknown",
+                "sign-in",
+                "GET /api/v1/accounts/wx01/access-token"
+            ),
+        ]
+    );
+    assert!(!format!("{entries:?}").contains("guessed"));
+}
+
+#[tokio::test]
+async fn a_large_body_that_breaks_off_is_its_senders_failure() {
+    let host = Host::start().await;
+    let key = host.key(&["forward"]).await;
+    let path = format!("/wechat/wx01/cgi-bin/media/upload?access_token={key}&type=video");
+    // More often than silence of WeChat's makes an account rest.
+    for _ in 0..6 {
+        let pieces = [Ok(Bytes::from(vec![7; 1 << 20])), Err("gone")];
+        let request = Request::post(&path)
+            .header(header::CONTENT_LENGTH, 3 << 20)
+            .body(Body::from_stream(futures::stream::iter(pieces)));
+        host.send(request.unwrap())
+            .await
+            .expect(400, "invalid-body");
+    }
+    let answer = host.post(&path, "{}").await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
 async fn nothing_that_gives_out_a_secret_is_passed_on() {
     let host = Host::start().await;
     let key = host.key(&["forward"]).await;
