@@ -223,7 +223,10 @@ impl Sender {
 
     /// Leases and begins what an account's lane has due, as far as there is room.
     async fn serve(&self, round: &mut Round, lane: SendLane) -> Result<(), DbError> {
-        let room = round.places.room_of(&lane.app_id, Instant::now());
+        let room = match self.rest_of(&lane.app_id) {
+            None => round.places.room_of(&lane.app_id, Instant::now()),
+            Some(_) => 0,
+        };
         let mut is_hungry = true;
         if room > 0 {
             round.served.clone_from(&lane.app_id);
@@ -248,6 +251,11 @@ impl Sender {
             }
         }
         Ok(())
+    }
+
+    /// For how long an account's calls rest, because WeChat leaves them without an answer.
+    fn rest_of(&self, app_id: &str) -> Option<Duration> {
+        self.client.rest_of(&*self.accounts.get(app_id)?)
     }
 
     fn begin(&self, round: &mut Round, row: Leased) {
@@ -284,18 +292,14 @@ impl Sender {
             // It has panicked; its row is looked at when its lease has run out.
             Err(error) => (error.id(), Health::Unknown),
         };
-        let Some((app_id, rest)) = round.places.give_back(id, health) else {
+        let Some(app_id) = round.places.give_back(id, health) else {
             return;
         };
         round.moved.insert(app_id.clone());
-        let Some(rest) = rest else {
+        let Some(rest) = self.rest_of(&app_id).filter(|_| health == Health::Silent) else {
             return;
         };
-        tracing::warn!(
-            account.app_id = app_id,
-            rest_ms = millis(rest),
-            "wechat does not answer calls of an account; what it has to send rests"
-        );
+        // Other hosts need not find out by themselves, and the operator sees it among the pauses.
         let pause = NewPause {
             app_id: &app_id,
             path: "",

@@ -1,10 +1,9 @@
-//! Places to send from, and a breaker for each account: an account whose calls hang cannot keep the
-//! others from sending.
+//! Places to send from: an account whose calls hang cannot keep the others from sending.
 //!
 //! An account begins with few places and gets one more with each answer that comes promptly. A send
 //! that hangs gives its place back to the others while it goes on, but its account begins nothing new
-//! meanwhile. After calls without an answer one after the other the account rests, longer each time,
-//! and is then tried with one message.
+//! meanwhile. After a call without an answer the account has one place, until it answers. When it is to
+//! rest is not for this room to say: the client's breaker tells, which sees all of the account's calls.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,12 +21,6 @@ const FIRST: usize = 2;
 const PER_ACCOUNT: usize = 8;
 /// How long a send may take before it counts as hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(2);
-/// Calls without an answer, one after the other, before the account rests.
-const BREAKS_AFTER: u32 = 3;
-/// The first rest; each further one is twice as long.
-const FIRST_REST: Duration = Duration::from_secs(5);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// What a send says of its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +50,8 @@ struct Place {
 struct Standing {
     taken: usize,
     places: usize,
-    silences: u32,
+    /// Whether the last call was left without an answer.
+    is_silent: bool,
 }
 
 impl Default for Standing {
@@ -65,7 +59,7 @@ impl Default for Standing {
         Self {
             taken: 0,
             places: FIRST,
-            silences: 0,
+            is_silent: false,
         }
     }
 }
@@ -105,36 +99,26 @@ impl Places {
         self.taken.insert(task, Place { app_id, since });
     }
 
-    /// A send has ended. Its account, and how long it is to rest if it is.
-    pub(super) fn give_back(
-        &mut self,
-        task: Id,
-        health: Health,
-    ) -> Option<(String, Option<Duration>)> {
+    /// A send has ended. Its account.
+    pub(super) fn give_back(&mut self, task: Id, health: Health) -> Option<String> {
         let Place { app_id, .. } = self.taken.remove(&task)?;
         let standing = self.accounts.get_mut(&app_id)?;
         standing.taken = standing.taken.saturating_sub(1);
-        let mut rest = None;
         match health {
             Health::Answers => {
-                standing.silences = 0;
+                standing.is_silent = false;
                 standing.places = PER_ACCOUNT.min(standing.places + 1);
             }
             Health::Silent => {
+                standing.is_silent = true;
                 standing.places = 1;
-                standing.silences = standing.silences.saturating_add(1);
-                let beyond = standing.silences.checked_sub(BREAKS_AFTER);
-                rest = beyond.map(|doublings| {
-                    let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-                    FIRST_REST.saturating_mul(factor).min(LONGEST_REST)
-                });
             }
             Health::Unknown => {}
         }
-        if standing.taken == 0 && standing.silences == 0 {
+        if standing.taken == 0 && !standing.is_silent {
             self.accounts.remove(&app_id);
         }
-        Some((app_id, rest))
+        Some(app_id)
     }
 }
 
@@ -201,20 +185,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_makes_an_account_rest_longer_each_time_until_it_answers() {
+    async fn an_account_that_is_silent_has_one_place_until_it_answers() {
         let (mut places, now) = (Places::default(), Instant::now());
-        let mut rests = Vec::new();
-        for id in ids(8).await {
-            places.take(id, APP, now);
-            let (_, rest) = places.give_back(id, Health::Silent).unwrap();
-            rests.push(rest.map_or(0, |rest| rest.as_secs()));
+        for (health, room) in [
+            (Health::Silent, 1),
+            (Health::Unknown, 1),
+            (Health::Answers, FIRST),
+        ] {
+            for id in ids(1).await {
+                places.take(id, APP, now);
+                assert_eq!(places.give_back(id, health).as_deref(), Some(APP));
+            }
+            assert_eq!(places.room_of(APP, now), room);
         }
-        assert_eq!(rests, [0, 0, 5, 10, 20, 40, 60, 60]);
-        assert_eq!(places.room_of(APP, now), 1);
-        for id in ids(1).await {
-            places.take(id, APP, now);
-            assert_eq!(places.give_back(id, Health::Answers).unwrap().1, None);
-        }
-        assert_eq!(places.room_of(APP, now), FIRST);
     }
 }
