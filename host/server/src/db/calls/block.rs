@@ -17,6 +17,8 @@ const BLOCK_RECORDS: usize = 128;
 /// A block that has so many bytes is full: records with long logs.
 const BLOCK_BYTES: usize = 128 << 10;
 const COLUMNS: usize = 6;
+/// Columns of a row that tells of an outcome.
+const OUTCOME_COLUMNS: usize = 3;
 
 /// Records of one account and one deployment.
 struct Block<'a>(&'a [&'a Record]);
@@ -38,15 +40,15 @@ impl Block<'_> {
         &self.0[0].callee
     }
 
-    /// Each outcome once, between spaces.
-    fn outcomes(&self) -> String {
+    /// Each outcome once.
+    fn outcomes(&self) -> Vec<&str> {
         let mut outcomes: Vec<&str> = Vec::new();
         for record in self.0 {
             if !outcomes.contains(&record.outcome.as_ref()) {
                 outcomes.push(&record.outcome);
             }
         }
-        format!(" {} ", outcomes.join(" "))
+        outcomes
     }
 
     /// A JSON list.
@@ -103,6 +105,13 @@ pub async fn write(db: &Database, records: &[Record]) -> Result<(), DbError> {
     let logs = log_bytes(&sorted);
     let of_today = (Quota::LogBytesADay, beijing_day(db.now_ms()));
     quotas::add_of_day(db.dialect(), transaction.connection(), of_today, &logs).await?;
+    let outcomes: Vec<_> = blocks
+        .iter()
+        .flat_map(|block| block.outcomes().into_iter().map(move |word| (block, word)))
+        .collect();
+    for piece in pieces(&outcomes) {
+        insert_outcomes(transaction.connection(), db.dialect(), piece).await?;
+    }
     transaction.commit().await
 }
 
@@ -117,14 +126,33 @@ fn log_bytes<'a>(sorted: &[&'a Record]) -> Vec<(&'a str, i64)> {
     sums.filter(|(_, bytes)| *bytes > 0).collect()
 }
 
+async fn insert_outcomes(
+    db: &mut AnyConnection,
+    dialect: Dialect,
+    outcomes: &[(&Block<'_>, &str)],
+) -> Result<(), DbError> {
+    let values = placeholders(dialect, outcomes.len(), OUTCOME_COLUMNS, "");
+    let statement = format!(
+        "INSERT INTO call_outcomes (app_id, outcome, block_id) VALUES {values} \
+         ON CONFLICT (app_id, outcome, block_id) DO NOTHING"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for (block, outcome) in outcomes {
+        let app_id = block.callee().app_id.as_str();
+        query = query.bind(app_id).bind(*outcome).bind(block.id());
+    }
+    query.execute(db).await?;
+    Ok(())
+}
+
 async fn insert(
     db: &mut AnyConnection,
     dialect: Dialect,
     blocks: &[Block<'_>],
 ) -> Result<(), DbError> {
-    let values = placeholders(dialect, blocks.len(), COLUMNS, "");
+    let values = placeholders(dialect, blocks.len(), COLUMNS, ", 1");
     let statement = format!(
-        "INSERT INTO call_blocks (id, app_id, digest, version, outcomes, records) VALUES {values} \
+        "INSERT INTO call_blocks (id, app_id, digest, version, outcomes, records, listed) VALUES {values} \
          ON CONFLICT (app_id, id) DO NOTHING"
     );
     let mut query = sqlx::query(AssertSqlSafe(statement));
@@ -136,7 +164,7 @@ async fn insert(
             .bind(callee.app_id.as_str())
             .bind(digest.unwrap_or_default())
             .bind(callee.version)
-            .bind(block.outcomes())
+            .bind(format!(" {} ", block.outcomes().join(" ")))
             .bind(block.records());
     }
     query.execute(db).await?;

@@ -1,10 +1,11 @@
 //! Reading records, and letting the old ones go.
 
-use sqlx::FromRow;
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
 use super::Entry;
 use super::block::time_prefix;
-use crate::db::{Database, DbError};
+use crate::db::values::{pieces, placeholders};
+use crate::db::{Database, DbError, Dialect};
 
 /// Hex digits of a block's id; those that follow it in a record's id are the record's place.
 const BLOCK_DIGITS: usize = 32;
@@ -135,6 +136,21 @@ pub async fn list(db: &Database, filter: &CallFilter<'_>) -> Result<Vec<Call>, D
     }
 }
 
+/// The newest blocks of an account below a bound.
+const BLOCKS: &str = "SELECT id, app_id, digest, version, records FROM call_blocks \
+     WHERE app_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+
+/// Of them those that hold a record of an outcome.
+pub(super) const BLOCKS_OF_OUTCOME: &str = "SELECT id, app_id, digest, version, records FROM call_blocks \
+     WHERE app_id = $1 AND id IN (SELECT block_id FROM call_outcomes WHERE app_id = $1 AND outcome = $4 \
+         AND block_id < $2 ORDER BY block_id DESC LIMIT $3) \
+     ORDER BY id DESC";
+
+/// The same among those that a host of a version before has written.
+pub(super) const UNLISTED_BLOCKS: &str = "SELECT id, app_id, digest, version, records FROM call_blocks \
+     WHERE app_id = $1 AND id < $2 AND listed IS NULL AND outcomes LIKE '% ' || $4 || ' %' \
+     ORDER BY id DESC LIMIT $3";
+
 /// The newest blocks whose ids are below `bound` and that hold a record of the outcome (any if empty).
 async fn blocks_below(
     db: &Database,
@@ -142,17 +158,26 @@ async fn blocks_below(
     outcome: &str,
     bound: &str,
 ) -> Result<Vec<BlockRow>, DbError> {
-    Ok(sqlx::query_as(
-        "SELECT id, app_id, digest, version, records FROM call_blocks \
-         WHERE app_id = $1 AND id < $2 AND ($3 = '' OR outcomes LIKE '% ' || $3 || ' %') \
-         ORDER BY id DESC LIMIT $4",
-    )
-    .bind(app_id)
-    .bind(bound)
-    .bind(outcome)
-    .bind(BLOCKS_READ as i64)
-    .fetch_all(&db.readers)
-    .await?)
+    let ask = |statement: &'static str| {
+        let limit = BLOCKS_READ as i64;
+        sqlx::query_as(statement)
+            .bind(app_id)
+            .bind(bound)
+            .bind(limit)
+    };
+    if outcome.is_empty() {
+        return Ok(ask(BLOCKS).fetch_all(&db.readers).await?);
+    }
+    let listed = ask(BLOCKS_OF_OUTCOME).bind(outcome);
+    let mut blocks: Vec<BlockRow> = listed.fetch_all(&db.readers).await?;
+    let unlisted = ask(UNLISTED_BLOCKS).bind(outcome);
+    let unlisted: Vec<BlockRow> = unlisted.fetch_all(&db.readers).await?;
+    if !unlisted.is_empty() {
+        blocks.extend(unlisted);
+        blocks.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        blocks.truncate(BLOCKS_READ);
+    }
+    Ok(blocks)
 }
 
 /// One record.
@@ -181,8 +206,55 @@ pub async fn find(db: &Database, id: &str) -> Result<Option<Call>, DbError> {
 /// # Errors
 /// The database can't be reached.
 pub async fn delete_older(db: &Database, time_ms: i64) -> Result<u64, DbError> {
-    let statement = "DELETE FROM call_blocks WHERE (app_id, id) IN \
-         (SELECT app_id, id FROM call_blocks WHERE id < $1 ORDER BY id LIMIT $2)";
-    db.delete_in_blocks(statement, time_prefix(time_ms), BLOCKS_DELETED)
-        .await
+    let bound = time_prefix(time_ms);
+    let mut deleted = 0;
+    loop {
+        let mut transaction = db.begin().await?;
+        let old: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT id, app_id, outcomes FROM call_blocks WHERE id < $1 ORDER BY id LIMIT $2",
+        )
+        .bind(&bound)
+        .bind(BLOCKS_DELETED)
+        .fetch_all(transaction.connection())
+        .await?;
+        delete(transaction.connection(), db.dialect(), &old).await?;
+        transaction.commit().await?;
+        deleted += old.len() as u64;
+        if old.len() < BLOCKS_DELETED as usize {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Deletes blocks, given with their accounts and outcomes, and what tells of their outcomes.
+async fn delete(
+    db: &mut AnyConnection,
+    dialect: Dialect,
+    blocks: &[(String, String, String)],
+) -> Result<(), DbError> {
+    let outcomes: Vec<_> = blocks
+        .iter()
+        .flat_map(|block| block.2.split_whitespace().map(move |word| (block, word)))
+        .collect();
+    for piece in pieces(&outcomes) {
+        let rows = placeholders(dialect, piece.len(), 3, "");
+        let statement = format!(
+            "DELETE FROM call_outcomes WHERE (app_id, outcome, block_id) IN (VALUES {rows})"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for ((id, app_id, _), outcome) in piece {
+            query = query.bind(app_id).bind(*outcome).bind(id);
+        }
+        query.execute(&mut *db).await?;
+    }
+    for piece in pieces(blocks) {
+        let ids = placeholders(dialect, piece.len(), 2, "");
+        let statement = format!("DELETE FROM call_blocks WHERE (app_id, id) IN (VALUES {ids})");
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for (id, app_id, _) in piece {
+            query = query.bind(app_id).bind(id);
+        }
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
 }

@@ -7,7 +7,8 @@ use wxhost_wechat::id::AppId;
 
 use super::*;
 use crate::db::Database;
-use crate::db::testing::databases;
+use crate::db::calls::read::{BLOCKS_OF_OUTCOME, UNLISTED_BLOCKS};
+use crate::db::testing::{databases, plan};
 
 fn entry(event_id: &str, outcome: &'static str, created_at: i64) -> Entry<'static> {
     Entry {
@@ -51,6 +52,64 @@ async fn events(db: &Database, outcome: Option<&str>, limit: u32) -> Vec<String>
         .into_iter()
         .map(|call| call.entry.event_id.into_owned())
         .collect()
+}
+
+/// An account with 200,000 blocks, one of which holds the outcome that is looked for; and blocks of a host
+/// of the version before, which have nothing in `call_outcomes`.
+#[tokio::test]
+async fn records_of_an_outcome_are_found_without_a_look_at_the_others() {
+    for db in databases().await {
+        for statement in [
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) \
+             INSERT INTO call_blocks (id, app_id, digest, version, outcomes, records, listed) \
+             SELECT '000' || CAST(1000000000 + i AS TEXT), 'wx01', '', 0, \
+             ' replied ', '[]', 1 FROM n",
+            "INSERT INTO call_outcomes (app_id, outcome, block_id) \
+             SELECT app_id, 'replied', id FROM call_blocks",
+        ] {
+            let statement = statement.replace("10000000000000000000000000000", "1000000000");
+            sqlx::query(sqlx::AssertSqlSafe(statement))
+                .execute(&db.writers)
+                .await
+                .unwrap();
+        }
+        write(&db, &[record("m:old", "trap", 1)]).await.unwrap();
+        sqlx::query("UPDATE call_blocks SET listed = NULL WHERE outcomes = ' trap '")
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        sqlx::query("DELETE FROM call_outcomes WHERE outcome = 'trap'")
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        write(&db, &[record("m:new", "trap", 2)]).await.unwrap();
+        sqlx::query("ANALYZE").execute(&db.writers).await.unwrap();
+        assert_eq!(events(&db, Some("trap"), 9).await, ["m:new", "m:old"]);
+        assert_eq!(events(&db, Some("timeout"), 9).await, Vec::<String>::new());
+        for statement in [BLOCKS_OF_OUTCOME, UNLISTED_BLOCKS] {
+            let statement = statement
+                .replace("$1", "'wx01'")
+                .replace("$2", "'g'")
+                .replace("$3", "4")
+                .replace("$4", "'trap'");
+            let plan = plan(&db, &statement).await;
+            let index = match statement.contains("listed IS NULL") {
+                true => "call_blocks_unlisted",
+                false => "call_outcomes",
+            };
+            assert!(
+                plan.contains(index) && !plan.contains("SCAN call"),
+                "{plan}"
+            );
+        }
+        // With a block goes what tells of its outcomes.
+        assert_eq!(delete_older(&db, 10).await.unwrap(), 2);
+        let told: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM call_outcomes")
+            .fetch_one(&db.readers)
+            .await
+            .unwrap();
+        assert_eq!(told, 200_000);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Looking at the outbox, and letting the old rows go.
 
+use sqlx::AssertSqlSafe;
+
 use crate::db::{DELETE_BLOCK, Database, DbError};
 
 /// Deletes final rows that ended before `time_ms`, and pauses that are over, block by block.
@@ -73,17 +75,34 @@ pub struct OutboxFilter<'a> {
 /// # Errors
 /// The database can't be reached.
 pub async fn list(db: &Database, filter: OutboxFilter<'_>) -> Result<Vec<OutboxRow>, DbError> {
-    Ok(sqlx::query_as(
+    let (statement, values) = statement(&filter);
+    let mut query = sqlx::query_as(AssertSqlSafe(statement));
+    for value in values {
+        query = query.bind(value);
+    }
+    let rows = query.bind(i64::from(filter.limit));
+    Ok(rows.fetch_all(&db.readers).await?)
+}
+
+/// The statement of a list, and what is bound before the limit. It names only what it asks for, so that
+/// each kind of list has its index.
+pub(super) fn statement<'a>(filter: &OutboxFilter<'a>) -> (String, Vec<&'a str>) {
+    let mut statement = String::from(
         "SELECT id, event_id, ordinal, kind, open_id, state, reason, due_at, attempts, errcode, \
-         errmsg, msgid, trace_id, unsure_at, expires_at, created_at, settled_at FROM outbox WHERE app_id = $1 \
-         AND ($2 = '' OR state = $2) AND ($3 = '' OR open_id = $3) AND ($4 = '' OR id < $4) \
-         ORDER BY id DESC LIMIT $5",
-    )
-    .bind(filter.app_id)
-    .bind(filter.state.unwrap_or_default())
-    .bind(filter.open_id.unwrap_or_default())
-    .bind(filter.before.unwrap_or_default())
-    .bind(i64::from(filter.limit))
-    .fetch_all(&db.readers)
-    .await?)
+         errmsg, msgid, trace_id, unsure_at, expires_at, created_at, settled_at FROM outbox \
+         WHERE app_id = $1",
+    );
+    let mut values = vec![filter.app_id];
+    for (condition, value) in [
+        (" AND state = $", filter.state),
+        (" AND open_id = $", filter.open_id),
+        (" AND id < $", filter.before),
+    ] {
+        if let Some(value) = value {
+            values.push(value);
+            statement.push_str(&format!("{condition}{}", values.len()));
+        }
+    }
+    statement.push_str(&format!(" ORDER BY id DESC LIMIT ${}", values.len() + 1));
+    (statement, values)
 }

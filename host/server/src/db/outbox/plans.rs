@@ -3,8 +3,9 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::OutboxFilter;
 use super::held::HELD_OF;
-use super::history::FORGET;
+use super::history::{self, FORGET};
 use super::lines::{LANES, REFRESH, candidates, expired, unlined};
 use crate::db::testing::{TestDatabase, databases};
 use crate::db::{Database, Dialect};
@@ -109,6 +110,60 @@ fn check(dialect: Dialect, name: &str, plan: &str) {
             Dialect::Postgres => line.starts_with("Seq Scan") || line.starts_with("Sort"),
         };
         assert!(!bad, "{dialect:?} {name}: {line}\n{plan}");
+    }
+}
+
+/// Lists of an account with 200,000 rows, of which one is what is looked for.
+#[tokio::test]
+async fn lists_by_state_and_by_person_go_to_what_they_show() {
+    const ROWS: i64 = 200_000;
+    for db in databases().await {
+        // In pieces: a statement may not take for ever.
+        for from in (0..ROWS).step_by(20_000) {
+            fill(&db, (from, from + 19_999), ["'wxmuch'", "'o'", "'/a'"]).await;
+        }
+        sqlx::query("UPDATE outbox SET state = 'failed', open_id = 'rare' WHERE id = '1000007'")
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        sqlx::query("ANALYZE").execute(&db.writers).await.unwrap();
+        let all = OutboxFilter {
+            app_id: "wxmuch",
+            state: None,
+            open_id: None,
+            before: Some("2"),
+            limit: 50,
+        };
+        for (index, filter) in [
+            (
+                "outbox_by_account_state",
+                OutboxFilter {
+                    state: Some("failed"),
+                    ..all
+                },
+            ),
+            (
+                "outbox_by_account_person",
+                OutboxFilter {
+                    open_id: Some("rare"),
+                    ..all
+                },
+            ),
+        ] {
+            let (statement, values) = history::statement(&filter);
+            let statement = values
+                .iter()
+                .enumerate()
+                .fold(statement, |text, (n, value)| {
+                    text.replace(&format!("${}", n + 1), &format!("'{value}'"))
+                });
+            let statement = statement.replace(&format!("${}", values.len() + 1), "50");
+            let plan = plan(&db, &statement, &[]).await;
+            check(db.dialect(), index, &plan);
+            assert!(plan.contains(index), "{plan}");
+            let listed = history::list(&db, filter).await.unwrap();
+            assert_eq!(listed.len(), 1);
+        }
     }
 }
 
