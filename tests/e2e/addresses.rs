@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use wxhost_tests::api::WechatApi;
+use wxhost_tests::command::command;
 use wxhost_tests::wait;
 
 use crate::office::{CHEAP_CALL, Office};
@@ -12,7 +13,8 @@ use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
-    BOTH: refused_addresses_are_probed_shown_and_lifted, operators_look_calls_up_and_clear_quotas;
+    BOTH: refused_addresses_are_probed_shown_and_lifted, commands_probe_and_lift_addresses,
+        operators_look_calls_up_and_clear_quotas;
 }
 
 async fn refused_addresses_are_probed_shown_and_lifted(stage: Stage) -> Result<()> {
@@ -88,6 +90,56 @@ async fn refused_addresses_are_probed_shown_and_lifted(stage: Stage) -> Result<(
         Ok(refusals().await?.is_null().then_some(()))
     })
     .await
+}
+
+async fn commands_probe_and_lift_addresses(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let nothing = (&json!({}), &json!({}));
+    let office = Office::open(&stage, &host, &api, 2, nothing).await?;
+    let lacking = &office.accounts[0];
+    let settings = format!("/apps/{}", lacking.app_id());
+    let list = |addresses: Value| {
+        let change = json!({"allowed_ips": addresses});
+        api.ask(Method::PATCH, &settings, &change)
+    };
+    list(json!(["10.1.1.1"]))?;
+    let refused = command(&host, &["account", "probe"]).await;
+    let refused = refused.err().context("a probe that fails")?.to_string();
+    for said in [
+        lacking.app_id(),
+        "127.0.0.1",
+        "40164",
+        "1 accounts' lists lack",
+    ] {
+        ensure!(refused.contains(said), "{said} is missing: {refused}");
+    }
+    let shown = ["--json", "account", "list", "--attention", "address"];
+    wait::until("a refusal that is shown", wait::SOON, async || {
+        let accounts = command(&host, &shown).await?;
+        Ok(accounts.contains(lacking.app_id()).then_some(()))
+    })
+    .await?;
+
+    list(Value::Null)?;
+    let lift = [
+        "--json",
+        "account",
+        "lift-address",
+        "--account",
+        lacking.app_id(),
+    ];
+    let lifted: Value = serde_json::from_str(&command(&host, &lift).await?)?;
+    ensure!(lifted == json!({"lifted": 1}), "{lifted}");
+    wait::until("an account that is served again", wait::SOON, async || {
+        let (status, _) = office.call(&host, lacking, "lifted").await?;
+        Ok((status == 200).then_some(()))
+    })
+    .await?;
+    let probed = command(&host, &["account", "probe"]).await?;
+    ensure!(probed.contains("2 accounts probed"), "{probed}");
+    Ok(())
 }
 
 async fn operators_look_calls_up_and_clear_quotas(stage: Stage) -> Result<()> {

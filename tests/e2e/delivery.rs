@@ -13,6 +13,7 @@ use wxhost_simulator::Outcome;
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
 use wxhost_tests::api::WechatApi;
+use wxhost_tests::command::command;
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
 use wxhost_tests::{secrets, wait};
@@ -24,7 +25,8 @@ use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
-    BOTH: late_answer_is_sent_as_a_message, message_that_wechat_would_refuse_is_not_sent;
+    BOTH: late_answer_is_sent_as_a_message, message_that_wechat_would_refuse_is_not_sent,
+        pauses_are_listed_and_lifted;
     SHARED: messages_are_sent_once_though_a_host_is_killed, follower_import_goes_on_after_a_kill;
 }
 
@@ -81,6 +83,58 @@ async fn late_answer_is_sent_as_a_message(stage: Stage) -> Result<()> {
     .await?;
     expect_settled(&host, &account, 1).await?;
     ensure!(taken(&api, &account)? == expected, "sent more than once");
+    Ok(())
+}
+
+async fn pauses_are_listed_and_lifted(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let bundle = Bundle::of(Plugin::Rogue.component()?);
+    let account = account(&stage, &host, &api, &bundle).await?;
+    let app_id = account.app_id();
+    let path = format!("/api/v1/accounts/{app_id}/outbox/pauses");
+    let show = ["--json", "outbox", "pauses", "--account", app_id];
+    let lift = ["--json", "outbox", "lift", "--account", app_id];
+    for by_command in [true, false] {
+        // Nothing is sent over this API until midnight in Beijing.
+        api.fault(&json!({
+            "kind": "errcode", "errcode": 45009, "path_prefix": SEND, "count": 1,
+        }))?;
+        let user = writer(&api, &account).await?;
+        account.ask(&host, &user, "send good news").await?;
+        let pauses = wait::until("a pause", wait::SOON, async || {
+            let pauses = host.admin().get(&path).await?;
+            Ok((pauses["pauses"] != json!([])).then_some(pauses))
+        })
+        .await?;
+        let pause = &pauses["pauses"][0];
+        ensure!(
+            pause["path"] == SEND && pause["errcode"] == 45009 && pause["ends"] == false,
+            "{pauses}"
+        );
+        let shown: Value = serde_json::from_str(&command(&host, &show).await?)?;
+        ensure!(shown == pauses, "{shown}");
+
+        let other = command(&host, &lift).await;
+        let other = other.err().context("no pause of the whole account")?;
+        ensure!(other.to_string().contains("no-such-pause"), "{other}");
+        let lifted = if by_command {
+            let lift = [&lift[..], &["--path", SEND]].concat();
+            serde_json::from_str(&command(&host, &lift).await?)?
+        } else {
+            let query = format!("{path}?path={SEND}");
+            host.admin().call(Method::DELETE, &query, None).await?
+        };
+        ensure!(lifted == json!({"pauses": []}), "{lifted}");
+        let message = (user.as_str().to_owned(), "good news".to_owned());
+        wait::until("what waited", wait::SOON, async || {
+            Ok((taken(&api, &account)?.get(&message) == Some(&1)).then_some(()))
+        })
+        .await?;
+    }
+    let audit = host.admin().get("/api/v1/audit").await?.to_string();
+    ensure!(audit.contains("outbox.lift"), "{audit}");
     Ok(())
 }
 

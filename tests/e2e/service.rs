@@ -9,7 +9,8 @@ use tokio::process::Command;
 use wxhost_simulator::{Forgery, Outcome, UserAction};
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
-use wxhost_tests::host::{self, Host};
+use wxhost_tests::command::command;
+use wxhost_tests::host;
 use wxhost_tests::plugin::Plugin;
 use wxhost_tests::{secrets, wait};
 use wxhost_wechat::envelope::Mode;
@@ -386,31 +387,6 @@ async fn commands_onboard_an_account(stage: Stage) -> Result<()> {
         .context("no account, no success")?;
     ensure!(!error.to_string().contains("panicked"), "{error}");
     Ok(())
-}
-
-/// Runs the binary as an operator does; gives what it prints, or fails with it.
-async fn command(host: &Host, arguments: &[&str]) -> Result<String> {
-    let done = Command::new(host::binary()?)
-        .args(arguments)
-        .env("WXHOST_SERVER", host.base())
-        .env("WXHOST_ADMIN_TOKEN", host.admin().token())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    let printed = String::from_utf8_lossy(&done.stdout).into_owned();
-    let error = String::from_utf8_lossy(&done.stderr).into_owned();
-    secrets::expect_none(
-        &format!("`wxhost {}`", arguments[..2].join(" ")),
-        &(printed.clone() + &error),
-    )?;
-    ensure!(
-        done.status.success(),
-        "`wxhost {}` ended with {}: {error}",
-        arguments[..2].join(" "),
-        done.status
-    );
-    Ok(printed)
 }
 
 async fn demo_comes_out_right(stage: Stage) -> Result<()> {

@@ -9,6 +9,7 @@
 pub mod account;
 pub mod admin;
 pub mod api;
+pub mod command;
 pub mod database;
 pub mod host;
 pub mod plugin;

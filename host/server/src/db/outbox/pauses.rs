@@ -2,7 +2,7 @@
 
 use sqlx::AnyConnection;
 
-use crate::db::{DELETE_BLOCK, Database, DbError};
+use crate::db::{DELETE_BLOCK, Database, DbError, Dialect};
 
 /// A pause that is to begin.
 #[derive(Debug, Clone, Copy)]
@@ -90,11 +90,13 @@ pub(super) async fn pauses_in(
     .await?)
 }
 
-/// Ends a pause, in the transaction of an operator's change; false if there is none.
+/// Ends a pause, in the transaction of an operator's change, and makes due what waits over its API, or over
+/// all of the account's; false if there is none.
 ///
 /// # Errors
 /// The database can't be reached.
 pub async fn lift(
+    db: &Database,
     change: &mut crate::db::Change,
     app_id: &str,
     path: &str,
@@ -104,8 +106,33 @@ pub async fn lift(
         .bind(path)
         .execute(change.connection())
         .await?;
-    Ok(lifted.rows_affected() == 1)
+    if lifted.rows_affected() != 1 {
+        return Ok(false);
+    }
+    let lock = match db.dialect() {
+        Dialect::Sqlite => None,
+        Dialect::Postgres => Some(LOCK_LATER_LINES),
+    };
+    // What was refused was put off until the pause would have ended.
+    for statement in lock.into_iter().chain([HURRY_ROWS, HURRY_LINES]) {
+        sqlx::query(statement)
+            .bind(app_id)
+            .bind(path)
+            .bind(db.now_ms())
+            .execute(change.connection())
+            .await?;
+    }
+    Ok(true)
 }
+
+/// Lines before rows, and in one order: see `lines`.
+const LOCK_LATER_LINES: &str = "SELECT path FROM outbox_lines \
+     WHERE app_id = $1 AND ($2 = '' OR path = $2) AND due_at > $3 ORDER BY open_id, path FOR UPDATE";
+const HURRY_ROWS: &str = "UPDATE outbox SET due_at = $3 WHERE settled_at IS NULL \
+     AND lease_owner IS NULL AND app_id = $1 AND ($2 = '' OR path = $2) AND due_at > $3";
+/// A line whose first row is leased is found out when it is looked at.
+const HURRY_LINES: &str = "UPDATE outbox_lines SET due_at = $3 \
+     WHERE app_id = $1 AND ($2 = '' OR path = $2) AND due_at > $3";
 
 /// Deletes pauses that ended before a time.
 pub(super) async fn forget(db: &Database, time_ms: i64) -> Result<u64, DbError> {

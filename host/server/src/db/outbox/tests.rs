@@ -338,8 +338,8 @@ async fn pauses_are_listed_and_lifted() {
         assert_eq!((&*listed.path, listed.errcode), (TEMPLATE, Some(45009)));
         assert!(due(&db, APP, NOW).await.is_empty());
         let mut change = db.change().await.unwrap();
-        assert!(lift(&mut change, APP, TEMPLATE).await.unwrap());
-        assert!(!lift(&mut change, APP, TEMPLATE).await.unwrap());
+        assert!(lift(&db, &mut change, APP, TEMPLATE).await.unwrap());
+        assert!(!lift(&db, &mut change, APP, TEMPLATE).await.unwrap());
         change.commit().await.unwrap();
         assert!(pauses(&db, APP, NOW).await.unwrap().is_empty());
         assert_eq!(due(&db, APP, NOW).await, [lane(APP, TEMPLATE)]);

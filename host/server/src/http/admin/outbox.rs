@@ -183,7 +183,7 @@ pub(super) async fn lift(
     let (services, app_id) = (write.services(), &*write.object.app_id);
     let path = query.path.unwrap_or_default();
     let mut change = services.db.change().await?;
-    if !outbox::lift(&mut change, app_id, &path).await? {
+    if !outbox::lift(&services.db, &mut change, app_id, &path).await? {
         return Err(ApiError::new(
             axum::http::StatusCode::NOT_FOUND,
             "no-such-pause",
