@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use wxhost_simulator::{Callback, Outcome, UserAction};
 use wxhost_tests::account::new_user;
 use wxhost_tests::plugin::Plugin;
-use wxhost_tests::wait;
+use wxhost_tests::{secrets, wait};
 use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::reply::Reply;
 
@@ -22,7 +22,8 @@ scenarios! {
     BOTH: killed_host_loses_no_committed_write_and_doubles_none, graceful_end_answers_what_is_under_way,
         acknowledged_late_run_is_finished_after_a_crash;
     EMBEDDED: second_host_on_one_file_is_refused, file_of_a_killed_host_is_free_again;
-    SHARED: second_host_answers_what_a_killed_one_left;
+    SHARED: second_host_answers_what_a_killed_one_left,
+        event_of_an_account_that_a_host_cannot_open_is_left_to_others;
 }
 
 /// Messages that a host gets while it is killed twice.
@@ -171,6 +172,47 @@ async fn acknowledged_late_run_is_finished_after_a_crash(stage: Stage) -> Result
     let rows = site.outbox(&account).await?;
     ensure!(rows.len() == 1, "{rows:?}");
     Ok(())
+}
+
+/// Two steps of a change of the master key at once: the old host can open neither the account nor the
+/// event, which were sealed under the new key.
+async fn event_of_an_account_that_a_host_cannot_open_is_left_to_others(stage: Stage) -> Result<()> {
+    let site = stage
+        .site()
+        .await?
+        .with("ANSWER_WAIT_MS", 300)
+        .with("DELIVERIES", 1)
+        // What is acknowledged is taken up ten seconds later than a call may take.
+        .with("CALL_DEADLINE_MS", 2_000);
+    let old = site.host().await?;
+    let old_key = site.setting("MASTER_KEY").to_owned();
+    let site = site
+        .with("MASTER_KEY", secrets::fresh_master_key()?)
+        .with("PREVIOUS_MASTER_KEY", old_key);
+    let new = site.host().await?;
+    let account = stage
+        .account_with(&new, Mode::Safe, samples::sleeper()?)
+        .await?;
+    let outcome = account.say(&new, &new_user()?, "sleep 1000").await?;
+    ensure!(outcome == Outcome::Silent, "{outcome:?}");
+    new.kill()?;
+
+    wait::until("the old host's look at the event", wait::SOON, async || {
+        let printed = old.printed()?;
+        let mut lines = printed.lines();
+        let seen = lines.any(|line| {
+            line.contains(account.app_id()) && line.contains("an acknowledged event waits")
+        });
+        Ok(seen.then_some(()))
+    })
+    .await?;
+    let dead = old.metric("wxhost_dead_events_total").await?;
+    ensure!(dead == 0.0, "{dead} dead letters");
+    let _new = site.host().await?;
+    wait::until("the late answer", Duration::from_secs(90), async || {
+        Ok((!site.outbox(&account).await?.is_empty()).then_some(()))
+    })
+    .await
 }
 
 async fn second_host_on_one_file_is_refused(stage: Stage) -> Result<()> {

@@ -23,7 +23,8 @@ use crate::stage::Stage;
 scenarios! {
     BOTH: deliveries_at_once_share_one_run, answered_message_gets_the_same_answer,
         redelivered_event_counts_once, patient_wechat_gets_the_answer_at_its_second_try,
-        late_answer_goes_to_the_outbox, busy_host_keeps_the_event,
+        late_answer_goes_to_the_outbox, late_video_without_a_cover_is_told_in_its_record,
+        busy_host_keeps_the_event,
         busy_host_answers_when_it_has_room, events_of_one_second_are_told_apart;
     SHARED: deliveries_on_two_hosts_share_one_run, answer_of_one_host_is_given_by_the_other,
         wiped_redis_does_not_double_effects;
@@ -183,6 +184,28 @@ async fn late_answer_goes_to_the_outbox(stage: Stage) -> Result<()> {
         rows[0].open_id == user.as_str() && rows[0].state == "waiting",
         "{rows:?}"
     );
+    Ok(())
+}
+
+async fn late_video_without_a_cover_is_told_in_its_record(stage: Stage) -> Result<()> {
+    let site = stage
+        .site()
+        .await?
+        .with("ANSWER_WAIT_MS", 300)
+        .with("DELIVERIES", 1);
+    let host = site.host().await?;
+    let account = stage.account(&host, Mode::Safe, Plugin::Rogue).await?;
+    let outcome = account.say(&host, &new_user()?, "sleep-video 1000").await?;
+    ensure!(outcome == Outcome::Silent, "{outcome:?}");
+    let calls = host.admin().calls_once_written(&account, 1).await?;
+    let error = calls[0]["error"].as_str().unwrap_or_default();
+    ensure!(
+        calls[0]["outcome"] == "late-unsendable" && error.contains("cover"),
+        "{calls:?}"
+    );
+    host.stop().await?;
+    let rows = site.outbox(&account).await?;
+    ensure!(rows.is_empty(), "WeChat would refuse it: {rows:?}");
     Ok(())
 }
 

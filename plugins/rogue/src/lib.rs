@@ -22,6 +22,11 @@ impl CallbackHandler for Rogue {
                 sleep(number()?);
                 Reply::text("slept").into()
             }
+            // A reply that has no form as a customer-service message.
+            "sleep-video" => {
+                sleep(number()?);
+                Reply::video("MEDIA", "", "").into()
+            }
 
             // Memory and stack.
             "allocate" => allocate(),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wxhost_wechat::api::template_review::{BlockedMessage, ListBlocked, MAX_LISTED};
 use wxhost_wechat::id::AppId;
-use wxhost_wechat::message::{Content, Message};
+use wxhost_wechat::message::{Content, Message, TemplateVerdict};
 
 use super::{Sender, millis};
 use crate::client::CallError;
@@ -34,8 +34,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(30 * 60);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(48 * 3600);
 /// How far WeChat's time of a message may be from when it was posted.
 const SLACK: Duration = Duration::from_secs(120);
-/// The status of a message that has arrived.
-const ARRIVED: &str = "success";
 /// The errcode of a message that is blocked.
 const BLOCKED: i64 = 40249;
 
@@ -86,7 +84,12 @@ pub fn receipt_of(app_id: &AppId, message: &Message) -> Option<Receipt> {
     let Content::TemplateSent(sent) = &message.content else {
         return None;
     };
-    let arrived = sent.status.eq_ignore_ascii_case(ARRIVED);
+    let arrived = match sent.verdict() {
+        TemplateVerdict::Delivered => true,
+        TemplateVerdict::Blocked | TemplateVerdict::Failed => false,
+        // What says neither settles nothing.
+        TemplateVerdict::Unknown => return None,
+    };
     Some(Receipt {
         app_id: app_id.as_str().to_owned(),
         open_id: message.from_user.as_str().to_owned(),
@@ -229,6 +232,26 @@ mod tests {
             asked.push(at_ms / 60_000);
         }
         assert_eq!(asked, [30, 60, 120, 240, 480, 960, 1920, 3840]);
+    }
+
+    #[test]
+    fn an_event_that_says_neither_is_no_receipt() {
+        let app_id = AppId::parse("wx0123456789abcdef").unwrap();
+        let receipt = |status: &str| {
+            let body = format!(
+                "<xml><ToUserName>gh_1</ToUserName><FromUserName>oA</FromUserName>\
+                 <CreateTime>1</CreateTime><MsgType>event</MsgType>\
+                 <Event>TEMPLATESENDJOBFINISH</Event><MsgID>7</MsgID><Status>{status}</Status></xml>"
+            );
+            receipt_of(&app_id, &Message::read(body.as_bytes()).unwrap())
+        };
+        let failure = |status: &str| receipt(status).map(|receipt| receipt.failure);
+        assert_eq!(failure("success"), Some(None));
+        assert_eq!(failure("Success "), Some(None));
+        let blocked = "failed:user block";
+        assert_eq!(failure(blocked), Some(Some(blocked.to_owned())));
+        assert_eq!(failure("sending"), None);
+        assert_eq!(failure(""), None);
     }
 
     #[test]

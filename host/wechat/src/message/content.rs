@@ -503,3 +503,31 @@ pub struct Other {
     /// Event as WeChat sent it; empty for messages.
     pub event: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_messages_status_is_read_whatever_its_spaces_and_case() {
+        for (status, verdict) in [
+            ("success", TemplateVerdict::Delivered),
+            (" Success ", TemplateVerdict::Delivered),
+            ("failed:user block", TemplateVerdict::Blocked),
+            ("failed: user block", TemplateVerdict::Blocked),
+            ("Failed:UserBlock", TemplateVerdict::Blocked),
+            ("failed:system failed", TemplateVerdict::Failed),
+            ("failed: system failed", TemplateVerdict::Failed),
+            ("failed", TemplateVerdict::Failed),
+            ("", TemplateVerdict::Unknown),
+            ("successful", TemplateVerdict::Unknown),
+            ("pending", TemplateVerdict::Unknown),
+        ] {
+            let sent = TemplateSent {
+                msg_id: 1,
+                status: status.into(),
+            };
+            assert_eq!(sent.verdict(), verdict, "{status:?}");
+        }
+    }
+}

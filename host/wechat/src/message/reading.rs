@@ -324,3 +324,30 @@ fn decimal(fields: &mut Map<'_>, name: &str) -> f64 {
     let finite = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
     fields.take_as(name, finite).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::message::{Content, Message};
+
+    /// The status of a publication in an event with this `publish_status`.
+    fn status(given: &str) -> Option<i64> {
+        let body = format!(
+            "<xml><ToUserName>gh_1</ToUserName><FromUserName>o1</FromUserName>\
+             <CreateTime>1</CreateTime><MsgType>event</MsgType><Event>PUBLISHJOBFINISH</Event>\
+             <PublishEventInfo><publish_id>22</publish_id>{given}</PublishEventInfo></xml>"
+        );
+        match Message::read(body.as_bytes()).unwrap().content {
+            Content::Published(published) => published.status.map(i64::from),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_publication_without_a_status_has_not_succeeded() {
+        assert_eq!(status("<publish_status>0</publish_status>"), Some(0));
+        assert_eq!(status("<publish_status>2</publish_status>"), Some(2));
+        assert_eq!(status("<publish_status></publish_status>"), None);
+        assert_eq!(status("<publish_status>soon</publish_status>"), None);
+        assert_eq!(status(""), None);
+    }
+}
