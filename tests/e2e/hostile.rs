@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
-use wxhost_runtime::{CONTRACT_VERSION, Handler};
+use wxhost_runtime::{CONTRACT_VERSION, Handler, MAX_UPLOAD_BYTES};
 use wxhost_simulator::Outcome;
 use wxhost_tests::account::{Account, new_user};
 use wxhost_tests::admin::Bundle;
@@ -20,7 +20,8 @@ use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
-    BOTH: hostile_uploads_are_refused_by_name, hostile_settings_are_refused_in_bounds,
+    BOTH: hostile_uploads_are_refused_by_name, uploads_that_are_no_plugin_are_refused_by_name,
+        hostile_settings_are_refused_in_bounds,
         hostile_calls_end_by_their_limit, sleepers_leave_places_to_others;
 }
 
@@ -137,6 +138,58 @@ async fn hostile_uploads_are_refused_by_name(stage: Stage) -> Result<()> {
     beside(host, &neighbour, uploads).await
 }
 
+async fn uploads_that_are_no_plugin_are_refused_by_name(stage: Stage) -> Result<()> {
+    let host = stage.host().await?;
+    let target = stage.account(host, Mode::Plain, Plugin::Hello).await?;
+    let neighbour = stage.account(host, Mode::Safe, Plugin::Hello).await?;
+    let handler = Handler::Callback.export_name();
+    let whole = component("")?;
+    let with_section =
+        |name: &str, text: &str| wasi_plugin(&format!("(@custom \"{name}\" \"{text}\")"), "");
+    let uploads = [
+        (
+            vec![0; MAX_UPLOAD_BYTES + 1],
+            "plugin-too-large",
+            "33554432",
+        ),
+        (b"hello".to_vec(), "plugin-not-wasm", "WebAssembly"),
+        (
+            wat::parse_str(r#"(module (import "env" "puts" (func)))"#)?,
+            "plugin-not-a-component",
+            "core module",
+        ),
+        (whole[..whole.len() - 1].to_vec(), "plugin-invalid", "valid"),
+        (
+            wat::parse_str("(component)")?,
+            "no-handler",
+            handler.as_str(),
+        ),
+        (whole, "contract-mismatch", "handle"),
+        (
+            component(r#"(import "wxhost:plugin/kv@9.0.0" (instance))"#)?,
+            "contract-version",
+            "9.0.0",
+        ),
+        (
+            with_section("wxhost:config-schema", "no")?,
+            "bad-config-schema",
+            "65536",
+        ),
+        (
+            with_section("wxhost:plugin", "no")?,
+            "bad-manifest",
+            "plugin.toml",
+        ),
+    ];
+    let uploads = async {
+        for (upload, code, word) in uploads {
+            refused(&stage, &target, &Bundle::of(upload), code, word).await?;
+        }
+        Ok(())
+    };
+    beside(host, &neighbour, uploads).await
+}
+
 async fn refused(
     stage: &Stage,
     account: &Account,
@@ -215,6 +268,20 @@ async fn hostile_calls_end_by_their_limit(stage: Stage) -> Result<()> {
             "(call $random (i64.const 65537) (i32.const 2048))",
             json!({}),
             "host-limit:random-bytes",
+        ),
+        (
+            "",
+            "(loop $l (drop (call $timer (i64.const 1))) (br $l))",
+            json!({}),
+            "host-limit:handles",
+        ),
+        // Copies that nobody can interrupt, one after the other.
+        (
+            "",
+            "(drop (memory.grow (i32.const 1000)))
+             (loop $l (memory.fill (i32.const 1048576) (i32.const 1) (i32.const 60000000)) (br $l))",
+            json!({"cpu_ms": 500}),
+            "timeout",
         ),
     ];
     let calls = async {

@@ -121,7 +121,8 @@ async fn misbehave(stage: Stage, misdeed: &str, fate: &Fate) -> Result<()> {
 async fn every_misdeed_has_its_outcome(stage: Stage) -> Result<()> {
     let host = stage.host().await?;
     // Few reads, so that it is not the processor's time that ends a slow store's.
-    let bundle = Bundle::of(Plugin::Rogue.component()?).limits(json!({"reads": 50}));
+    let limits = json!({"reads": 50, "host_bytes": 1 << 20});
+    let bundle = Bundle::of(Plugin::Rogue.component()?).limits(limits);
     let rogue = stage.account_with(host, Mode::Safe, bundle).await?;
     let user = new_user()?;
     let misdeeds = [
@@ -133,6 +134,17 @@ async fn every_misdeed_has_its_outcome(stage: Stage) -> Result<()> {
         ("articles 0", "invalid-reply"),
         ("big-effect", "host-limit:call-bytes"),
         ("bad-key", "host-limit:effect-key"),
+        ("long-value", "host-limit:effect-value"),
+        ("put-much", "host-limit:effect-bytes"),
+        ("send-many", "host-limit:effects"),
+        ("send-nobody", "invalid-effect"),
+        ("api-flood", "host-limit:api-calls"),
+        ("fetch-flood", "host-limit:fetches"),
+        // What it stores is no misdeed; to read it again and again is.
+        ("fill", "no-reply"),
+        ("list", "host-limit:listed-values"),
+        ("put-large", "no-reply"),
+        ("get-large", "host-limit:host-bytes"),
     ];
     let mut wrong = Vec::new();
     for (number, (misdeed, expected)) in misdeeds.into_iter().enumerate() {

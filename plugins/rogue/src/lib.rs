@@ -53,6 +53,9 @@ impl CallbackHandler for Rogue {
             "list" => loop {
                 kv::page("", None, u32::MAX)?;
             },
+            "get-large" => loop {
+                kv::get("large")?;
+            },
             "bytes" => loop {
                 black_box(random::bytes(u32::MAX));
             },
@@ -74,6 +77,15 @@ impl CallbackHandler for Rogue {
             })),
             "big-effect" => Ok(Outcome::none().put("big", vec![b'x'; 1024 * 1024])),
             "bad-key" => Ok(Outcome::none().put("a\nkey", "x")),
+            "long-value" => Ok(Outcome::none().put("long", vec![b'x'; 70 * 1024])),
+            // As many and as large as may be, one by one.
+            "fill" => Ok((0..64).fold(Outcome::none(), |outcome, n| {
+                outcome.put(format!("fill/{n}"), "x")
+            })),
+            "put-large" => Ok(Outcome::none().put("large", vec![b'x'; 60 * 1024])),
+            "put-much" => Ok((0..5).fold(Outcome::none(), |outcome, n| {
+                outcome.put(format!("much/{n}"), vec![b'x'; 60 * 1024])
+            })),
 
             // What a good plugin does, to be looked at.
             "count" => count(0),
