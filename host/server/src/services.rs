@@ -63,7 +63,7 @@ pub struct Services {
     pub outbox: Arc<outbox::Wake>,
     /// Woken when there is something to push.
     pub push: Arc<Notify>,
-    /// Counts.
+    /// What an operator watches.
     pub metrics: Arc<Metrics>,
     /// Tells the host's own time.
     pub clock: Clock,

@@ -3,7 +3,7 @@
 //! A message was once known by its MsgId alone. While hosts are updated one by one, and shortly after,
 //! WeChat may deliver to this version what the one before has done; it must not be done twice. So for one
 //! window after the start, where the database shows that there was such a version, its ids are looked
-//! up too. A MsgId may be several people's: an answer that is for another person is none for this one.
+//! up too. A MsgId may be several contacts': an answer that is for another contact is none for this one.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl CallbackLane {
     }
 }
 
-/// The earlier answer, if it is this person's.
+/// The earlier answer, if it is this contact's.
 fn answered(arrival: &Arrival, answer: &str) -> Option<Settled> {
     let is_ours = answer.is_empty() || reply::is_for(answer, &arrival.message.from_user);
     is_ours.then(|| Settled::Answered(Answer::reply(answer)))

@@ -5,7 +5,7 @@
 //! seconds. When the last delivery would run out of time, or the host could not run the event, the
 //! event is kept in the database and acknowledged, and the answer goes to the outbox. A delivery that
 //! is not the last one is held until WeChat hangs up: it surely delivers again then, while a 5xx may be
-//! shown to the person at once.
+//! shown to the contact at once.
 
 mod answer;
 mod drive;

@@ -282,11 +282,11 @@ fn reply(
     }
 }
 
-/// What was answered is another person's: nobody sees it.
+/// What was answered is another contact's: nobody sees it.
 fn misaddressed(account: &Account) -> Ending {
     tracing::error!(
         account.app_id = %account.app_id,
-        "an answer was kept back: it is addressed to another person than the one who wrote"
+        "an answer was kept back: it is addressed to another contact than the one who wrote"
     );
     Ending {
         code: "misaddressed",

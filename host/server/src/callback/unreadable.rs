@@ -1,6 +1,6 @@
 //! Callbacks that are authentic and can't be read all the same.
 //!
-//! WeChat would only send the same again and tell the person that the service is broken, so they are
+//! WeChat would only send the same again and tell the contact that the service is broken, so they are
 //! acknowledged. The operator is told by a call record: why, and what the body looks like, without what
 //! people wrote.
 

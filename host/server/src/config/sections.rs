@@ -109,9 +109,9 @@ pub struct CallbackSettings {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MessageSettings {
-    /// After a message of a person.
+    /// After a message of a contact.
     pub after_message: u32,
-    /// After a payment of a person.
+    /// After a payment of a contact.
     pub after_payment: u32,
 }
 

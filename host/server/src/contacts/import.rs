@@ -79,7 +79,7 @@ pub struct Importer {
     pub accounts: Arc<Accounts>,
     /// Calls WeChat.
     pub client: Arc<Client>,
-    /// Tells the time.
+    /// When what WeChat told was so.
     pub clock: Clock,
 }
 
@@ -309,7 +309,7 @@ fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
     }
 }
 
-/// What was told of each person asked about; of some WeChat says nothing.
+/// What was told of each contact asked about; of some WeChat says nothing.
 fn told_of(open_ids: &[String], users: &[User]) -> Vec<Told> {
     let told = |open_id: &String| match users.iter().find(|user| user.open_id.as_str() == open_id) {
         Some(user) => Told {

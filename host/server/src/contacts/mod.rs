@@ -1,7 +1,7 @@
 //! Contacts: what an account remembers of the people who met it.
 //!
-//! Each event tells something of a person ([`Observation`]). It is handed in behind the answer and
-//! written in batches ([`SightingWriter`]), one row per person however much the person did. A full
+//! Each event tells something of a contact ([`Observation`]). It is handed in behind the answer and
+//! written in batches ([`SightingWriter`]), one row per contact however much the contact did. A full
 //! queue drops observations and counts them (`wxhost_contact_sightings_dropped_total`) rather than
 //! hold up WeChat's five seconds. An event that sends something writes its own sighting with its
 //! commit instead (`db::commit`), so that no message is sent before the ledger knows why it may be.
@@ -58,11 +58,11 @@ pub async fn get(
     db::contacts::find(db, app_id, open_id.as_str()).await
 }
 
-/// One sighting per person, in the order of the rows' keys: hosts lock rows in one order then, and two
+/// One sighting per contact, in the order of the rows' keys: hosts lock rows in one order then, and two
 /// batches do not wait for each other.
 fn gathered(events: &[Observation]) -> Vec<Sighting> {
     let mut events: Vec<&Observation> = events.iter().collect();
-    // Stable: what a person did stays in the order in which it came.
+    // Stable: what a contact did stays in the order in which it came.
     events.sort_by(|a, b| a.contact().cmp(&b.contact()));
     let merged = |events: &[&Observation]| {
         let sightings = events.iter().map(|&event| event.clone().into_sighting());
@@ -84,7 +84,7 @@ mod tests {
     use crate::db::testing::databases;
 
     #[tokio::test]
-    async fn what_is_queued_when_the_host_stops_is_written_one_row_per_person() {
+    async fn what_is_queued_when_the_host_stops_is_written_one_row_per_contact() {
         for db in databases().await {
             let metrics = Metrics::new();
             let (sightings, writer) = channel(db.clone(), &metrics);

@@ -1,4 +1,4 @@
-//! What an event tells of the person who caused it.
+//! What an event tells of the contact who caused it.
 
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::message::{Content, Message};
@@ -13,17 +13,17 @@ const MAX_TEXT_BYTES: usize = 256;
 pub struct Observation {
     /// The account.
     pub app_id: AppId,
-    /// The person.
+    /// The contact.
     pub open_id: OpenId,
     /// The person over accounts, where told.
     pub union_id: Option<Box<str>>,
     /// Unix milliseconds of the event by WeChat's clock.
     pub at_ms: i64,
-    /// What the person did.
+    /// What the contact did.
     pub act: Act,
 }
 
-/// What a person did.
+/// What a contact did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Wrote a message.
@@ -49,7 +49,7 @@ pub enum Act {
 }
 
 impl Observation {
-    /// What a callback tells; None for the platform's own events, which no person caused.
+    /// What a callback tells; None for the platform's own events, which no contact caused.
     pub fn of(app_id: &AppId, message: &Message, arrived_ms: i64) -> Option<Self> {
         let act = act(&message.content)?;
         let told = i64::try_from(message.create_time).unwrap_or_default();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_event_tells_what_the_person_did() {
+    fn each_kind_of_event_tells_what_the_contact_did() {
         let menu = |grants| Some(Act::Menu { grants });
         let follow = |scene: Option<&str>| {
             let scene = scene.map(Into::into);

@@ -1,10 +1,10 @@
-//! The ledger of customer-service messages: how many WeChat still takes for a person, by what the
-//! person did last ("Customer-service messages", 客服消息).
+//! The ledger of customer-service messages: how many WeChat still takes for a contact, by what the
+//! contact did last ("Customer-service messages", 客服消息).
 //!
 //! Each scene has its own time and its own count, and they are not added together: a message counts
 //! in every scene that is open, and goes as long as one of them has room. Unfollowing closes them all.
 //!
-//! What a person did before this host met them is not known here. Such a person's message is tried, and
+//! What a contact did before this host met them is not known here. Such a contact's message is tried, and
 //! WeChat's answer is remembered (`refused_at`).
 
 use std::time::Duration;
@@ -34,7 +34,7 @@ const SCENES: [(&str, &str, bool); 5] = [
 /// How many messages WeChat takes, by scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scenes {
-    /// After a message of the person.
+    /// After a message of the contact.
     pub message: u32,
     /// After a tap of the menu.
     pub menu: u32,
@@ -72,7 +72,7 @@ impl Scenes {
 /// Why WeChat would refuse a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The person did nothing for too long, or left (45015).
+    /// The contact did nothing for too long, or left (45015).
     Closed,
     /// So many were sent since (45047).
     UsedUp,
@@ -93,7 +93,7 @@ impl Refusal {
 pub(super) enum Reservation {
     /// Its room is taken.
     Taken,
-    /// Nobody knows: what the person did before the host met them may allow it.
+    /// Nobody knows: what the contact did before the host met them may allow it.
     Untested,
     /// No.
     Refused(Refusal),
@@ -104,7 +104,7 @@ pub(super) enum Reservation {
 pub struct ContactKey<'a> {
     /// The account.
     pub app_id: &'a str,
-    /// The person.
+    /// The contact.
     pub open_id: &'a str,
 }
 
@@ -166,7 +166,7 @@ pub(super) async fn check_open(
     })
 }
 
-/// Whether the person may have done something, not long ago, of which the host never heard: it met them
+/// Whether the contact may have done something, not long ago, of which the host never heard: it met them
 /// within the last 48 hours, and not by a follow. A message told since then opens the widest scene, a
 /// refusal of WeChat's tells that none is open, and leaving closes all that were.
 async fn has_unknown_past(
@@ -188,8 +188,8 @@ async fn has_unknown_past(
     Ok(known != Some(1))
 }
 
-/// WeChat said that there is no room (45047, 45015): nothing more goes until the person does something.
-/// What the person did after `begun_ms`, when that message left, still counts.
+/// WeChat said that there is no room (45047, 45015): nothing more goes until the contact does something.
+/// What the contact did after `begun_ms`, when that message left, still counts.
 ///
 /// # Errors
 /// The database can't be reached.
@@ -226,7 +226,7 @@ pub async fn release(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> R
     correct(db, contact, begun_ms, &changes.join(", ")).await
 }
 
-/// WeChat said that the person does not follow (any more).
+/// WeChat said that the contact does not follow (any more).
 ///
 /// # Errors
 /// The database can't be reached.

@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{Database, DbError};
 
-/// When a person last did what; Unix milliseconds.
+/// When a contact last did what; Unix milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Interactions {
     /// Wrote a message.
@@ -20,24 +20,24 @@ pub struct Interactions {
     pub payment: Option<i64>,
 }
 
-/// A person, as far as an account knows.
+/// What an account knows of a contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
     /// The open id.
     pub open_id: String,
     /// The person over accounts, where known.
     pub union_id: Option<String>,
-    /// Whether the person follows the account, where known.
+    /// Whether the contact follows the account, where known.
     pub following: Option<bool>,
-    /// The first event or import that named the person; Unix milliseconds.
+    /// The first event or import that named the contact; Unix milliseconds.
     pub first_seen_at: i64,
     /// The last follow, where known.
     pub followed_at: Option<i64>,
     /// The last unfollow, where known.
     pub unfollowed_at: Option<i64>,
-    /// The scene of the QR code by which the person followed.
+    /// The scene of the QR code by which the contact followed.
     pub qr_scene: Option<String>,
-    /// What the person did last.
+    /// What the contact did last.
     pub last: Interactions,
     /// Ids of WeChat's tags.
     pub tags: Vec<u32>,
@@ -45,7 +45,7 @@ pub struct Contact {
     pub remark: String,
     /// What plugins noted: a JSON object.
     pub attributes: String,
-    /// Since when the person wants no messages.
+    /// Since when the contact wants no messages.
     pub opted_out_at: Option<i64>,
     /// Fresh for each change that an effect made; 0 before the first.
     pub version: i64,

@@ -60,12 +60,12 @@ pub struct Listed<'a> {
     pub at_ms: i64,
 }
 
-/// What WeChat told of a person.
+/// What WeChat told of a contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// Who.
     pub open_id: String,
-    /// Whether the person follows; None if nothing was told.
+    /// Whether the contact follows; None if nothing was told.
     pub following: Option<bool>,
     /// The last follow; Unix milliseconds.
     pub followed_at: Option<i64>,
@@ -276,14 +276,14 @@ pub async fn keep_told(
     }
     let mut told: Vec<&Told> = told.iter().collect();
     told.sort_unstable_by(|a, b| a.open_id.cmp(&b.open_id));
-    for person in told {
-        note(connection, app_id, person, at_ms).await?;
+    for contact in told {
+        note(connection, app_id, contact, at_ms).await?;
     }
     transaction.commit().await?;
     Ok(true)
 }
 
-/// Notes what was told of a person who was listed before. Of who does not follow, WeChat tells
+/// Notes what was told of a contact who was listed before. Of who does not follow, WeChat tells
 /// nothing: what is known stays.
 async fn note(
     db: &mut AnyConnection,

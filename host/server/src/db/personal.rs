@@ -13,14 +13,14 @@ use super::{Database, DbError, Dialect};
 
 /// Bytes of all attributes of a contact.
 pub const MAX_ATTRIBUTE_BYTES: usize = 8 << 10;
-/// Tags of a contact that are kept; WeChat allows a person 20.
+/// Tags of a contact that are kept; WeChat allows a contact 20.
 const MAX_TAGS: usize = 100;
-/// Why a message to a person who opted out is not sent.
+/// Why a message to a contact who opted out is not sent.
 const OPTED_OUT: &str = "opted-out";
 /// The place of an event's own answer, when it goes out late; effects come after it.
 const ANSWER_ORDINAL: i64 = 0;
 
-/// One thing that happens to a person.
+/// One thing that happens to a contact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Something is sent.
@@ -48,7 +48,7 @@ pub enum Change {
     Remark(String),
     /// Members are set; null removes one.
     Attributes(Map<String, Value>),
-    /// The person does not want to be messaged, or does again.
+    /// The contact does not want to be messaged, or does again.
     OptOut(bool),
 }
 
@@ -70,7 +70,7 @@ impl Change {
 /// What an event does to people.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PersonalEffects<'a> {
-    /// What the event tells of the person who caused it. Written here if anything is sent: the ledger
+    /// What the event tells of the contact who caused it. Written here if anything is sent: the ledger
     /// then knows why it may be.
     pub sender: Option<&'a Sighting>,
     /// What the effects do, in order.

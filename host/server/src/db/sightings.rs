@@ -14,12 +14,12 @@ use super::{Database, DbError, Dialect};
 /// Events of one transaction. The more, the fewer times a page of the table is written.
 pub const BATCH: usize = 16_384;
 
-/// What one event, or several of one person, tell.
+/// What one event, or several of one contact, tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     /// The account.
     pub app_id: AppId,
-    /// The person.
+    /// The contact.
     pub open_id: OpenId,
     /// The person over accounts, where told.
     pub union_id: Option<Box<str>>,
@@ -29,18 +29,18 @@ pub struct Sighting {
     pub followed_at: Option<i64>,
     /// The last unfollow.
     pub unfollowed_at: Option<i64>,
-    /// Whether the person follows, and since when that is known.
+    /// Whether the contact follows, and since when that is known.
     pub following: Option<(bool, i64)>,
-    /// The scene of the QR code by which the person followed.
+    /// The scene of the QR code by which the contact followed.
     pub qr_scene: Option<Box<str>>,
-    /// What the person did.
+    /// What the contact did.
     pub last: Interactions,
     /// The last menu tap after which WeChat takes customer-service messages.
     pub menu_granted_at: Option<i64>,
 }
 
 impl Sighting {
-    /// Nothing but that a person was there at a time, Unix milliseconds.
+    /// Nothing but that a contact was there at a time, Unix milliseconds.
     pub fn new(app_id: AppId, open_id: OpenId, at_ms: i64) -> Self {
         Self {
             app_id,
@@ -56,7 +56,7 @@ impl Sighting {
         }
     }
 
-    /// Takes in what a later sighting of the same person tells.
+    /// Takes in what a later sighting of the same contact tells.
     pub fn merge(&mut self, later: Self) {
         self.union_id = later.union_id.or(self.union_id.take());
         self.first_seen_at = self.first_seen_at.min(later.first_seen_at);
@@ -215,7 +215,7 @@ fn change(column: &str) -> String {
     format!("{column} = CASE WHEN {newer} THEN excluded.{column} ELSE contacts.{column} END")
 }
 
-/// Writes sightings, one per person, in the order of their keys. Those of a shape are one transaction:
+/// Writes sightings, one per contact, in the order of their keys. Those of a shape are one transaction:
 /// transactions that lock rows in one order do not wait for each other in a circle.
 ///
 /// # Errors

@@ -36,7 +36,7 @@ pub(super) fn tags(effect: wit::TagChange) -> Result<Vec<Step>, String> {
         };
         outgoing(Kind::Tags, &open_id, &call)
     });
-    // Taken away first: a person has 20 at most.
+    // Taken away first: a contact has 20 at most.
     let sent = removed.chain(added);
     let mut steps = sent
         .map(|call| call.map(Step::Send).map_err(said))

@@ -1,4 +1,4 @@
-//! Effects that send something to a person: the JSON that WeChat takes, checked against WeChat's limits
+//! Effects that send something to a contact: the JSON that WeChat takes, checked against WeChat's limits
 //! when it is built.
 
 use wxhost_runtime::messages::{self as wit, Body};

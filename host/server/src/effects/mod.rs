@@ -1,5 +1,5 @@
 //! A plugin's effects, parsed and checked once, a file for each family, and sorted by who makes them
-//! happen: writes to the tenant's values, and what concerns a person. Both are committed in one
+//! happen: writes to the tenant's values, and what concerns a contact. Both are committed in one
 //! transaction with the event; see [`crate::db::commit`].
 //!
 //! What the contract says of an effect (`wit/effects.wit`) and WeChat's own limits are checked in one go,

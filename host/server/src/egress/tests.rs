@@ -196,7 +196,7 @@ async fn a_granted_host_is_reached_with_secrets_filled_in() {
 }
 
 #[tokio::test]
-async fn a_persons_words_leave_as_they_were_written() {
+async fn a_contacts_words_leave_as_they_were_written() {
     let backend = Backend::near(|_| ok("")).await;
     let egress = egress(Names::default().with("erp.test", &[&[NEAR]]));
     let mut request = get(&backend.url("erp.test", "/{{secret:key}}"));

@@ -125,7 +125,7 @@ impl Post {
         app_id
     }
 
-    /// The person writes to the account, and the event has these effects.
+    /// The contact writes to the account, and the event has these effects.
     async fn event(&self, event_id: &str, open_id: &str, effects: Vec<Effect>) {
         self.sim(
             "interactions",
@@ -135,7 +135,7 @@ impl Post {
             .await;
     }
 
-    /// An event of a person who wrote to an account.
+    /// An event of a contact who wrote to an account.
     async fn commit(&self, app_id: &str, event_id: &str, open_id: &str, effects: Vec<Effect>) {
         let observation = Observation {
             app_id: AppId::parse(app_id).unwrap(),
@@ -275,9 +275,9 @@ async fn many_peoples_messages_are_sent_once_each_by_three_hosts() {
     let post = Post::new().await;
     let people: Vec<_> = (0..40).map(|n| format!("oP{n:02}")).collect();
     post.sim("followers", &json!({"open_ids": people}));
-    for (n, person) in people.iter().enumerate() {
-        let messages = vec![text(person, "a"), text(person, "b")];
-        post.event(&format!("m:{n}"), person, messages).await;
+    for (n, contact) in people.iter().enumerate() {
+        let messages = vec![text(contact, "a"), text(contact, "b")];
+        post.event(&format!("m:{n}"), contact, messages).await;
     }
     let (post, states) = post.with_hosts(3).await.ended().await;
     assert!(
@@ -460,7 +460,7 @@ async fn what_has_expired_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_person_of_unknown_past_is_tried_once() {
+async fn a_contact_of_unknown_past_is_tried_once() {
     let post = Post::new().await;
     // Wrote before the host came; the other one did not.
     post.sim("interactions", &json!({"open_id": "oB", "kind": "message"}));
@@ -534,7 +534,7 @@ async fn accounts_whose_calls_hang_do_not_keep_others_from_sending() {
         let app_id = post.account().await;
         post.bed
             .fault(json!({"kind": "slow", "ms": 60_000, "app_id": app_id, "path_prefix": SEND}));
-        let messages = people.iter().map(|person| text(person, "1")).collect();
+        let messages = people.iter().map(|contact| text(contact, "1")).collect();
         post.commit(&app_id, "m:1", "oA", messages).await;
         sick.push(app_id);
     }

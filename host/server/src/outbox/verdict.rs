@@ -53,11 +53,11 @@ pub(crate) enum Fate {
 /// What an answer teaches about other rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lesson {
-    /// The person takes no more customer-service messages.
+    /// The contact takes no more customer-service messages.
     Exhausted,
-    /// The room in the person's ledger was not used.
+    /// The room in the contact's ledger was not used.
     Unused,
-    /// The person does not follow.
+    /// The contact does not follow.
     NotFollowing,
     /// This API rests for the account.
     RestApi(Duration),

@@ -92,7 +92,7 @@ pub trait Task: Sync {
     /// Why an answer that is too late can't be sent at all, if that is so: said at once in the record.
     fn unsendable(&self, answer: &Self::Answer) -> Option<String>;
 
-    /// What the event tells of the person who caused it.
+    /// What the event tells of the contact who caused it.
     fn sender(&self) -> Option<Observation>;
 }
 

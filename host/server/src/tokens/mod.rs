@@ -71,7 +71,7 @@ pub struct TokensParts {
     pub transport: Arc<Transport>,
     /// Counts fetches.
     pub metrics: Arc<Metrics>,
-    /// Tells the time.
+    /// By which tokens end.
     pub clock: Clock,
     /// Where fetches run.
     pub tasks: TaskTracker,

@@ -128,12 +128,12 @@ pub async fn ask_again(
     Ok(())
 }
 
-/// Held messages of a person: two are as many as all.
+/// Held messages of a contact: two are as many as all.
 pub(super) const HELD_OF: &str = "\
     SELECT id FROM outbox WHERE app_id = $1 AND open_id = $2 AND verdict_due_at IS NOT NULL LIMIT 2";
 
 /// The held message that a receipt is about. WeChat gives a held message no id: the receipt is about it
-/// if its own id is that of no other message, and the person has no other one that is held.
+/// if its own id is that of no other message, and the contact has no other one that is held.
 ///
 /// # Errors
 /// The database can't be reached.

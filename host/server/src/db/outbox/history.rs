@@ -45,7 +45,7 @@ pub struct OutboxRow {
     pub msgid: Option<String>,
     /// The trace of the event.
     pub trace_id: String,
-    /// When the first try began of which nobody knows what came: the person may have been sent it then.
+    /// When the first try began of which nobody knows what came: the contact may have been sent it then.
     pub unsure_at: Option<i64>,
     /// When it ends if it was not sent until then.
     pub expires_at: Option<i64>,
@@ -62,7 +62,7 @@ pub struct OutboxFilter<'a> {
     pub app_id: &'a str,
     /// In this state only.
     pub state: Option<&'a str>,
-    /// Of this person only.
+    /// Of this contact only.
     pub open_id: Option<&'a str>,
     /// Older than the row of this id.
     pub before: Option<&'a str>,

@@ -13,7 +13,7 @@ pub enum Kind {
     Subscription,
     /// A tag that is given or taken.
     Tags,
-    /// The account's remark of a person.
+    /// The account's remark of a contact.
     Remark,
 }
 
@@ -22,9 +22,9 @@ pub enum Kind {
 pub struct Facts {
     /// As it is stored and shown.
     pub name: &'static str,
-    /// WeChat takes only so many of them after the person did something.
+    /// WeChat takes only so many of them after the contact did something.
     pub is_counted: bool,
-    /// A person who opted out does not get it. A late answer was asked for.
+    /// A contact who opted out does not get it. A late answer was asked for.
     pub heeds_opt_out: bool,
     /// What makes a repetition harmless.
     pub idempotence: Idempotence,
@@ -39,7 +39,7 @@ pub struct Facts {
 /// What makes it harmless to send the same thing twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idempotence {
-    /// Nothing: the person sees it twice.
+    /// Nothing: the contact sees it twice.
     None,
     /// `client_msg_id`: within ten minutes WeChat sends it once.
     ClientMsgId,
@@ -54,10 +54,10 @@ pub enum Transport {
     AccountApi,
 }
 
-/// Things for one person that go out one after the other.
+/// Things for one contact that go out one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Messages that the person sees. One that waits for its API does not hold up those of another.
+    /// Messages that the contact sees. One that waits for its API does not hold up those of another.
     Seen,
     /// Tags: one that is given and then taken must be taken last.
     Tags,

@@ -1,12 +1,12 @@
 //! Lines and sending lanes: how what may be sent next is found, however much waits.
 //!
-//! The open rows of one person for one API stand in a line (`outbox_lines`) and go out in order: only
+//! The open rows of one contact for one API stand in a line (`outbox_lines`) and go out in order: only
 //! the first one can be leased. The lines of one account for one API are a sending lane, and a lane that rests
-//! is passed over as a whole. Among the APIs whose messages a person sees, a row waits for an earlier
+//! is passed over as a whole. Among the APIs whose messages a contact sees, a row waits for an earlier
 //! one of another API only as long as that one is about to leave; see [`Order`].
 //!
-//! A line is made with its first row and goes with its last. Whoever changes a row of a person locks
-//! the person's lines first, in one order, so that none is forgotten and nobody waits in a circle.
+//! A line is made with its first row and goes with its last. Whoever changes a row of a contact locks
+//! the contact's lines first, in one order, so that none is forgotten and nobody waits in a circle.
 
 use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
@@ -116,7 +116,7 @@ struct Candidate {
     second_before: Option<i64>,
 }
 
-/// Leases rows of a lane that are due, `limit` of them at most, the oldest first; of each person one.
+/// Leases rows of a lane that are due, `limit` of them at most, the oldest first; of each contact one.
 ///
 /// # Errors
 /// The database can't be reached.
@@ -269,7 +269,7 @@ async fn take(
     .await?)
 }
 
-/// Locks a person's lines for the rest of a transaction.
+/// Locks a contact's lines for the rest of a transaction.
 pub(super) async fn lock(
     dialect: Dialect,
     db: &mut AnyConnection,
@@ -290,7 +290,7 @@ pub(super) async fn lock(
     Ok(())
 }
 
-/// Brings a person's lines, which are locked, up to date with the rows.
+/// Brings a contact's lines, which are locked, up to date with the rows.
 pub(super) async fn refresh(
     db: &mut AnyConnection,
     app_id: &str,
@@ -325,7 +325,7 @@ async fn refresh_lines(
     Ok(())
 }
 
-/// Ends a person's lines without rows, and makes the others due with their first row.
+/// Ends a contact's lines without rows, and makes the others due with their first row.
 pub(super) const REFRESH: [&str; 2] = [
     "DELETE FROM outbox_lines WHERE app_id = $1 AND open_id = $2 AND ($3 = '' OR path = $3) \
        AND NOT EXISTS (SELECT 1 FROM outbox h WHERE h.settled_at IS NULL \
@@ -337,7 +337,7 @@ pub(super) const REFRESH: [&str; 2] = [
        ORDER BY h.id LIMIT 1) WHERE app_id = $1 AND open_id = $2 AND ($3 = '' OR path = $3)",
 ];
 
-/// Makes sure that there is a line for each of these (account, person, API); those that are there stay
+/// Makes sure that there is a line for each of these (account, contact, API); those that are there stay
 /// as they are, locked.
 pub(super) async fn ensure(
     db: &mut AnyConnection,

@@ -12,7 +12,7 @@ use crate::db::{Database, Dialect};
 
 /// Accounts with some rows each, beside those that are meant.
 const ACCOUNTS: i64 = 2_000;
-/// Rows of the account, of the person, and of the API that rests.
+/// Rows of the account, of the contact, and of the API that rests.
 const MANY: i64 = 20_000;
 const NOW: i64 = 1_700_000_000_000;
 
@@ -25,9 +25,9 @@ enum Value {
 
 use Value::{Number, Text};
 
-const PERSON: &[Value] = &[Text("wxperson"), Text("o"), Text("")];
+const CONTACT: &[Value] = &[Text("wxcontact"), Text("o"), Text("")];
 
-/// Rows `from` to `to`: account, person and API are expressions over their number `i`.
+/// Rows `from` to `to`: account, contact and API are expressions over their number `i`.
 async fn fill(db: &Database, range: (i64, i64), [app_id, open_id, path]: [&str; 3]) {
     let numbers = "WITH RECURSIVE n (i) AS (SELECT $1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)";
     for statement in [
@@ -51,7 +51,7 @@ async fn fill(db: &Database, range: (i64, i64), [app_id, open_id, path]: [&str; 
     }
 }
 
-/// Many accounts, an account with much, a person with much, and APIs that rest.
+/// Many accounts, an account with much, a contact with much, and APIs that rest.
 async fn filled() -> Vec<TestDatabase> {
     let databases = databases().await;
     for db in &databases {
@@ -59,8 +59,8 @@ async fn filled() -> Vec<TestDatabase> {
         let each = ["'wx' || i % 2000", "'o' || i / 2000", "'/a'"];
         fill(db, (0, many - 1), each).await;
         fill(db, (many, many + MANY), ["'wxmuch'", "'o' || i", "'/a'"]).await;
-        let person = (many + MANY + 1, many + 2 * MANY);
-        fill(db, person, ["'wxperson'", "'o'", "'/a'"]).await;
+        let contact = (many + MANY + 1, many + 2 * MANY);
+        fill(db, contact, ["'wxcontact'", "'o'", "'/a'"]).await;
         sqlx::query(
             "INSERT INTO outbox_pauses (app_id, path, until_at, reason) \
              SELECT DISTINCT app_id, path, 9999999999999, 'quota' FROM outbox_lines",
@@ -193,10 +193,10 @@ async fn hot_queries_go_by_an_index_and_sort_nothing() {
             ),
             ("expired", &expired, &[Number(NOW + 5_000), Number(100)]),
             ("without lines", &unlined, &[Number(500)]),
-            ("held", HELD_OF, &[Text("wxperson"), Text("o")]),
+            ("held", HELD_OF, &[Text("wxcontact"), Text("o")]),
             ("old", FORGET, &[Number(NOW), Number(100)]),
-            ("ended line", REFRESH[0], PERSON),
-            ("next of a line", REFRESH[1], PERSON),
+            ("ended line", REFRESH[0], CONTACT),
+            ("next of a line", REFRESH[1], CONTACT),
         ] {
             check(dialect, name, &plan(&db, statement, values).await);
         }

@@ -194,7 +194,7 @@ async fn see(db: &Database, seen: Sighting) {
 }
 
 #[tokio::test]
-async fn of_a_persons_rows_only_the_first_is_leased_and_no_row_twice() {
+async fn of_a_contacts_rows_only_the_first_is_leased_and_no_row_twice() {
     for db in databases().await {
         let steps = [
             send(Kind::Template, "oA", "1"),

@@ -11,7 +11,7 @@ use crate::db::{Database, DbError};
 pub enum Begun {
     /// Yes: it is `sending`.
     Go,
-    /// No: the person opted out since.
+    /// No: the contact opted out since.
     OptedOut,
     /// No: WeChat would refuse it.
     Refused(Refusal),
@@ -19,7 +19,7 @@ pub enum Begun {
     Lost,
 }
 
-/// Marks a leased row as being sent, if it may be: the person has not opted out, and the ledger has
+/// Marks a leased row as being sent, if it may be: the contact has not opted out, and the ledger has
 /// room, which is then taken.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ async fn mark_sending(
     Ok(marked.rows_affected() == 1)
 }
 
-/// The ledger knows nothing of the person, so it has counted nothing.
+/// The ledger knows nothing of the contact, so it has counted nothing.
 async fn unreserve(db: &mut AnyConnection, row: &Leased) -> Result<(), DbError> {
     sqlx::query("UPDATE outbox SET reserved = 0 WHERE app_id = $1 AND id = $2")
         .bind(&row.app_id)
@@ -96,7 +96,7 @@ async fn unreserve(db: &mut AnyConnection, row: &Leased) -> Result<(), DbError> 
     Ok(())
 }
 
-/// Whether the person opted out after the row was put in. What was put in together with the opt-out,
+/// Whether the contact opted out after the row was put in. What was put in together with the opt-out,
 /// such as a goodbye, still goes.
 async fn opted_out_after(
     db: &mut AnyConnection,

@@ -17,37 +17,37 @@ use crate::{
     services::Services,
 };
 
-/// A person, as far as an account knows. Times are Unix milliseconds.
+/// What an account knows of a contact. Times are Unix milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Contact {
     /// The open id.
     open_id: String,
     /// The same person over all accounts of one WeChat Open Platform account, where known.
     union_id: Option<String>,
-    /// Whether the person follows the account; null where the host never heard.
+    /// Whether the contact follows the account; null where the host never heard.
     following: Option<bool>,
-    /// The first event or import that named the person.
+    /// The first event or import that named the contact.
     first_seen_at: i64,
     /// The last follow.
     followed_at: Option<i64>,
     /// The last unfollow.
     unfollowed_at: Option<i64>,
-    /// The scene of the QR code by which the person followed.
+    /// The scene of the QR code by which the contact followed.
     qr_scene: Option<String>,
-    /// When the person last did what.
+    /// When the contact last did what.
     last: Last,
-    /// Ids of WeChat's tags of the person, as last known.
+    /// Ids of WeChat's tags of the contact, as last known.
     tags: Vec<u32>,
     /// The account's remark; may be empty.
     remark: String,
     /// What plugins noted.
     #[schema(value_type = Object)]
     attributes: Box<RawValue>,
-    /// Since when the person wants no messages; null where that is not so.
+    /// Since when the contact wants no messages; null where that is not so.
     opted_out_at: Option<i64>,
 }
 
-/// When a person last did what.
+/// When a contact last did what.
 #[derive(Debug, Serialize, ToSchema)]
 struct Last {
     /// Wrote a message.

@@ -35,7 +35,7 @@ pub(super) struct OutboxEntry {
     /// Why it ended so or waits: `opted-out`, `expired`, `window-closed`, `allowance-used-up`, `no-right`,
     /// `wechat-refused`, `timeout`, `repeated-after-unknown-outcome` …
     reason: Option<String>,
-    /// When the first try began of which nobody knows what came; the person may have been sent it then.
+    /// When the first try began of which nobody knows what came; the contact may have been sent it then.
     unsure_at: Option<i64>,
     /// When it ends if it was not sent until then; absent once it has ended.
     expires_at: Option<i64>,
@@ -98,7 +98,7 @@ pub(super) struct Outbox {
 pub(super) struct OutboxQuery {
     /// In this state only.
     state: Option<String>,
-    /// Of this person only.
+    /// Of this contact only.
     open_id: Option<String>,
     /// `next` of the page before.
     before: Option<String>,

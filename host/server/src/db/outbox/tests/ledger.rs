@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn five_messages_go_after_one_of_the_person_and_the_next_one_restores_them() {
+async fn five_messages_go_after_one_of_the_contact_and_the_next_one_restores_them() {
     for db in databases().await {
         see(&db, wrote("oA", NOW)).await;
         event(&db, "m:1", &messages(8)).await;
@@ -75,7 +75,7 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
         }
         event(&db, "m:2", &messages(2)).await;
         assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
-        // What the person does from now on is known.
+        // What the contact does from now on is known.
         see(&db, wrote("oA", NOW + 3)).await;
         assert_eq!(next(&db, NOW + 4).await, Begun::Go);
         // Who was met two days ago has done nothing since that the host would not know.
@@ -87,7 +87,7 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
 }
 
 #[tokio::test]
-async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since() {
+async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_contact_did_since() {
     for db in databases().await {
         let contact = ContactKey {
             app_id: APP,
@@ -96,7 +96,7 @@ async fn a_refusal_of_wechat_corrects_the_ledger_up_to_what_the_person_did_since
         see(&db, wrote("oA", NOW)).await;
         event(&db, "m:1", &messages(4)).await;
         assert_eq!(next(&db, NOW + 1).await, Begun::Go);
-        // That message was refused, but the person has written again meanwhile.
+        // That message was refused, but the contact has written again meanwhile.
         see(&db, wrote("oA", NOW + 5)).await;
         allowance::exhaust(&db, contact, NOW + 1).await.unwrap();
         assert_eq!(next(&db, NOW + 6).await, Begun::Go);

@@ -1,4 +1,4 @@
-//! In which order rows of one person leave.
+//! In which order rows of one contact leave.
 
 use super::*;
 
@@ -13,7 +13,7 @@ async fn messages_of_different_apis_go_out_in_order_and_do_not_wait_for_one_that
         ];
         event(&db, "m:1", &steps).await;
         see(&db, wrote("oA", NOW)).await;
-        // A tag is nothing that the person sees.
+        // A tag is nothing that the contact sees.
         let first = lease_of(&db, APP, at(NOW)).await;
         assert_eq!(payloads(&first), ["1", "tag"]);
         assert!(lease_of(&db, APP, at(NOW + 2000)).await.is_empty());
