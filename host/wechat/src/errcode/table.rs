@@ -1,7 +1,7 @@
 //! WeChat's return codes (全局返回码) with their meanings, sorted by code.
 //!
 //! The third column is what a caller may do about the code by itself; what is known beyond that from
-//! its class is added in [`super::Errcode::advice`].
+//! its class is added in [`super::OnCall::advice`].
 
 use super::Advice::{self, Backoff, Fallback, Never, NextDay, RefreshToken};
 
