@@ -197,7 +197,6 @@ fn spawn_calls(
         db: services.db.background(),
         accounts: Arc::clone(&services.accounts),
         client: Arc::clone(&services.client),
-        clock: services.clock,
     };
     loops.spawn(importer.run(stop.clone()));
 }

@@ -20,7 +20,7 @@ use super::room::Purpose;
 use super::task::CallbackTask;
 use super::{Arrival, CallbackLane, Reception};
 use crate::db::inbox::{self, Acknowledged, PendingEvent};
-use crate::db::{DbError, patiently};
+use crate::db::{DbError, Lease, patiently};
 use crate::inbox::{Admission, Answer, Run, Settled};
 use crate::random;
 use crate::run::{Ended, EventContext};
@@ -135,7 +135,7 @@ impl CallbackLane {
         };
         // Where nobody is at work any more, the next round takes it up.
         let lease_until = match run.settled() {
-            None => self.lease_until(),
+            None => self.lease(&event.lease_owner).until_ms,
             Some(_) => self.services.db.now_ms(),
         };
         let kept = inbox::acknowledge(&self.services.db, &event, lease_until);
@@ -151,8 +151,7 @@ impl CallbackLane {
         self.return_unreturned().await?;
         let owner = random::unique_name();
         let events =
-            inbox::lease_pending(&self.services.db, TAKEN_AT_ONCE, &owner, self.lease_until())
-                .await?;
+            inbox::lease_pending(&self.services.db, TAKEN_AT_ONCE, self.lease(&owner)).await?;
         let taken = events.len();
         for event in events {
             self.take_up_one(event).await;
@@ -345,8 +344,8 @@ impl CallbackLane {
         }))
     }
 
-    fn lease_until(&self) -> i64 {
-        let lease = self.settings.call_deadline + LEASE_MARGIN;
-        self.services.db.now_ms() + i64::try_from(lease.as_millis()).unwrap_or(i64::MAX / 2)
+    fn lease<'a>(&self, owner: &'a str) -> Lease<'a> {
+        let time = self.settings.call_deadline + LEASE_MARGIN;
+        Lease::begin(&self.services.db, owner, time)
     }
 }

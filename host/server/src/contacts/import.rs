@@ -18,10 +18,9 @@ use wxhost_wechat::id::OpenId;
 
 use crate::accounts::{Account, Accounts};
 use crate::client::{CallError, Client};
-use crate::clock::{Clock, until_midnight};
+use crate::clock::until_midnight;
 use crate::db::imports::{self, Import, Listed, Told};
-use crate::db::outbox::Lease;
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, Lease};
 use crate::outbox::spread;
 use crate::random;
 
@@ -79,8 +78,6 @@ pub struct Importer {
     pub accounts: Arc<Accounts>,
     /// Calls WeChat.
     pub client: Arc<Client>,
-    /// When what WeChat told was so.
-    pub clock: Clock,
 }
 
 impl Importer {
@@ -116,11 +113,11 @@ impl Importer {
         let ended = match self.go_on(import, owner, stop).await {
             Ok(true) => {
                 tracing::info!(account.app_id = app_id, "the followers are imported");
-                let now_ms = self.clock.now_ms();
+                let now_ms = self.db.now_ms();
                 imports::finish(&self.db, &app_id, owner, now_ms, None).await
             }
             Ok(false) => {
-                let now_ms = self.clock.now_ms();
+                let now_ms = self.db.now_ms();
                 imports::postpone(&self.db, &app_id, owner, now_ms, None).await
             }
             Err((failures, why)) => self.stop(&app_id, owner, failures, &why).await,
@@ -164,7 +161,7 @@ impl Importer {
         import: &mut Import,
         owner: &str,
     ) -> Result<(), Stop> {
-        let at_ms = self.clock.now_ms();
+        let at_ms = self.db.now_ms();
         // What is stored is WeChat's, so it parses; if not, the list begins anew.
         let next = OpenId::parse(&import.next_open_id).ok();
         let call = Followers { next };
@@ -214,7 +211,7 @@ impl Importer {
     ) -> Result<(), Stop> {
         let mut parts = vec![open_ids];
         while let Some(part) = parts.pop() {
-            let at_ms = self.clock.now_ms();
+            let at_ms = self.db.now_ms();
             let parsed = part.iter().filter_map(|id| OpenId::parse(id).ok());
             let call = Infos {
                 open_ids: parsed.collect(),
@@ -247,7 +244,7 @@ impl Importer {
         failures: i64,
         why: &Stop,
     ) -> Result<(), DbError> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.db.now_ms();
         let next = after(why, failures, now_ms);
         tracing::warn!(account.app_id = app_id, error = %why, next = ?next, "an import stops");
         let error = why.to_string();
@@ -271,12 +268,7 @@ impl Importer {
     }
 
     fn lease<'a>(&self, owner: &'a str) -> Lease<'a> {
-        let now_ms = self.clock.now_ms();
-        Lease {
-            owner,
-            now_ms,
-            until_ms: now_ms + i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX / 2),
-        }
+        Lease::begin(&self.db, owner, LEASE)
     }
 }
 
@@ -347,6 +339,7 @@ mod tests {
     use wxhost_wechat::errcode;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::credentials::TokenLine;
     use crate::db::contacts;
     use crate::tokens::testing::Bed;
@@ -361,7 +354,6 @@ mod tests {
                 db: bed.db().clone(),
                 accounts: Arc::clone(&host.accounts),
                 client: Arc::clone(&host.client),
-                clock: Clock,
             };
             runs.push((tokio::spawn(importer.run(stop.clone())), host));
         }

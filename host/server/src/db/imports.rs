@@ -6,9 +6,8 @@
 
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::outbox::Lease;
 use super::values::placeholders;
-use super::{Database, DbError, Dialect};
+use super::{Database, DbError, Dialect, Lease};
 
 /// Rows of one statement.
 const ROWS: usize = 500;

@@ -16,7 +16,7 @@ use sqlx::AnyConnection;
 pub use self::letters::{Letter, LetterState, drop_letter, letters, resume};
 use super::commit::{Commit, LaneRow, Taken};
 use super::outbox::Outgoing;
-use super::{DELETE_BLOCK, Database, DbError};
+use super::{DELETE_BLOCK, Database, DbError, Lease};
 
 /// What was found when an event was to be acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,33 +209,32 @@ pub async fn answer_passively(
     Ok(noted.rows_affected() == 1)
 }
 
-/// Leases up to `limit` pending events whose lease has run out, until `lease_until`, under `owner`. Each
-/// counts as an attempt, until [`postpone`] takes it back.
+/// Leases up to `limit` pending events whose lease has run out. Each counts as an attempt, until
+/// [`postpone`] takes it back.
 ///
 /// # Errors
 /// The database can't be reached; what was leased until then is left to run out.
 pub async fn lease_pending(
     db: &Database,
     limit: i64,
-    owner: &str,
-    lease_until: i64,
+    lease: Lease<'_>,
 ) -> Result<Vec<PendingEvent>, DbError> {
     let rows: Vec<(String, String, Option<String>, i64, i64, i64)> = sqlx::query_as(LEASABLE)
-        .bind(db.now_ms())
+        .bind(lease.now_ms)
         .bind(limit)
         .fetch_all(&db.readers)
         .await?;
     let mut leased = Vec::new();
-    for (app_id, event_id, event, attempts, created_at, lease) in rows {
+    for (app_id, event_id, event, attempts, created_at, before) in rows {
         let pending = PendingEvent {
             app_id,
             event_id,
             event: event.unwrap_or_default(),
-            lease_owner: owner.to_owned(),
+            lease_owner: lease.owner.to_owned(),
             attempts: attempts + 1,
             created_at,
         };
-        if take_lease(db, &pending, lease, lease_until).await? {
+        if take_lease(db, &pending, before, lease.until_ms).await? {
             leased.push(pending);
         }
     }

@@ -19,6 +19,7 @@ pub mod imports;
 pub mod inbox;
 pub mod keys;
 pub mod kv;
+mod lease;
 mod lock;
 pub mod outbox;
 pub mod personal;
@@ -43,6 +44,8 @@ use sqlx::{
     Any, AnyConnection, AnyPool, Encode, Type, any::AnyPoolOptions, error::ErrorKind,
     migrate::Migrator,
 };
+
+pub use self::lease::Lease;
 
 use self::clock::DatabaseClock;
 use self::commit::Groups;

@@ -14,10 +14,10 @@ use crate::accounts::Account;
 use crate::client::{CallError, Client};
 use crate::db::allowance::{self, ContactKey};
 use crate::db::outbox::{
-    self, Begun, Final, Idempotence, Lease, Leased, MAX_AGE_MS, NewPause, Outgoing, Postponement,
-    Report, Transport,
+    self, Begun, Final, Idempotence, Leased, MAX_AGE_MS, NewPause, Outgoing, Postponement, Report,
+    Transport,
 };
-use crate::db::{DbError, accounts};
+use crate::db::{DbError, Lease, accounts};
 use crate::telemetry::{OutboxLabels, Word};
 
 /// How long a row is this host's. Longer than a send and the noting of its result.
@@ -42,12 +42,7 @@ const _: () = assert!(
 impl Sender {
     /// A lease that begins now.
     pub(super) fn lease<'a>(&self, owner: &'a str) -> Lease<'a> {
-        let now_ms = self.db.now_ms();
-        Lease {
-            owner,
-            now_ms,
-            until_ms: now_ms + millis(LEASE),
-        }
+        Lease::begin(&self.db, owner, LEASE)
     }
 
     /// Tries to send a row and notes what came of it.

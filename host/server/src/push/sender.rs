@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::PushLane;
 use super::pace::Pace;
 use super::window::{Next, Sender};
-use crate::db::DbError;
-use crate::db::outbox::Lease;
 use crate::db::push::{self, LeasedLane};
+use crate::db::{DbError, Lease};
 use crate::random;
 
 /// Accounts whose lanes this host has at once.
@@ -53,12 +52,7 @@ pub(super) async fn run(lane: Arc<PushLane>, stop: CancellationToken) {
 }
 
 fn lease<'a>(lane: &PushLane, owner: &'a str) -> Lease<'a> {
-    let now_ms = lane.db.now_ms();
-    Lease {
-        owner,
-        now_ms,
-        until_ms: now_ms + millis(LEASE),
-    }
+    Lease::begin(&lane.db, owner, LEASE)
 }
 
 impl PushLane {

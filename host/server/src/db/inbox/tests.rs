@@ -26,10 +26,17 @@ async fn left(db: &Database, event_id: &str) {
     assert_eq!(kept, Acknowledged::Kept);
 }
 
+fn until<'a>(db: &Database, owner: &'a str, until_ms: i64) -> Lease<'a> {
+    Lease {
+        owner,
+        now_ms: db.now_ms(),
+        until_ms,
+    }
+}
+
 async fn lease(db: &Database, owner: &str) -> Vec<PendingEvent> {
-    lease_pending(db, 10, owner, db.now_ms() + LONG)
-        .await
-        .unwrap()
+    let lease = until(db, owner, db.now_ms() + LONG);
+    lease_pending(db, 10, lease).await.unwrap()
 }
 
 async fn commit_late(db: &Database, event_id: &str) -> Committed<String> {
@@ -126,7 +133,9 @@ async fn only_runs_that_never_ended_count_as_attempts() {
             postpone(&db, &leased, 0).await.unwrap();
         }
         for attempts in 1..=3 {
-            let crashed = lease_pending(&db, 10, "crashes", 0).await.unwrap();
+            let crashed = lease_pending(&db, 10, until(&db, "crashes", 0))
+                .await
+                .unwrap();
             assert_eq!(crashed[0].attempts, attempts);
         }
     }
@@ -136,7 +145,7 @@ async fn only_runs_that_never_ended_count_as_attempts() {
 async fn a_lease_that_was_lost_is_not_moved_but_its_attempt_is_taken_back() {
     for db in databases().await {
         left(&db, "m:1").await;
-        let lost = lease_pending(&db, 10, "slow", 0).await.unwrap();
+        let lost = lease_pending(&db, 10, until(&db, "slow", 0)).await.unwrap();
         let taken = lease(&db, "next").await;
         assert_eq!(taken[0].attempts, 2);
         postpone(&db, &lost[0], 0).await.unwrap();

@@ -12,8 +12,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
 use super::kind::{Kind, Order};
 use super::pauses::{Pause, pauses_in};
-use super::{Lease, Leased, MAX_AGE_MS, Outgoing, RowId};
-use crate::db::{Database, DbError, Dialect};
+use super::{Leased, MAX_AGE_MS, Outgoing, RowId};
+use crate::db::{Database, DbError, Dialect, Lease};
 
 /// How soon an earlier message must be due for one of another API to wait for it. As long as a lease:
 /// one that is being sent is waited for.

@@ -113,17 +113,6 @@ pub struct Leased {
     pub created_at: i64,
 }
 
-/// Who leases, and for how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Lease<'a> {
-    /// The host's loop.
-    pub owner: &'a str,
-    /// Unix milliseconds.
-    pub now_ms: i64,
-    /// When the lease runs out.
-    pub until_ms: i64,
-}
-
 /// How a row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Final {

@@ -6,7 +6,6 @@ mod order;
 use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
-use crate::db::Database;
 use crate::db::allowance::{self, ContactKey, Refusal, Scenes};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
 use crate::db::contacts;
@@ -14,6 +13,7 @@ use crate::db::inbox::no_answer;
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
 use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
+use crate::db::{Database, Lease};
 
 const APP: &str = "wx01";
 const NOW: i64 = 1_700_000_000_000;

@@ -2,9 +2,9 @@
 
 use sqlx::AnyConnection;
 
-use super::{Final, Lease, Leased, Report, lines};
+use super::{Final, Leased, Report, lines};
 use crate::db::allowance::{self, Refusal, Reservation, Scenes};
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, Lease};
 
 /// Whether a leased row may be sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

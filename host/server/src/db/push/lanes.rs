@@ -2,8 +2,7 @@
 
 use sqlx::{AnyConnection, FromRow};
 
-use crate::db::outbox::Lease;
-use crate::db::{Database, DbError, Dialect};
+use crate::db::{Database, DbError, Dialect, Lease};
 
 /// A lane that this host has.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]

@@ -1,8 +1,8 @@
 //! What a push keeps, and who may change it; on both databases.
 
 use super::*;
+use crate::db::Lease;
 use crate::db::allowance::Scenes;
-use crate::db::outbox::Lease;
 use crate::db::testing::databases;
 
 const APP: &str = "wx01";

@@ -167,7 +167,7 @@ pub(super) async fn start_import(write: Write<AccountRow>) -> Result<Json<Import
     // First what is going to be done: it may not be done without being noted.
     let entry = author.entry(Action::ContactsImport, Some(app_id), "", "asked");
     services.audit.write(entry).await?;
-    db::imports::start(&services.db, app_id, services.clock.now_ms()).await?;
+    db::imports::start(&services.db, app_id, services.db.now_ms()).await?;
     import_of(services, app_id).await
 }
 
