@@ -1,5 +1,5 @@
-//! The one place that asks what time it is. Everything else is given a [`Clock`]. Also when WeChat's day
-//! ends.
+//! The one place that asks what time it is; everything else is given a [`Clock`]. How times are counted
+//! stands here too: in milliseconds, and in days as WeChat has them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,12 @@ impl Clock {
     pub fn now_seconds(self) -> i64 {
         self.now_ms() / 1000
     }
+}
+
+/// A duration in milliseconds, as times are counted; half of all that there are for one that is longer, so
+/// that it can be added to a time.
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// How much is left of WeChat's day, which ends at midnight in Beijing.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::callback::CallbackLane;
-use crate::clock::beijing_day;
+use crate::clock::{beijing_day, millis};
 use crate::db::{Database, audit, calls, inbox, outbox, push, quotas};
 use crate::keys::ApiKeys;
 use crate::plugins::Plugins;
@@ -161,8 +161,4 @@ pub async fn forget_old(db: Database, plugins: Arc<Plugins>, kept: Kept, stop: C
             tracing::warn!(error = %error, "plugins that nobody uses can't be deleted");
         }
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use wxhost_wechat::reply;
 
 use super::{Arrival, CallbackLane};
+use crate::clock::millis;
 use crate::db::inbox::{self, Acknowledged};
 use crate::inbox::{Answer, Settled};
 use crate::store::redis::Claim;
@@ -47,8 +48,7 @@ impl CallbackLane {
 
     /// Whether a host of the earlier version has committed events lately. Asked once.
     async fn follows_earlier_version(&self, window: Duration) -> bool {
-        let since = self.services.clock.now_ms()
-            - i64::try_from(window.as_millis()).unwrap_or(i64::MAX / 2);
+        let since = self.services.clock.now_ms() - millis(window);
         let found = self
             .has_earlier
             .get_or_try_init(|| inbox::has_earlier_ids(&self.services.db, since))

@@ -18,7 +18,7 @@ use wxhost_wechat::id::OpenId;
 
 use crate::accounts::{Account, Accounts};
 use crate::client::{CallError, Client};
-use crate::clock::until_midnight;
+use crate::clock::{millis, until_midnight};
 use crate::db::imports::{self, Import, Listed, Told};
 use crate::db::{Database, DbError, Lease};
 use crate::outbox::spread;
@@ -252,7 +252,7 @@ impl Importer {
             Next::Leave => Ok(()),
             Next::Fail => imports::finish(&self.db, app_id, owner, now_ms, Some(&error)).await,
             Next::Wait(wait) => {
-                let wait = i64::try_from(spread(wait).as_millis()).unwrap_or(i64::MAX / 2);
+                let wait = millis(spread(wait));
                 imports::postpone(&self.db, app_id, owner, now_ms + wait, Some(&error)).await
             }
         }

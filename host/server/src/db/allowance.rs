@@ -12,6 +12,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{Database, DbError};
+use crate::clock::millis;
 
 /// How long a scene stays open after a message or a payment.
 const LONG: Duration = Duration::from_secs(48 * 3600);
@@ -280,8 +281,4 @@ async fn execute(
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }

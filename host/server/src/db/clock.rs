@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{Database, DbError, Dialect};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 
 /// How far a host's own clock may be from the database's. WeChat's timestamps are checked by the
 /// host's, and accounts allow 300 s by default.
@@ -104,10 +104,6 @@ impl Database {
         }
         Ok(())
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 #[cfg(test)]

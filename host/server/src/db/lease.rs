@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Database;
+use crate::clock::millis;
 
 /// Who leases, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ impl<'a> Lease<'a> {
         Self {
             owner,
             now_ms,
-            until_ms: now_ms + i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2),
+            until_ms: now_ms + millis(time),
         }
     }
 }

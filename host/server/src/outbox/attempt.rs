@@ -9,9 +9,10 @@ use wxhost_wechat::errcode::{self, NotSent};
 
 use super::places::Health;
 use super::verdict::{Fate, Lesson, Verdict, judge, may_repeat};
-use super::{Sender, millis, spread};
+use super::{Sender, spread};
 use crate::accounts::Account;
 use crate::client::{CallError, Client};
+use crate::clock::millis;
 use crate::db::allowance::{self, ContactKey};
 use crate::db::outbox::{
     self, Begun, Final, Idempotence, Leased, MAX_AGE_MS, NewPause, Outgoing, Postponement, Report,

@@ -34,6 +34,7 @@ pub use self::review::{ReceiptWriter, Receipts, receipt_of, receipts};
 pub(crate) use self::verdict::{Fate, Lesson, Verdict, judge};
 use crate::accounts::Accounts;
 use crate::client::Client;
+use crate::clock::millis;
 use crate::db::allowance::Scenes;
 use crate::db::outbox::{self, Leased, NewPause, SendLane};
 use crate::db::{Database, DbError};
@@ -318,8 +319,4 @@ impl Sender {
 /// A bit longer, so that what was refused together is not tried together.
 pub(crate) fn spread(wait: Duration) -> Duration {
     wait + jittered(wait.min(MAX_SPREAD)) / 2
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }

@@ -13,8 +13,9 @@ use wxhost_wechat::api::template_review::{BlockedMessage, ListBlocked, MAX_LISTE
 use wxhost_wechat::id::AppId;
 use wxhost_wechat::message::{Content, Message, TemplateVerdict};
 
-use super::{Sender, millis};
+use super::Sender;
 use crate::client::CallError;
+use crate::clock::millis;
 use crate::db::outbox::{self, Final, Held, Receipt, Report, RowId};
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;

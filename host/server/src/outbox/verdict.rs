@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use wxhost_wechat::errcode::{Advice, ApiError, Class};
 
-use super::millis;
 use crate::client::CallError;
-use crate::clock::until_midnight;
+use crate::clock::{millis, until_midnight};
 use crate::db::outbox::{Final, Idempotence, Leased, Report};
 
 /// Tries of a row that say something about it. With the waits between them they span half an hour.

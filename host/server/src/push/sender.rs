@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::PushLane;
 use super::pace::Pace;
 use super::window::{Next, Sender};
+use crate::clock::millis;
 use crate::db::push::{self, LeasedLane};
 use crate::db::{DbError, Lease};
 use crate::random;
@@ -113,8 +114,4 @@ impl PushLane {
             }
         }
     }
-}
-
-pub(super) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }

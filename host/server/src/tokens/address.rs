@@ -18,6 +18,7 @@ use wxhost_wechat::errcode::{ApiError, Errcode};
 use super::shared::POLL;
 use super::{Credential, Tokens, Wanted, may_ask};
 use crate::accounts::Account;
+use crate::clock::millis;
 use crate::credentials::{AddressRefusal, Landed, Purpose, TokenError};
 use crate::db::addresses::{self, AddressRow};
 use crate::db::{Database, DbError};
@@ -348,7 +349,7 @@ impl AddressReports {
         if !stored.is_empty() {
             addresses::note_seen(&self.db, &self.host, now_ms).await?;
         }
-        addresses::forget_older(&self.db, now_ms - super::millis(GONE)).await
+        addresses::forget_older(&self.db, now_ms - millis(GONE)).await
     }
 
     fn row(&self, app_id: &str, refusal: &AddressRefusal) -> AddressRow {

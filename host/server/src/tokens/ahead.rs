@@ -8,8 +8,9 @@ use futures::StreamExt;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{ASLEEP, Credential, Tokens, Wanted, millis};
+use super::{ASLEEP, Credential, Tokens, Wanted};
 use crate::accounts::Account;
+use crate::clock::millis;
 use crate::credentials::Purpose;
 
 /// How often the tokens are gone through.

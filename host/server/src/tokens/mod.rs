@@ -38,7 +38,7 @@ use wxhost_wechat::id::AppId;
 pub use self::address::{AddressReports, Probe};
 pub use self::ahead::{confirm, renew_ahead};
 use crate::accounts::{Account, Accounts};
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 pub use crate::credentials::{Credential, Token, TokenError, TokenState};
 use crate::credentials::{Flight, Landed, Purpose, Slot};
 pub(crate) use crate::random::jittered;
@@ -350,8 +350,4 @@ fn may_ask(account: &Account) -> Result<(), TokenError> {
             attention: attention.clone(),
         }),
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
