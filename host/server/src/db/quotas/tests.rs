@@ -296,6 +296,45 @@ async fn what_was_there_before_the_triggers_is_counted_once() {
 }
 
 #[tokio::test]
+async fn hosts_that_start_together_make_them_once() {
+    for db in databases().await {
+        apply(&db, "1", &[put("a", 10)], &[]).await;
+        let names: Vec<(String,)> = match db.dialect() {
+            // One host per file.
+            Dialect::Sqlite => continue,
+            Dialect::Postgres => sqlx::query_as(
+                "SELECT CAST(tgname AS TEXT) FROM pg_trigger WHERE tgname LIKE 'count_1_kv_%'",
+            )
+            .fetch_all(&db.readers)
+            .await
+            .unwrap(),
+        };
+        assert_eq!(names.len(), 6);
+        for (name,) in names {
+            let script = format!("DROP TRIGGER {name} ON kv; DROP FUNCTION {name};");
+            sqlx::raw_sql(AssertSqlSafe(script))
+                .execute(&db.writers)
+                .await
+                .unwrap();
+        }
+        sqlx::query("DELETE FROM quota_use")
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        let start = async || {
+            let mut transaction = db.begin().await.unwrap();
+            make_triggers(db.dialect(), transaction.connection())
+                .await
+                .unwrap();
+            transaction.commit().await.unwrap();
+        };
+        tokio::join!(start(), start(), start());
+        let expected = amounts(&[("value-bytes", 11), ("values", 1)]);
+        assert_eq!(used(&db).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn rows_of_connections_that_ended_become_one_and_old_days_go() {
     for db in databases().await {
         for (day, writer, amount) in [(0, 1, 10), (0, 2, 20), (0, 0, 5), (3, 1, 7), (4, 1, 9)] {

@@ -156,23 +156,26 @@ impl Counted {
     }
 }
 
-/// Makes the triggers that are not there yet, and counts what the tables hold already. It is one
-/// transaction's work: what is written meanwhile waits, and is counted once.
+/// Makes the triggers that are not there yet, for the tables that are, and counts what those hold already.
+/// It is one transaction's work: what is written meanwhile waits, and is counted once.
 pub(in crate::db) async fn make(dialect: Dialect, db: &mut AnyConnection) -> Result<(), DbError> {
     let looked_up = match dialect {
-        Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type IN ('table', 'trigger')",
         Dialect::Postgres => {
-            // Of hosts that start together one makes them.
-            "SELECT CAST(tgname AS TEXT) FROM pg_trigger, \
-             (SELECT pg_advisory_xact_lock(7793117001)) AS turn WHERE NOT tgisinternal"
+            // Of hosts that start together one makes them. What it has made is seen by statements that
+            // begin afterwards only, hence this one by itself.
+            sqlx::query("SELECT pg_advisory_xact_lock(7793117001)")
+                .execute(&mut *db)
+                .await?;
+            "SELECT CAST(tgname AS TEXT) FROM pg_trigger WHERE NOT tgisinternal \
+             UNION ALL SELECT CAST(tablename AS TEXT) FROM pg_tables \
+             WHERE schemaname = current_schema()"
         }
     };
     let there: Vec<(String,)> = sqlx::query_as(looked_up).fetch_all(&mut *db).await?;
+    let is_there = |wanted: &str| there.iter().any(|(name,)| name == wanted);
     for counted in &COUNTED {
-        if there
-            .iter()
-            .any(|(name,)| *name == counted.name(When::Inserted))
-        {
+        if is_there(&counted.name(When::Inserted)) || !is_there(counted.table) {
             continue;
         }
         let mut script: String = When::ALL
