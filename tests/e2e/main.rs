@@ -5,9 +5,11 @@
 
 mod office;
 mod scenario;
+mod shop;
 mod stage;
 
 mod addresses;
+mod composing;
 mod crashes;
 mod delivery;
 mod deployments;
@@ -89,6 +91,7 @@ fn scenarios() -> Vec<Scenario> {
         deployments::scenarios(),
         retries::scenarios(),
         updates::scenarios(),
+        composing::scenarios(),
         push::scenarios(),
         quotas::scenarios(),
         rogues::scenarios(),

@@ -7,148 +7,28 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use wxhost_tests::account::Account;
+use wxhost_simulator::UserAction;
 use wxhost_tests::api::WechatApi;
-use wxhost_tests::host::Host;
-use wxhost_tests::{secrets, wait};
+use wxhost_tests::wait;
+use wxhost_wechat::id::OpenId;
 
 use crate::office;
 use crate::scenario::scenarios;
+use crate::shop::{CHAT, Shop, TEMPLATE, once, people, template};
 use crate::stage::Stage;
 
 scenarios! {
     BOTH: a_text_goes_to_whom_wechat_takes_one_for_and_a_template_to_the_others,
         a_push_is_paused_resumed_and_cancelled, bad_pushes_are_refused_and_nothing_is_queued,
-        all_followers_get_it_once;
+        all_followers_get_it_once, what_wechat_tells_of_deliveries_reaches_their_recipients,
+        a_push_begins_at_its_time_and_goes_to_whom_its_audience_names,
+        who_writes_the_word_gets_no_more_until_they_write_the_other,
+        a_push_that_recurs_is_made_listed_and_ended;
     SHARED: a_push_goes_on_once_though_hosts_are_killed;
 }
 
-const CHAT: &str = "/cgi-bin/message/custom/send";
-const TEMPLATE: &str = "/cgi-bin/message/template/send";
 /// A dead host's lease must run out before another one goes on.
 const TAKE_OVER: Duration = Duration::from_secs(150);
-
-/// A tenant's system that pushes.
-struct Shop {
-    account: Account,
-    key: String,
-}
-
-impl Shop {
-    /// With a template, and these people following.
-    async fn open(stage: &Stage, host: &Host, api: &WechatApi, people: &[String]) -> Result<Self> {
-        let tenant = host.admin().add_tenant().await?;
-        let nothing = json!({});
-        let settings = (&nothing, &nothing);
-        let account = office::admit(stage, host, api, &tenant, settings).await?;
-        let app = format!("/apps/{}", account.app_id());
-        let template = json!({"template_id": "T1", "content": "{{thing1.DATA}}"});
-        api.ask(Method::POST, &format!("{app}/templates"), &template)?;
-        api.ask(
-            Method::POST,
-            &format!("{app}/followers"),
-            &json!({"open_ids": people}),
-        )?;
-        let key = json!({"tenant_id": tenant, "grants": ["push"], "rate_per_minute": 60_000});
-        let made = host.admin().post("/api/v1/keys", &key).await?;
-        let key = made["key"].as_str().context("a key")?.to_owned();
-        secrets::remember(&key);
-        Ok(Self { account, key })
-    }
-
-    async fn call(
-        &self,
-        host: &Host,
-        (method, path): (Method, &str),
-        (key, body): (Option<&str>, Option<&Value>),
-    ) -> Result<(u16, Value)> {
-        let url = format!(
-            "{}/api/v1/accounts/{}/{path}",
-            host.base(),
-            self.account.app_id()
-        );
-        let mut request = host.http().request(method, url).bearer_auth(&self.key);
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await?;
-        Ok((answer.status().as_u16(), answer.json().await?))
-    }
-
-    /// Hands a push in; its id.
-    async fn push(&self, host: &Host, kind: &str, body: &Value) -> Result<String> {
-        let path = format!("push/{kind}");
-        let (status, push) = self
-            .call(host, (Method::POST, &path), (None, Some(body)))
-            .await?;
-        ensure!(status == 202, "{status}: {push}");
-        Ok(push["id"].as_str().context("an id")?.to_owned())
-    }
-
-    async fn show(&self, host: &Host, id: &str) -> Result<Value> {
-        let path = format!("pushes/{id}");
-        let (status, push) = self.call(host, (Method::GET, &path), (None, None)).await?;
-        ensure!(status == 200, "{status}: {push}");
-        Ok(push)
-    }
-
-    async fn done(&self, host: &Host, id: &str, within: Duration) -> Result<Value> {
-        wait::until("a push that is done", within, async || {
-            let push = self.show(host, id).await?;
-            Ok((push["state"] == "done").then_some(push))
-        })
-        .await
-    }
-
-    /// State and way of each recipient.
-    async fn outcomes(&self, host: &Host, id: &str) -> Result<BTreeMap<String, (String, Value)>> {
-        let (mut outcomes, mut cursor) = (BTreeMap::new(), Some("0".to_owned()));
-        while let Some(at) = cursor {
-            let path = format!("pushes/{id}/recipients?cursor={at}");
-            let (status, page) = self.call(host, (Method::GET, &path), (None, None)).await?;
-            ensure!(status == 200, "{status}: {page}");
-            for recipient in page["recipients"].as_array().context("a list")? {
-                let text = |name: &str| recipient[name].as_str().unwrap_or_default().to_owned();
-                let outcome = (text("state"), recipient["way"].clone());
-                let before = outcomes.insert(text("open_id"), outcome);
-                ensure!(before.is_none(), "twice: {recipient}");
-            }
-            cursor = page["next"].as_str().map(ToOwned::to_owned);
-        }
-        Ok(outcomes)
-    }
-
-    /// How often WeChat took a message for each person, by one API.
-    fn taken(&self, api: &WechatApi, path: &str) -> Result<BTreeMap<String, u32>> {
-        let mut taken = BTreeMap::new();
-        for request in api.requests(&self.account, path)? {
-            if request["performed"] == true && request["errcode"] == 0 {
-                let body: Value =
-                    serde_json::from_str(request["body"].as_str().context("a body")?)?;
-                let person = body["touser"].as_str().context("a person")?.to_owned();
-                *taken.entry(person).or_insert(0) += 1;
-            }
-        }
-        Ok(taken)
-    }
-}
-
-fn people(count: usize) -> Result<Vec<String>> {
-    (0..count)
-        .map(|_| secrets::letters(27).map(|letters| format!("o{letters}")))
-        .collect()
-}
-
-fn once(people: &[String]) -> BTreeMap<String, u32> {
-    people.iter().map(|person| (person.clone(), 1)).collect()
-}
-
-fn template() -> Value {
-    json!({"template_id": "T1", "fields": {"thing1": "tea"}})
-}
 
 async fn a_text_goes_to_whom_wechat_takes_one_for_and_a_template_to_the_others(
     stage: Stage,
@@ -329,6 +209,34 @@ async fn bad_pushes_are_refused_and_nothing_is_queued(stage: Stage) -> Result<()
             "text.content",
         ),
         (
+            "template",
+            json!({"recipients": ["oA"], "data": {"template_id": "T2", "fields": {}}}),
+            400,
+            "invalid-field",
+            "no template T2; it has: T1",
+        ),
+        (
+            "template",
+            json!({"recipients": ["oA"], "data": {"template_id": "T1", "fields": {}}}),
+            400,
+            "invalid-field",
+            "thing1 of template T1 is missing",
+        ),
+        (
+            "text",
+            json!({"recipients": ["oA"], "data": text, "send_at": 1}),
+            400,
+            "invalid-field",
+            "send_at",
+        ),
+        (
+            "text",
+            json!({"audience": {"acted_within_hours": 0}, "data": text}),
+            400,
+            "invalid-field",
+            "audience.acted_within_hours",
+        ),
+        (
             "text",
             json!({"recipients": ["oA"], "data": text, "expires_at": 1}),
             400,
@@ -384,13 +292,7 @@ async fn all_followers_get_it_once(stage: Stage) -> Result<()> {
     let host = site.host().await?;
     let people = people(700)?;
     let shop = Shop::open(&stage, &host, &api, &people).await?;
-    let import = format!("/api/v1/accounts/{}/contacts/import", shop.account.app_id());
-    host.admin().post(&import, &json!({})).await?;
-    wait::until("the import", wait::SOON, async || {
-        let state = host.admin().get(&import).await?;
-        Ok((state["state"] == "done").then_some(()))
-    })
-    .await?;
+    shop.import(&host).await?;
     let body = json!({"audience": "followers", "data": template()});
     let id = shop.push(&host, "template", &body).await?;
     let push = shop.done(&host, &id, wait::SOON).await?;
@@ -402,6 +304,202 @@ async fn all_followers_get_it_once(stage: Stage) -> Result<()> {
         shop.taken(&api, TEMPLATE)? == once(&people),
         "not once each"
     );
+    Ok(())
+}
+
+async fn what_wechat_tells_of_deliveries_reaches_their_recipients(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let people = people(3)?;
+    let shop = Shop::open(&stage, &host, &api, &people).await?;
+    let body = json!({"recipients": people, "data": template()});
+    let id = shop.push(&host, "template", &body).await?;
+    let push = shop.done(&host, &id, wait::SOON).await?;
+    ensure!(push["sent"] == 3 && push["delivered"] == 0, "{push}");
+    let recipients = shop.recipients(&host, &id).await?;
+    for (person, status) in [(&people[0], "success"), (&people[1], "failed:user block")] {
+        let msgid = recipients[person]["msgid"].as_str().context("a msgid")?;
+        let event = UserAction::template_sent(msgid.parse()?, status);
+        let callback = shop.account.callback(&OpenId::parse(person)?, &event);
+        // WeChat may tell it again.
+        for _ in 0..2 {
+            shop.account.deliver(&host, &callback).await?;
+        }
+    }
+    wait::until("receipts", wait::SOON, async || {
+        let push = shop.show(&host, &id).await?;
+        Ok((push["delivered"] == 1 && push["undelivered"] == 1).then_some(()))
+    })
+    .await?;
+    let outcomes = shop.outcomes(&host, &id).await?;
+    let states: Vec<&str> = people.iter().map(|person| &*outcomes[person].0).collect();
+    ensure!(states == ["delivered", "undelivered", "sent"], "{states:?}");
+    let reasons = shop.reasons(&host, &id).await?;
+    ensure!(reasons[&people[1]] == "failed:user block", "{reasons:?}");
+    let table = shop.table(&host, &id).await?;
+    let rows: Vec<&str> = table.lines().collect();
+    ensure!(rows[0] == "open_id,state,way,msgid,reason", "{table}");
+    ensure!(
+        rows[1].starts_with(&format!("{},delivered,0,", people[0])),
+        "{table}"
+    );
+    ensure!(
+        rows.len() == 4 && rows[2].ends_with(",failed:user block"),
+        "{table}"
+    );
+    Ok(())
+}
+
+async fn a_push_begins_at_its_time_and_goes_to_whom_its_audience_names(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let people = people(5)?;
+    let shop = Shop::open(&stage, &host, &api, &people).await?;
+    shop.import(&host).await?;
+    for person in &people[..2] {
+        let person = OpenId::parse(person)?;
+        shop.account.say(&host, &person, "hi").await?;
+    }
+    let contact = format!(
+        "/api/v1/accounts/{}/contacts/{}",
+        shop.account.app_id(),
+        people[1]
+    );
+    let written_at = wait::until("what was written", wait::SOON, async || {
+        let contact = host.admin().get(&contact).await?;
+        Ok(contact["last"]["message"].as_u64())
+    })
+    .await?;
+    let begins = written_at + 5_000;
+    let body = json!({
+        "audience": {"acted_within_hours": 1}, "data": template(), "send_at": begins,
+    });
+    let id = shop.push(&host, "template", &body).await?;
+    let push = shop.show(&host, &id).await?;
+    ensure!(
+        push["state"] == "running" && push["starts_at"] == begins,
+        "{push}"
+    );
+    let push = shop.done(&host, &id, wait::SOON).await?;
+    ensure!(push["recipients"] == 2 && push["sent"] == 2, "{push}");
+    ensure!(
+        shop.taken(&api, TEMPLATE)? == once(&people[..2]),
+        "to others"
+    );
+    // What has not left is recalled by what the tenant calls it.
+    let body = json!({
+        "recipients": people, "data": template(), "send_at": begins + 3_600_000, "reference": "order-42",
+    });
+    let later = shop.push(&host, "template", &body).await?;
+    let recall = json!({"reference": "order-42"});
+    let request = (Method::POST, "pushes/recall");
+    let (status, recalled) = shop.call(&host, request, (None, Some(&recall))).await?;
+    ensure!(
+        status == 200 && recalled["ids"] == json!([later]),
+        "{status}: {recalled}"
+    );
+    let push = shop.show(&host, &later).await?;
+    ensure!(
+        push["state"] == "cancelled" && push["cancelled"] == 5,
+        "{push}"
+    );
+    for request in api.requests(&shop.account, TEMPLATE)? {
+        let at = request["at_ms"].as_u64().context("a time")?;
+        ensure!(at >= begins, "{request} before {begins}");
+    }
+    Ok(())
+}
+
+async fn who_writes_the_word_gets_no_more_until_they_write_the_other(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let people = people(2)?;
+    let shop = Shop::open(&stage, &host, &api, &people).await?;
+    let person = OpenId::parse(&people[0])?;
+    let path = format!("/api/v1/accounts/{}", shop.account.app_id());
+    let wrong = json!({"opt_out_words": {
+        "stop": ["0"], "resume": ["０"], "stopped": "bye", "resumed": "hello",
+    }});
+    let (status, refused) = host
+        .admin()
+        .try_call(Method::PATCH, &path, Some(&wrong))
+        .await?;
+    let message = refused["error"]["message"].as_str().unwrap_or_default();
+    ensure!(
+        status == 400 && message.contains("both stops and resumes"),
+        "{status}: {refused}"
+    );
+    let words = json!({"opt_out_words": {
+        "stop": ["0", "TD", "退订"], "resume": ["1"], "stopped": "bye", "resumed": "hello",
+    }});
+    host.admin()
+        .call(Method::PATCH, &path, Some(&words))
+        .await?;
+    // Whatever the plugin does with texts, or without one.
+    for (word, answer, counts) in [("ＴＤ", "bye", [1, 1]), ("1", "hello", [2, 0])] {
+        let said = shop.account.ask(&host, &person, word).await?;
+        ensure!(said == answer, "{word}: {said}");
+        let body = json!({"recipients": people, "data": template()});
+        let id = shop.push(&host, "template", &body).await?;
+        let push = shop.done(&host, &id, wait::SOON).await?;
+        let found = ["sent", "skipped"].map(|count| push[count].clone());
+        ensure!(found == counts.map(Value::from), "{word}: {push}");
+    }
+    let calls = host.admin().calls_once_written(&shop.account, 2).await?;
+    let outcomes: Vec<&Value> = calls.iter().map(|call| &call["outcome"]).collect();
+    ensure!(outcomes == ["opted-in", "opted-out"], "{outcomes:?}");
+    Ok(())
+}
+
+async fn a_push_that_recurs_is_made_listed_and_ended(stage: Stage) -> Result<()> {
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let shop = Shop::open(&stage, &host, &api, &[]).await?;
+    let ask = async |method, path: &str, body: Option<&Value>| {
+        shop.call(&host, (method, path), (None, body)).await
+    };
+    let text = json!({"content": "早上好"});
+    for (change, part) in [
+        (json!({"cron": "every morning"}), "cron"),
+        (json!({"cron": "0 0 30 2 *"}), "never fires"),
+        (json!({"time_zone": "Asia/Nowhere"}), "time_zone"),
+        (json!({"missed": "twice"}), "missed"),
+        (json!({"audience": null}), "recipients"),
+        (json!({"data": {}}), "content"),
+    ] {
+        let mut body = json!({"audience": "followers", "data": text, "cron": "0 8 * * *"});
+        for (name, value) in change.as_object().context("a change")? {
+            body[name] = value.clone();
+        }
+        let (status, refused) = ask(Method::POST, "schedule/text", Some(&body)).await?;
+        let message = refused["error"]["message"].as_str().unwrap_or_default();
+        ensure!(status == 400 && message.contains(part), "{part}: {refused}");
+    }
+    let body = json!({"audience": "followers", "data": text, "cron": "0 8 * * *"});
+    let (status, made) = ask(Method::POST, "schedule/text", Some(&body)).await?;
+    // Eight o'clock in Shanghai.
+    let next = made["next_at"].as_u64().context("a time")?;
+    ensure!(status == 201 && next % 86_400_000 == 0, "{status}: {made}");
+    let (_, listed) = ask(Method::GET, "schedules", None).await?;
+    ensure!(listed["schedules"] == json!([made]), "{listed}");
+    let path = format!("schedules/{}", made["id"].as_str().context("an id")?);
+    let ended = host
+        .http()
+        .delete(format!(
+            "{}/api/v1/accounts/{}/{path}",
+            host.base(),
+            shop.account.app_id()
+        ))
+        .bearer_auth(&shop.key)
+        .send()
+        .await?;
+    ensure!(ended.status() == 204, "{ended:?}");
+    let (status, _) = ask(Method::DELETE, &path, None).await?;
+    ensure!(status == 404, "{status}");
     Ok(())
 }
 

@@ -11,6 +11,8 @@ pub enum Plugin {
     Hello,
     /// Routes keywords and menu taps, and remembers.
     Desk,
+    /// Composes a shop's notices.
+    Orders,
     /// Misbehaves when told to.
     Rogue,
 }
@@ -21,6 +23,7 @@ impl Plugin {
         let name = match self {
             Self::Hello => "hello.wasm",
             Self::Desk => "desk.wasm",
+            Self::Orders => "orders.wasm",
             Self::Rogue => "rogue.wasm",
         };
         let path = directory()?.join(name);

@@ -4,7 +4,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "callback-plugin",
+    world: "plugin",
     imports: {
         default: trappable,
         "wxhost:plugin/kv": async | trappable,

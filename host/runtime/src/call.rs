@@ -6,16 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
+use crate::Capabilities;
 use crate::bounds::HANDLES;
 use crate::failure::{Failure, FailureCode};
 use crate::limits::CallLimits;
 use crate::log::PluginLog;
-use crate::outcome::judge;
 use crate::permits::TenantPermits;
 use crate::places::{Overloaded, Places};
-use crate::plugin::{Export, HandlerFunction, Plugin};
+use crate::plugin::{Export, HandlerFunction};
 use crate::state::CallState;
-use crate::{Capabilities, Outcome, callback};
 
 /// What a call is made with, beside plugin and event.
 pub struct Call {
@@ -29,11 +28,11 @@ pub struct Call {
     pub deadline: Instant,
 }
 
-/// What came of a call.
+/// What came of a call; `T` is what the handler gives back.
 #[derive(Debug)]
-pub struct CallReport {
+pub struct CallReport<T> {
     /// The plugin's outcome, or why there is none.
-    pub result: Result<Outcome, Failure>,
+    pub result: Result<T, Failure>,
     /// What the plugin wrote.
     pub log: PluginLog,
     /// How long the call waited for its turn.
@@ -44,7 +43,7 @@ pub struct CallReport {
     pub memory_peak: usize,
 }
 
-impl CallReport {
+impl<T> CallReport<T> {
     fn not_run(failure: Failure, queued: Duration) -> Self {
         Self {
             result: Err(failure),
@@ -56,16 +55,16 @@ impl CallReport {
     }
 }
 
-/// Lets a plugin handle a callback when it is this call's turn.
-pub(crate) async fn call_callback(
-    host: &Places,
-    queue_wait: Duration,
-    plugin: &Plugin,
-    call: Call,
-    event: &callback::Event,
-) -> CallReport {
-    let Some(export) = plugin.callback() else {
-        let failure = Failure::new(FailureCode::NoHandler, "the plugin handles no callbacks");
+/// Lets a plugin handle something when it is this call's turn. `judge` measures what it gave back.
+pub(crate) async fn call<F: HandlerFunction, T>(
+    (host, queue_wait): (&Places, Duration),
+    export: Option<&Export<F>>,
+    (call, params): (Call, F::Params<'_>),
+    judge: impl FnOnce(F::Return, &CallLimits) -> Result<T, Failure>,
+) -> CallReport<T> {
+    let Some(export) = export else {
+        let message = format!("the plugin exports no {}", F::HANDLER.interface());
+        let failure = Failure::new(FailureCode::NoHandler, &message);
         return CallReport::not_run(failure, Duration::ZERO);
     };
     let arrived = Instant::now();
@@ -80,9 +79,9 @@ pub(crate) async fn call_callback(
         Err(Overloaded) => return overloaded("the host runs as many calls as it can", arrived),
     };
     let started = Instant::now();
-    let run = run(export, call, (event,)).await;
+    let run = run(export, call, params).await;
     CallReport {
-        result: run.result.and_then(|(result,)| judge(result, &run.limits)),
+        result: run.result.and_then(|given| judge(given, &run.limits)),
         log: run.log,
         queued: started - arrived,
         ran: started.elapsed(),
@@ -90,7 +89,7 @@ pub(crate) async fn call_callback(
     }
 }
 
-fn overloaded(message: &str, arrived: Instant) -> CallReport {
+fn overloaded<T>(message: &str, arrived: Instant) -> CallReport<T> {
     let failure = Failure::new(FailureCode::Overloaded, message);
     CallReport::not_run(failure, arrived.elapsed())
 }

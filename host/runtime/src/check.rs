@@ -11,9 +11,9 @@ use wasmtime::Engine;
 use crate::bounds::MAX_UPLOAD_BYTES;
 use crate::contract::{Handler, InterfaceName, MANIFEST_SECTION, PACKAGE, SCHEMA_SECTION};
 use crate::demands::Demands;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, PushKind};
 use crate::refusal::{DeployError, MAX_SCHEMA_BYTES};
-use crate::{imports, wasi};
+use crate::{imports, schema, wasi};
 
 /// The version line of WASI that this host offers a part of.
 const WASI_LINE: (u64, u64) = (0, 2);
@@ -201,6 +201,17 @@ fn check_manifest(
             return bad(format!(
                 "handlers are {named:?}, and the component exports {found:?}"
             ));
+        }
+    }
+    if !manifest.push.is_empty() && !exported.contains(&Handler::Push) {
+        let interface = Handler::Push.export_name();
+        return bad(format!(
+            "push has kinds, and the component does not export {interface}"
+        ));
+    }
+    for PushKind { kind, schema, .. } in &manifest.push {
+        if let Some(Err(reason)) = schema.as_deref().map(schema::check_schema) {
+            return bad(format!("the schema of the push kind {kind:?}: {reason}"));
         }
     }
     match &manifest.config_schema {

@@ -20,16 +20,19 @@ pub(crate) const MANIFEST_SECTION: &str = "wxhost:plugin";
 pub enum Handler {
     /// Messages of users and events of WeChat.
     Callback,
+    /// What a tenant's system has sent to many.
+    Push,
 }
 
 impl Handler {
     /// All kinds.
-    pub const ALL: [Self; 1] = [Self::Callback];
+    pub const ALL: [Self; 2] = [Self::Callback, Self::Push];
 
     /// The interface that a plugin exports to handle it, without package and version.
     pub fn interface(self) -> &'static str {
         match self {
             Self::Callback => "callback-handler",
+            Self::Push => "push-handler",
         }
     }
 
@@ -42,6 +45,7 @@ impl Handler {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Callback => "callback",
+            Self::Push => "push",
         }
     }
 }

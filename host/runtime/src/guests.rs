@@ -16,8 +16,8 @@ use crate::callback::{Content, Event, Text};
 use crate::cpu::thread_time;
 use crate::{
     AccountInfo, CONTRACT_VERSION, CacheError, Call, CallLimits, CallReport, Capabilities,
-    Compiler, KvEntry, KvError, KvItem, KvPage, Runtime, RuntimeSettings, TenantPermits, contacts,
-    egress, wechat_api,
+    Compiler, KvEntry, KvError, KvItem, KvPage, Outcome, Runtime, RuntimeSettings, TenantPermits,
+    contacts, egress, wechat_api,
 };
 
 /// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
@@ -261,11 +261,11 @@ pub(crate) fn settings(directory: &TempDir) -> RuntimeSettings {
 
 impl Bench {
     /// Deploys a guest and lets it handle a text, under the usual limits.
-    pub(crate) async fn run(&self, guest: Vec<u8>) -> CallReport {
+    pub(crate) async fn run(&self, guest: Vec<u8>) -> CallReport<Outcome> {
         self.run_with(guest, call(World::default())).await
     }
 
-    pub(crate) async fn run_with(&self, guest: Vec<u8>, call: Call) -> CallReport {
+    pub(crate) async fn run_with(&self, guest: Vec<u8>, call: Call) -> CallReport<Outcome> {
         let digest = self.runtime.check(guest, TENANT).await.unwrap().digest;
         let plugin = self.runtime.loaded(&digest).unwrap();
         self.runtime

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::bindings::CallbackPlugin;
+use crate::bindings::Plugin as Contract;
 use crate::bindings::wxhost::plugin::log::Level;
 use crate::bindings::wxhost::plugin::{
     account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages,
@@ -39,7 +39,7 @@ const MAX_RANDOM_BYTES: u32 = 4096;
 
 /// Offers the contract's imports.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    CallbackPlugin::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
+    Contract::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
 }
 
 impl account::Host for CallState {

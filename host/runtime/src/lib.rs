@@ -57,6 +57,7 @@ mod wasi;
 mod guests;
 
 pub use bindings::exports::wxhost::plugin::callback_handler::Outcome;
+pub use bindings::exports::wxhost::plugin::push_handler as push;
 pub use bindings::wxhost::plugin::failure::{Fault, PluginError};
 pub use bindings::wxhost::plugin::{
     account, callback, contacts, effects, egress, messages, reply, wechat_api,
@@ -76,7 +77,7 @@ pub use failure::{Failure, FailureCode};
 pub use foundry::{CheckedPlugin, LoadError};
 pub use limits::CallLimits;
 pub use log::{LogLevel, LogLine, PluginLog};
-pub use manifest::{InvalidGrant, Manifest, Origin, PathPrefix, Wanted, is_plain_path};
+pub use manifest::{InvalidGrant, Manifest, Origin, PathPrefix, PushKind, Wanted, is_plain_path};
 pub use permits::TenantPermits;
 pub use plugin::Plugin;
 pub use refusal::{CompileError, DeployError};

@@ -3,6 +3,7 @@
 //! It asks for grants, it never gives any: what a call may reach is what the manifest asks for *and* the
 //! operator grants.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -12,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::Handler;
 
 /// The largest manifest, in bytes.
-const MAX_MANIFEST_BYTES: usize = 16 << 10;
+const MAX_MANIFEST_BYTES: usize = 64 << 10;
 /// The longest name, version or file name, in bytes.
 const MAX_LABEL_BYTES: usize = 128;
+/// The most kinds of pushes.
+const MAX_PUSH_KINDS: usize = 32;
 /// The most entries of a list of grants.
 const MAX_GRANTS: usize = 64;
 /// The longest path prefix or origin, in bytes.
@@ -34,9 +37,26 @@ pub struct Manifest {
     /// The file of its settings' JSON Schema. If given, the component must carry a schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<String>,
+    /// The kinds of pushes that it composes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub push: Vec<PushKind>,
     /// What it asks for.
     #[serde(default)]
     pub grants: Wanted,
+}
+
+/// A kind of pushes that a plugin composes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushKind {
+    /// How a tenant's system names it, in the path of its request.
+    pub kind: String,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The JSON Schema of its data. If absent, anything fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 /// What a plugin asks for.
@@ -77,6 +97,7 @@ impl Manifest {
                 ));
             }
         }
+        self.check_push_kinds()?;
         let Wanted { api, egress } = &self.grants;
         for (key, count) in [("grants.api", api.len()), ("grants.egress", egress.len())] {
             if count > MAX_GRANTS {
@@ -87,6 +108,39 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+impl Manifest {
+    fn check_push_kinds(&self) -> Result<(), String> {
+        let count = self.push.len();
+        if count > MAX_PUSH_KINDS {
+            return Err(format!(
+                "push has {count} kinds; {MAX_PUSH_KINDS} are allowed"
+            ));
+        }
+        let mut known = BTreeSet::new();
+        for PushKind { kind, title, .. } in &self.push {
+            if !is_word(kind) {
+                return Err(format!(
+                    "push.kind must be 1 to {MAX_LABEL_BYTES} lower-case letters, digits and -"
+                ));
+            }
+            if !known.insert(kind) {
+                return Err(format!("push.kind {kind:?} comes twice"));
+            }
+            if title.as_ref().is_some_and(|title| !is_label(title)) {
+                return Err(format!(
+                    "push.title must be 1 to {MAX_LABEL_BYTES} bytes without control characters"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    is_label(text) && text.bytes().all(is_plain)
 }
 
 fn is_label(text: &str) -> bool {
@@ -292,6 +346,10 @@ mod tests {
         version = "1.2.3"
         handlers = ["callback"]
         config_schema = "schema.json"
+        [[push]]
+        kind = "order-shipped"
+        title = "An order has left"
+        schema = '''{"type": "object"}'''
         [grants]
         api = ["/cgi-bin/tags/", "/cgi-bin/user/info"]
         egress = ["https://erp.example.com"]
@@ -305,6 +363,7 @@ mod tests {
             Some([Handler::Callback].as_slice())
         );
         assert_eq!(manifest.grants.api.len(), 2);
+        assert_eq!(manifest.push[0].kind, "order-shipped");
         let json = serde_json::to_string(&manifest).unwrap();
         assert!(
             json.contains(r#""egress":["https://erp.example.com"]"#),
@@ -321,13 +380,23 @@ mod tests {
             "name = \"a\"\nversion = \"1\"\n#{}",
             "x".repeat(MAX_MANIFEST_BYTES)
         );
+        let kinds: String = (0..33)
+            .map(|number| format!("[[push]]\nkind = \"k{number}\"\n"))
+            .collect();
         let many = format!("[grants]\napi = [{}]", "\"/a\",".repeat(65));
         for (text, named) in [
             ("name = \"a\"", "missing field `version`"),
             ("name = \"\"\nversion = \"1\"", "name must be 1 to 128"),
             ("name = \"a\\nb\"\nversion = \"1\"", "name must be 1 to 128"),
             ("nmae = \"a\"", "unknown field `nmae`"),
-            ("handlers = [\"push\"]", "unknown variant `push`"),
+            ("handlers = [\"pull\"]", "unknown variant `pull`"),
+            ("[[push]]\nkind = \"A\"", "push.kind must be 1 to 128"),
+            (
+                "[[push]]\nkind = \"a\"\n[[push]]\nkind = \"a\"",
+                "\"a\" comes twice",
+            ),
+            ("[[push]]\nkind = \"a\"\ntitle = \"\"", "push.title must be"),
+            (&kinds, "push has 33 kinds; 32 are allowed"),
             ("[grants]\nurls = []", "unknown field `urls`"),
             (
                 "[grants]\napi = [\"cgi-bin\"]",
@@ -338,7 +407,7 @@ mod tests {
                 "\"ftp://a.b\" is not an origin",
             ),
             (&many, "grants.api has 65 entries"),
-            (&long, "more than 16384 bytes"),
+            (&long, "more than 65536 bytes"),
             ("name = [[[", "unclosed array"),
         ] {
             let whole = if text.contains("name") || text.contains("nmae") {

@@ -4,6 +4,7 @@ use crate::effects::{Effect, KvDelete, KvPut};
 use crate::failure::Failure;
 use crate::limits::{CallLimits, MAX_KEY_BYTES, MAX_VALUE_BYTES, Stop, is_key};
 use crate::messages::{Body, CustomerMessage, MiniProgram, SubscriptionMessage, TemplateMessage};
+use crate::push::{Composition, Message};
 use crate::{Outcome, PluginError};
 
 /// Checks what the plugin answered against the limits.
@@ -14,6 +15,36 @@ pub(crate) fn judge(
     let outcome = result.map_err(Failure::plugin)?;
     check_effects(&outcome.effects, limits).map_err(Failure::stopped)?;
     Ok(outcome)
+}
+
+/// Checks what the plugin composed against the limits.
+pub(crate) fn judge_compositions(
+    result: Result<Vec<Composition>, PluginError>,
+    limits: &CallLimits,
+) -> Result<Vec<Composition>, Failure> {
+    let compositions = result.map_err(Failure::plugin)?;
+    let bytes = compositions.iter().map(composition_size);
+    if bytes.fold(0, usize::saturating_add) > limits.effect_bytes {
+        let stop = Stop::HostLimit {
+            which: "effect-bytes",
+            limit: limits.effect_bytes,
+        };
+        return Err(Failure::stopped(stop));
+    }
+    Ok(compositions)
+}
+
+fn composition_size(composition: &Composition) -> usize {
+    let messages = match composition {
+        Composition::Skip(reason) => return reason.len(),
+        Composition::Send(messages) => messages.iter(),
+    };
+    let sizes = messages.map(|message| match message {
+        Message::Customer(message) => message_size(message),
+        Message::Template(message) => template_size(message),
+        Message::Subscription(message) => subscription_size(message),
+    });
+    sizes.sum()
 }
 
 fn check_effects(effects: &[Effect], limits: &CallLimits) -> Result<(), Stop> {
@@ -212,6 +243,27 @@ mod tests {
                 opted_out: true,
             }),
         ]
+    }
+
+    #[test]
+    fn what_is_composed_is_measured_together() {
+        let compose = |count: usize| {
+            let text = || CustomerMessage {
+                open_id: String::from("o1"),
+                body: Body::Text("x".repeat(1 << 10)),
+                kf_account: None,
+                expires_at: None,
+            };
+            let messages = (0..count).map(|_| Message::Customer(text()));
+            let composed = vec![
+                Composition::Send(messages.collect()),
+                Composition::Skip("not today".into()),
+            ];
+            let judged = judge_compositions(Ok(composed), &CallLimits::default());
+            judged.map(|composed| composed.len()).map_err(|e| e.code)
+        };
+        assert_eq!(compose(255), Ok(2));
+        assert_eq!(compose(256), Err(FailureCode::HostLimit("effect-bytes")));
     }
 
     #[test]

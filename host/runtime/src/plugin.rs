@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store};
 
 use crate::contract::Handler;
 use crate::state::CallState;
-use crate::{Digest, Outcome, PluginError, callback};
+use crate::{Digest, Outcome, PluginError, callback, push};
 
 /// A component that is ready to run. Shared by all tenants that deployed the same bytes; what is theirs
 /// comes with each call.
@@ -19,6 +19,7 @@ pub struct Plugin {
     digest: Digest,
     bytes: usize,
     callback: Option<Export<CallbackExport>>,
+    push: Option<Export<PushExport>>,
 }
 
 /// What was counted of a component before it was compiled.
@@ -54,6 +55,7 @@ impl Plugin {
             digest,
             bytes: (image.end as usize - image.start as usize).saturating_add(sizes.loaded_bytes),
             callback: Export::find(&pre, sizes.instance_bytes)?,
+            push: Export::find(&pre, sizes.instance_bytes)?,
         })
     }
 
@@ -71,6 +73,7 @@ impl Plugin {
     pub fn handles(&self, handler: Handler) -> bool {
         match handler {
             Handler::Callback => self.callback.is_some(),
+            Handler::Push => self.push.is_some(),
         }
     }
 
@@ -84,6 +87,10 @@ impl Plugin {
 
     pub(crate) fn callback(&self) -> Option<&Export<CallbackExport>> {
         self.callback.as_ref()
+    }
+
+    pub(crate) fn push(&self) -> Option<&Export<PushExport>> {
+        self.push.as_ref()
     }
 }
 
@@ -114,6 +121,16 @@ impl HandlerFunction for CallbackExport {
     const FUNCTION: &'static str = "handle";
     type Params<'a> = (&'a callback::Event,);
     type Return = (Result<Outcome, PluginError>,);
+}
+
+/// `push-handler.compose`.
+pub(crate) struct PushExport;
+
+impl HandlerFunction for PushExport {
+    const HANDLER: Handler = Handler::Push;
+    const FUNCTION: &'static str = "compose";
+    type Params<'a> = (&'a push::Push, &'a [push::Recipient]);
+    type Return = (Result<Vec<push::Composition>, PluginError>,);
 }
 
 /// An exported handler function, found and type-checked once.

@@ -10,17 +10,18 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use wasmtime::Engine;
 
-use crate::call::{Call, CallReport, call_callback};
+use crate::call::{self, Call, CallReport};
 use crate::compile::{CompileLimits, Compiler};
 use crate::engine::{Ticker, engine_config};
 use crate::foundry::{CheckedPlugin, Foundry, LoadError};
 use crate::loaded::Loaded;
 use crate::native::NativeStore;
+use crate::outcome;
 use crate::places::Places;
 use crate::plugin::Plugin;
 use crate::refusal::DeployError;
 use crate::schema::ConfigError;
-use crate::{Digest, callback};
+use crate::{Digest, Outcome, callback, push};
 
 /// Settings of a [`Runtime`].
 #[derive(Clone)]
@@ -229,8 +230,24 @@ impl Runtime {
         plugin: &Plugin,
         call: Call,
         event: &callback::Event,
-    ) -> CallReport {
-        call_callback(&self.places, self.queue_wait, plugin, call, event).await
+    ) -> CallReport<Outcome> {
+        let host = (&self.places, self.queue_wait);
+        let judge = |(result,): (_,), limits: &_| outcome::judge(result, limits);
+        call::call(host, plugin.callback(), (call, (event,)), judge).await
+    }
+
+    /// Lets a plugin compose what a push sends to some recipients, in a fresh instance, as soon as it is
+    /// this call's turn.
+    pub async fn call_push(
+        &self,
+        plugin: &Plugin,
+        call: Call,
+        push: &push::Push,
+        recipients: &[push::Recipient],
+    ) -> CallReport<Vec<push::Composition>> {
+        let host = (&self.places, self.queue_wait);
+        let judge = |(result,): (_,), limits: &_| outcome::judge_compositions(result, limits);
+        call::call(host, plugin.push(), (call, (push, recipients)), judge).await
     }
 
     /// The engine, for its metrics.

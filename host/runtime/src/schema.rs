@@ -1,4 +1,4 @@
-//! A plugin's settings against the JSON Schema that the plugin carries.
+//! A plugin's settings, and the data of its pushes, against the JSON Schemas that the plugin carries.
 //!
 //! The schema is a tenant's text, so it is hostile: it may refer to the network, to itself without
 //! end, or to definitions that double at each step. It is measured before it is compiled, references
@@ -24,7 +24,7 @@ const MAX_PATTERN_BYTES: usize = 256 << 10;
 const MAX_PATTERNS: usize = 64;
 
 /// Violations that are told at once.
-const MAX_TOLD: usize = 5;
+const MAX_TOLD: usize = 50;
 
 /// Bytes of one told violation: it may repeat a value of the settings.
 const MAX_TOLD_BYTES: usize = 300;
@@ -104,11 +104,72 @@ pub(crate) fn check(schema: &str, config: &str, unfit: impl FnOnce()) -> Result<
     Err(ConfigError::Violations(told))
 }
 
+/// Keywords of schemas whose work grows with the data and with nothing else: each value meets one part of
+/// the schema, and no pattern.
+const PLAIN_KEYWORDS: [&str; 25] = [
+    "$schema",
+    "$comment",
+    "additionalProperties",
+    "const",
+    "default",
+    "deprecated",
+    "description",
+    "enum",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "prefixItems",
+    "properties",
+    "required",
+    "title",
+    "type",
+];
+
+/// Bytes of a plain schema times bytes of data that are checked without a limit on time and memory: at most
+/// each part of the one meets each part of the other once.
+const PLAIN_WORK: usize = 16 << 20;
+
+/// Whether data can be checked against a schema without any limit: both are small, and the schema is plain.
+pub(crate) fn is_harmless(schema: &str, data: &str) -> bool {
+    schema.len().saturating_mul(data.len()) <= PLAIN_WORK
+        && serde_json::from_str(schema).is_ok_and(|schema| is_plain(&schema))
+}
+
+fn is_plain(schema: &Value) -> bool {
+    let Value::Object(keywords) = schema else {
+        return schema.is_boolean();
+    };
+    keywords.iter().all(|(keyword, value)| match &**keyword {
+        "properties" => value
+            .as_object()
+            .is_some_and(|properties| properties.values().all(is_plain)),
+        "items" | "additionalProperties" => is_plain(value),
+        "prefixItems" => value
+            .as_array()
+            .is_some_and(|items| items.iter().all(is_plain)),
+        keyword => PLAIN_KEYWORDS.contains(&keyword),
+    })
+}
+
 /// What is told when there was no time to list what is wrong.
 pub(crate) fn unlisted() -> ConfigError {
     ConfigError::Violations(vec![
         "/: too much is wrong with it to be listed within the host's limits".into(),
     ])
+}
+
+/// Whether a schema can be used.
+pub(crate) fn check_schema(schema: &str) -> Result<(), String> {
+    compile(schema).map(drop)
 }
 
 fn cut(text: &str) -> String {
@@ -279,6 +340,33 @@ mod tests {
     fn refused(schema: &Value, config: &Value, expected: &str) {
         let error = check(&schema.to_string(), config).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_schema_is_plain_if_its_work_grows_with_the_data_alone() {
+        for (schema, plain) in [
+            (json!(true), true),
+            (
+                json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}}),
+                true,
+            ),
+            (
+                json!({"items": {"enum": ["a"]}, "prefixItems": [{"type": "null"}]}),
+                true,
+            ),
+            (json!({"properties": {"pattern": {"type": "string"}}}), true),
+            (json!({"properties": {"a": {"pattern": "a+"}}}), false),
+            (json!({"items": {"anyOf": [false]}}), false),
+            (json!({"$ref": "#"}), false),
+            (json!({"uniqueItems": true}), false),
+            (json!({"additionalProperties": {"not": true}}), false),
+            (json!([]), false),
+        ] {
+            assert_eq!(is_plain(&schema), plain, "{schema}");
+        }
+        assert!(is_harmless("{}", "1"));
+        assert!(!is_harmless("{", "1"));
+        assert!(!is_harmless(r#"{"type": "object"}"#, &" ".repeat(1 << 20)));
     }
 
     #[test]

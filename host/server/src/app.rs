@@ -182,7 +182,8 @@ fn spawn_calls(
     stop: &CancellationToken,
 ) {
     let scenes = Scenes::new(config.messages.after_message, config.messages.after_payment);
-    let pushes = PushLane::new(Arc::clone(services), scenes);
+    let call_deadline = Duration::from_millis(config.plugins.call_deadline_ms);
+    let pushes = PushLane::new(Arc::clone(services), scenes, call_deadline);
     Arc::new(pushes).spawn(loops, stop);
     let sender = outbox::Sender {
         db: services.db.background(),

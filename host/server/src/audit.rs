@@ -192,6 +192,10 @@ pub enum Action {
     PushMake,
     /// A push was paused, resumed or cancelled; the object names it.
     PushTurn,
+    /// Something was handed in to be sent again and again; the object names the schedule.
+    ScheduleMake,
+    /// A schedule was ended.
+    ScheduleRemove,
     /// A request was passed on to WeChat.
     Forward,
 }
@@ -229,6 +233,8 @@ impl Action {
             Self::JssdkSignature => "jssdk.sign",
             Self::PushMake => "push.make",
             Self::PushTurn => "push.turn",
+            Self::ScheduleMake => "schedule.make",
+            Self::ScheduleRemove => "schedule.remove",
             Self::Forward => "forward",
         }
     }

@@ -298,7 +298,8 @@ fn entry_of(entry: kv::Entry) -> KvEntry {
     }
 }
 
-fn contact_of(contact: contacts::Contact) -> wit::Contact {
+/// A contact as plugins see it.
+pub fn contact_of(contact: contacts::Contact) -> wit::Contact {
     // Times before 1970 are nobody's.
     let ms = |at: i64| u64::try_from(at).unwrap_or_default();
     let last = contact.last;

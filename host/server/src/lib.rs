@@ -9,12 +9,13 @@
 //!    hosts ([`store`]); [`run`], which lanes share, runs the plugin with what it may read
 //!    ([`capabilities`]), commits its
 //!    [`effects`] once ([`db::commit`]) and records the call ([`records`]); [`outbox`] sends what the
-//!    event has to send.
+//!    event has to send. [`push`] is the lane of what tenants' systems send to many.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`secrets`]: what those may carry, and where to; [`keys`]: what tenants' own systems may ask for.
 //! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts; [`credentials`] is
-//!    what a host holds of them, [`transport`] the connections to WeChat.
+//!    what a host holds of them, [`transport`] the connections to WeChat; [`templates`] are those that
+//!    accounts have.
 //! 6. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
 //! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches, where [`printable`] lets no
 //!    stranger forge a row.
@@ -46,6 +47,7 @@ pub mod settings;
 
 pub mod client;
 pub mod credentials;
+pub mod templates;
 pub mod tokens;
 pub mod transport;
 

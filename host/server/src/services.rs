@@ -25,6 +25,7 @@ use crate::records::Records;
 use crate::seal::MasterKeys;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::templates::Templates;
 
 pub use self::open::StartError;
 
@@ -47,6 +48,8 @@ pub struct Services {
     pub runtime: Arc<Runtime>,
     /// Calls WeChat.
     pub client: Arc<Client>,
+    /// The templates of accounts, as WeChat lists them.
+    pub templates: Templates,
     /// Sends requests to tenants' own systems.
     pub egress: Arc<Egress>,
     /// How much of what is shared is still to be had.

@@ -31,6 +31,8 @@ const RETENTION: Duration = Duration::from_secs(600);
 /// How long the ids of committed events are kept: WeChat's deliveries lie within 15 s, an attacker's
 /// replay within the window of the account's timestamps.
 const COMMITTED_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a receipt waits for the outcome of its message.
+const RECEIPTS_KEPT: Duration = Duration::from_secs(3600);
 /// How long a lost subscription waits before it is made again.
 const RESUBSCRIBE: Duration = Duration::from_millis(500);
 
@@ -147,12 +149,14 @@ pub async fn forget_old(db: Database, plugins: Arc<Plugins>, kept: Kept, stop: C
         let entries = audit::delete_older(&db, now_ms - millis(kept.audit)).await;
         let sent = outbox::forget(&db, now_ms - millis(kept.outbox)).await;
         let pushed = push::forget(&db, now_ms - millis(kept.outbox)).await;
+        let receipts = push::forget_receipts(&db, now_ms - millis(RECEIPTS_KEPT)).await;
         let used = quotas::tidy(&db, beijing_day(now_ms)).await;
         if let Err(error) = events
             .and(records)
             .and(entries)
             .and(sent)
             .and(pushed)
+            .and(receipts)
             .and(used)
         {
             tracing::warn!(error = %error, "old rows can't be deleted");

@@ -1,6 +1,6 @@
 //! `wxhost account`: official accounts (公众号).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
@@ -271,6 +271,13 @@ pub(crate) struct SetArgs {
     /// The user gets nothing when the plugin fails.
     #[arg(long)]
     no_fallback_text: bool,
+    /// Words that stop and resume messages, answered before the plugin, as JSON (or @FILE):
+    /// {"stop": ["0", "退订"], "resume": ["1"], "stopped": "…", "resumed": "…"}.
+    #[arg(long, value_name = "JSON", conflicts_with = "no_opt_out_words")]
+    opt_out_words: Option<String>,
+    /// All words are the plugin's.
+    #[arg(long)]
+    no_opt_out_words: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -442,6 +449,16 @@ fn change(args: &SetArgs) -> Result<Map<String, Value>> {
     set(
         "fallback_text",
         args.no_fallback_text.then_some(Value::Null),
+    );
+    let words = args.opt_out_words.as_deref().map(value_or_file);
+    let words = words.transpose()?.as_deref().map(serde_json::from_str);
+    set(
+        "opt_out_words",
+        words.transpose().context("--opt-out-words is not JSON")?,
+    );
+    set(
+        "opt_out_words",
+        args.no_opt_out_words.then_some(Value::Null),
     );
     Ok(body)
 }

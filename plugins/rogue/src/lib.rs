@@ -4,9 +4,10 @@
 use std::hint::black_box;
 use wxhost_sdk::message::{CustomerMessage, TemplateMessage};
 use wxhost_sdk::prelude::*;
+use wxhost_sdk::push::{Composition, Push, PushHandler, Recipient};
 use wxhost_sdk::{AttributeChange, Effect, egress, random, time, wechat_api};
 
-/// Does whatever the text says.
+/// Does whatever the text or the push says.
 pub struct Rogue;
 
 impl CallbackHandler for Rogue {
@@ -114,7 +115,64 @@ impl CallbackHandler for Rogue {
     }
 }
 
-wxhost_sdk::register!(Rogue, manifest = include_str!("../plugin.toml"));
+/// How a push misbehaves: open ids and what is done to them. Everyone else is sent a text with their name.
+impl PushHandler for Rogue {
+    fn compose(push: &Push, recipient: &Recipient) -> Result<Composition> {
+        let is_named = |verb: &str| {
+            // As `"verb":["open id", …]`; the SDK's own reader is not what is tested here.
+            let list = push
+                .data
+                .split_once(&format!("\"{verb}\":["))
+                .map(|(_, list)| list);
+            let list = list
+                .and_then(|list| list.split_once(']'))
+                .map(|(list, _)| list);
+            list.is_some_and(|list| list.contains(&format!("\"{}\"", recipient.open_id)))
+        };
+        if is_named("panic") {
+            panic!("the push said so");
+        }
+        if is_named("loop") {
+            loop {
+                black_box(());
+            }
+        }
+        if is_named("lacking") {
+            return Err(Error::dependency("the push said so"));
+        }
+        if is_named("strangers") {
+            return Ok(Composition::send(CustomerMessage::text(
+                "oStranger",
+                "hello",
+            )));
+        }
+        if is_named("skip") {
+            return Ok(Composition::skip("the push\nsaid so"));
+        }
+        let text = recipient.text(format!("hello {}", recipient.open_id));
+        let late = is_named("late");
+        let text = if late { text.expires_at(1) } else { text };
+        let template = recipient.template("T1").field("thing1", "hello");
+        Ok(Composition::send(text).or(template))
+    }
+
+    fn compose_all(push: &Push, recipients: &[Recipient]) -> Result<Vec<Composition>> {
+        let mut composed = Vec::new();
+        for recipient in recipients {
+            composed.push(Self::compose(push, recipient)?);
+        }
+        if push.data.contains("\"too-few\"") {
+            composed.pop();
+        }
+        Ok(composed)
+    }
+}
+
+wxhost_sdk::register!(
+    Rogue,
+    handlers = [callback, push],
+    manifest = include_str!("../plugin.toml")
+);
 
 /// Leaves the host, speaks to people or notes something of them; nothing if the verb is none of that.
 fn reach_out(event: &Event, verb: &str, argument: &str) -> Option<Result> {

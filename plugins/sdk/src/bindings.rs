@@ -1,5 +1,6 @@
-//! The contract of `wit/` in Rust, as wit-bindgen writes it. The rest of the crate gives it its face;
-//! nothing here is meant to be named by a plugin.
+//! The contract of `wit/` in Rust, as wit-bindgen writes it: a world for each handler, so that a plugin
+//! exports those that it has. The rest of the crate gives it its face; nothing here is meant to be named by
+//! a plugin.
 
 wit_bindgen::generate!({
     path: "../../wit",
@@ -9,3 +10,29 @@ wit_bindgen::generate!({
     export_macro_name: "export_callback_handler",
     default_bindings_module: "wxhost_sdk::bindings",
 });
+
+/// The world of plugins that compose pushes; what it shares with the other one is the same type.
+pub mod push {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "push-plugin",
+        with: {
+            "wxhost:plugin/account@0.1.0": crate::bindings::wxhost::plugin::account,
+            "wxhost:plugin/cache@0.1.0": crate::bindings::wxhost::plugin::cache,
+            "wxhost:plugin/config@0.1.0": crate::bindings::wxhost::plugin::config,
+            "wxhost:plugin/contacts@0.1.0": crate::bindings::wxhost::plugin::contacts,
+            "wxhost:plugin/egress@0.1.0": crate::bindings::wxhost::plugin::egress,
+            "wxhost:plugin/failure@0.1.0": crate::bindings::wxhost::plugin::failure,
+            "wxhost:plugin/kv@0.1.0": crate::bindings::wxhost::plugin::kv,
+            "wxhost:plugin/log@0.1.0": crate::bindings::wxhost::plugin::log,
+            "wxhost:plugin/messages@0.1.0": crate::bindings::wxhost::plugin::messages,
+            "wxhost:plugin/random@0.1.0": crate::bindings::wxhost::plugin::random,
+            "wxhost:plugin/time@0.1.0": crate::bindings::wxhost::plugin::time,
+            "wxhost:plugin/wechat-api@0.1.0": crate::bindings::wxhost::plugin::wechat_api,
+        },
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_push_handler",
+        default_bindings_module: "wxhost_sdk::bindings::push",
+    });
+}

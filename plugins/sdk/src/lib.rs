@@ -41,6 +41,8 @@
 //! # assert_eq!(host.deliver::<Counter>(&testing::text("b")).reply_text(), Some("2"));
 //! ```
 //!
+//! Beside callbacks a plugin may compose [`push`]es: what its tenant's system has sent to many.
+//!
 //! Plugins are built for `wasm32-unknown-unknown`. On any other target the functions above are answered
 //! by [`testing`], so `cargo test` needs neither WebAssembly nor a host.
 
@@ -60,6 +62,7 @@ pub mod kv;
 pub mod log;
 pub mod message;
 mod outcome;
+pub mod push;
 pub mod random;
 #[doc(hidden)]
 pub mod register;

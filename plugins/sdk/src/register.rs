@@ -23,9 +23,37 @@
 ///
 /// A plugin with settings gives their JSON Schema too, and the host refuses a deployment whose settings
 /// break it: `register!(Parrot, config_schema = include_str!("schema.json"))`.
+///
+/// A plugin that handles something else than callbacks, or more, says so:
+/// `register!(Orders, handlers = [push])`, `register!(Shop, handlers = [callback, push])`.
 #[macro_export]
 macro_rules! register {
+    ($plugin:ty, handlers = [$($handler:ident),+ $(,)?] $(, manifest = $manifest:expr)? $(, config_schema = $schema:expr)? $(,)?) => {
+        $($crate::export_handler!($handler, $plugin);)+
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            $crate::embed_section!("wxhost:plugin", $crate::manifest_text!($($manifest)?));
+            $($crate::embed_section!("wxhost:config-schema", $schema);)?
+        };
+
+        // On other targets nothing is exported: tests call it.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            $(const _: &str = $manifest;)?
+            $(const _: &str = $schema;)?
+        };
+    };
     ($plugin:ty $(, manifest = $manifest:expr)? $(, config_schema = $schema:expr)? $(,)?) => {
+        $crate::register!($plugin, handlers = [callback] $(, manifest = $manifest)? $(, config_schema = $schema)?);
+    };
+}
+
+/// Exports one handler; on targets where nothing is exported, the type is checked.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_handler {
+    (callback, $plugin:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             struct Component;
@@ -39,19 +67,40 @@ macro_rules! register {
             }
 
             $crate::bindings::export_callback_handler!(Component with_types_in $crate::bindings);
-
-            $crate::embed_section!("wxhost:plugin", $crate::manifest_text!($($manifest)?));
-            $($crate::embed_section!("wxhost:config-schema", $schema);)?
         };
 
-        // On other targets the type is checked and nothing is exported: tests call it.
         #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&$crate::Event) -> $crate::Result =
+            <$plugin as $crate::CallbackHandler>::handle;
+    };
+    (push, $plugin:ty) => {
+        #[cfg(target_arch = "wasm32")]
         const _: () = {
-            const _: fn(&$crate::Event) -> $crate::Result =
-                <$plugin as $crate::CallbackHandler>::handle;
-            $(const _: &str = $manifest;)?
-            $(const _: &str = $schema;)?
+            use $crate::push::{Composition, Push, Recipient};
+
+            struct Component;
+
+            impl $crate::bindings::push::exports::wxhost::plugin::push_handler::Guest for Component {
+                fn compose(
+                    push: Push,
+                    recipients: ::std::vec::Vec<Recipient>,
+                ) -> ::core::result::Result<
+                    ::std::vec::Vec<Composition>,
+                    $crate::register::PluginError,
+                > {
+                    $crate::register::handle_push::<$plugin>(push, recipients)
+                }
+            }
+
+            $crate::bindings::push::export_push_handler!(Component with_types_in $crate::bindings::push);
         };
+
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(
+            &$crate::push::Push,
+            &$crate::push::Recipient,
+        ) -> $crate::Result<$crate::push::Composition> =
+            <$plugin as $crate::push::PushHandler>::compose;
     };
 }
 
@@ -101,6 +150,20 @@ pub fn handle_callback<P: crate::CallbackHandler>(
     // The instance is dropped whole after this call: taking the event apart would be wasted work.
     std::mem::forget(event);
     outcome
+}
+
+/// What the exported function does.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub fn handle_push<P: crate::push::PushHandler>(
+    push: crate::push::Push,
+    recipients: Vec<crate::push::Recipient>,
+) -> Result<Vec<crate::push::Composition>, PluginError> {
+    std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
+    let composed = P::compose_all(&push, &recipients).map_err(PluginError::from);
+    // The instance is dropped whole after this call: taking these apart would be wasted work.
+    std::mem::forget((push, recipients));
+    composed
 }
 
 /// The bytes of a text as an array, at compile time: a custom section holds no pointers.

@@ -1,6 +1,6 @@
-//! What an event costs: one call, the whole lane, effects that last, a call of WeChat's API, and the memory of many plugins.
+//! What an event costs: one call, the whole lane, effects that last, pushes, a call of WeChat's API, and the memory of many plugins.
 //!
-//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [tokens] [memory]`; all without a name.
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [pushes] [tokens] [memory]`; all without a name.
 //! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
 #![expect(clippy::print_stdout, reason = "tables are what this program is for")]
 
@@ -11,6 +11,7 @@ mod lane;
 mod load;
 mod memory;
 mod native;
+mod pushes;
 mod settings;
 mod table;
 mod tokens;
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
         .collect();
     match wanted.as_slice() {
         ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
-        [] => ["call", "lane", "effects", "tokens", "memory"]
+        [] => ["call", "lane", "effects", "pushes", "tokens", "memory"]
             .into_iter()
             .try_for_each(measure),
         wanted => wanted.iter().copied().try_for_each(measure),
@@ -44,8 +45,9 @@ fn measure(what: &str) -> Result<()> {
         "call" => call::measure(),
         "lane" => lane::measure(),
         "effects" => effects::measure(),
+        "pushes" => pushes::measure(),
         "tokens" => tokens::measure(),
         "memory" => memory::measure(),
-        _ => bail!("there is no benchmark {what:?}: call, lane, effects, tokens or memory"),
+        _ => bail!("there is no benchmark {what:?}: call, lane, effects, pushes, tokens or memory"),
     }
 }

@@ -18,7 +18,7 @@ async fn code(bench: &Bench, body: &str) -> String {
     verdict(&bench.run(guest(body)).await)
 }
 
-fn verdict(report: &CallReport) -> String {
+fn verdict<T>(report: &CallReport<T>) -> String {
     match &report.result {
         Ok(_) => "ok".into(),
         Err(failure) => failure.code.to_string(),

@@ -63,11 +63,14 @@ pub(super) fn of_outcome(
 
 /// The account's answer for when its plugin fails: its fallback text, or nothing.
 pub(super) fn fallback(arrival: &Arrival) -> Rendered {
-    let Some(text) = &arrival.context.account.callbacks.fallback_text else {
-        return Rendered::nothing();
-    };
-    // The text was checked when it was set; one that does not fit any more is as good as none.
-    rendered(arrival, Reply::Text(text.to_string())).unwrap_or_else(|_| Rendered::nothing())
+    let text = arrival.context.account.callbacks.fallback_text.as_deref();
+    text.map_or_else(Rendered::nothing, |text| self::text(arrival, text))
+}
+
+/// A text of the account's settings. It was checked when it was set; one that does not fit any more is as
+/// good as none.
+pub(super) fn text(arrival: &Arrival, text: &str) -> Rendered {
+    rendered(arrival, Reply::Text(text.to_owned())).unwrap_or_else(|_| Rendered::nothing())
 }
 
 fn rendered(arrival: &Arrival, mut reply: Reply) -> Result<Rendered, ReplyError> {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use wxhost_runtime::{Call, CallReport, Handler, Outcome, Plugin, Runtime, callback as wit};
+use wxhost_runtime::{Call, CallReport, Fault, Handler, Outcome, Plugin, Runtime, callback as wit};
+use wxhost_wechat::message::Content;
 
 use super::answer::{self, Rendered};
 use super::{Arrival, event};
 use crate::contacts::Observation;
 use crate::db::inbox::CallbackRow;
 use crate::effects::{self, Cause};
-use crate::inbox::Run;
+use crate::inbox::{Asked, Run};
 use crate::run::{Decision, EventContext, Rejected, Task};
 
 /// Age of a run, as a share of what a delivery waits, from which on its event may have been acknowledged
@@ -38,6 +39,7 @@ impl<'a> CallbackTask<'a> {
 }
 
 impl Task for CallbackTask<'_> {
+    type Outcome = Outcome;
     type Answer = Rendered;
     type Row = CallbackRow;
 
@@ -47,7 +49,31 @@ impl Task for CallbackTask<'_> {
         &self.arrival.context
     }
 
-    async fn call(&self, runtime: &Runtime, plugin: &Plugin, call: Call) -> CallReport {
+    /// The words that stop and resume messages are the host's to answer.
+    fn by_host(&self) -> Option<Decision<Rendered>> {
+        let Content::Text(text) = &self.arrival.message.content else {
+            return None;
+        };
+        let words = self
+            .arrival
+            .context
+            .account
+            .callbacks
+            .opt_out_words
+            .as_ref()?;
+        let asked = words.asked(&text.content)?;
+        let open_id = &self.arrival.message.from_user;
+        let is_stopped = asked == Asked::Stop;
+        Some(Decision {
+            answer: answer::text(self.arrival, words.answer(asked)),
+            effects: effects::opt_out(open_id, is_stopped),
+            outcome: if is_stopped { "opted-out" } else { "opted-in" }.into(),
+            error: None,
+            warning: None,
+        })
+    }
+
+    async fn call(&self, runtime: &Runtime, plugin: &Plugin, call: Call) -> CallReport<Outcome> {
         runtime.call_callback(plugin, call, &self.event).await
     }
 
@@ -79,7 +105,7 @@ impl Task for CallbackTask<'_> {
         Rendered::nothing()
     }
 
-    fn fallback(&self) -> Rendered {
+    fn fallback(&self, _code: &str, _fault: Option<Fault>) -> Rendered {
         answer::fallback(self.arrival)
     }
 
@@ -88,11 +114,11 @@ impl Task for CallbackTask<'_> {
     }
 
     /// Whether the answer is late turns out in the transaction, so its late form is always there.
-    fn row(&self, answer: &Rendered) -> CallbackRow {
-        CallbackRow {
+    fn row(&self, answer: &Rendered) -> Option<CallbackRow> {
+        Some(CallbackRow {
             answer: answer.answer.to_shared(),
             late: answer.late(self.arrival).ok().flatten(),
-        }
+        })
     }
 
     fn unsendable(&self, answer: &Rendered) -> Option<String> {

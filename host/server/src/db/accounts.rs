@@ -189,6 +189,7 @@ pub(crate) mod tests {
                 former_aes_key_sealed: None,
                 window_seconds: 300,
                 fallback_text: None,
+                opt_out_words: None,
             },
             credentials: CredentialSettingsRow::default(),
             plugin: PluginSettingsRow::default(),

@@ -7,11 +7,13 @@
 //! What a contact did before this host met them is not known here. Such a contact's message is tried, and
 //! WeChat's answer is remembered (`refused_at`).
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Database, DbError};
+use super::contacts::Contacts;
+use super::{Database, DbError, Dialect};
 use crate::clock::millis;
 
 /// How long a scene stays open after a message or a payment.
@@ -49,7 +51,7 @@ pub struct Scenes {
 
 impl Scenes {
     /// With the counts that WeChat has changed over the years.
-    pub fn new(message: u32, payment: u32) -> Self {
+    pub const fn new(message: u32, payment: u32) -> Self {
         Self {
             message,
             menu: AFTER_ACT,
@@ -109,13 +111,36 @@ pub struct ContactKey<'a> {
     pub open_id: &'a str,
 }
 
+impl ContactKey<'_> {
+    fn alone(&self) -> Contacts<'_> {
+        Contacts {
+            app_id: self.app_id,
+            open_ids: std::slice::from_ref(&self.open_id),
+        }
+    }
+}
+
 /// Takes room for one message in every scene that is open, if one of them has room.
 pub(super) async fn reserve(
     db: &mut AnyConnection,
+    dialect: Dialect,
     contact: ContactKey<'_>,
-    scenes: &Scenes,
-    now_ms: i64,
+    (scenes, now_ms): (&Scenes, i64),
 ) -> Result<Reservation, DbError> {
+    let mut reserved = reserve_all(db, dialect, contact.alone(), (scenes, now_ms)).await?;
+    Ok(reserved.pop().unwrap_or(Reservation::Untested))
+}
+
+/// The same for each of several contacts, in a few statements.
+pub(super) async fn reserve_all(
+    db: &mut AnyConnection,
+    dialect: Dialect,
+    contacts: Contacts<'_>,
+    (scenes, now_ms): (&Scenes, i64),
+) -> Result<Vec<Reservation>, DbError> {
+    if contacts.open_ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let taken = SCENES.map(|(at, used, long)| {
         let open = open(at, long);
         format!("{used} = {used} + CASE WHEN {open} THEN 1 ELSE 0 END")
@@ -125,19 +150,40 @@ pub(super) async fn reserve(
         room.push(format!("({} AND {used} < {count})", open(at, long)));
     }
     let statement = format!(
-        "UPDATE contacts SET {} WHERE app_id = $1 AND open_id = $2 AND ({})",
+        "UPDATE contacts SET {} WHERE app_id = $1 AND open_id IN ({}) AND ({}) RETURNING open_id",
         taken.join(", "),
+        contacts.locked(dialect, 4),
         room.join(" OR ")
     );
-    let reserved = execute(db, statement, contact, now_ms).await?;
-    if reserved {
-        return Ok(Reservation::Taken);
-    }
-    Ok(match check_open(db, contact, now_ms).await? {
-        Reservation::Taken if has_unknown_past(db, contact, now_ms).await? => Reservation::Untested,
-        Reservation::Taken => Reservation::Refused(Refusal::UsedUp),
-        other => other,
-    })
+    let query = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(contacts.app_id)
+        .bind(now_ms - millis(LONG))
+        .bind(now_ms - millis(SHORT));
+    let reserved: Vec<(Vec<u8>,)> = contacts.bound_to(query).fetch_all(&mut *db).await?;
+    let reserved: HashSet<Vec<u8>> = reserved.into_iter().map(|(open_id,)| open_id).collect();
+    let is_reserved = |open_id: &&str| reserved.contains(open_id.as_bytes());
+    let others = contacts.open_ids.iter().copied();
+    let others: Vec<&str> = others.filter(|open_id| !is_reserved(open_id)).collect();
+    let others = Contacts {
+        open_ids: &others,
+        ..contacts
+    };
+    let standings = standings(db, others, now_ms).await?;
+    let reservations = contacts.open_ids.iter().map(|open_id| {
+        if is_reserved(open_id) {
+            return Reservation::Taken;
+        }
+        match standings.get(open_id.as_bytes()) {
+            Some(standing) if !standing.has_unknown_past => {
+                Reservation::Refused(match standing.is_open {
+                    true => Refusal::UsedUp,
+                    false => Refusal::Closed,
+                })
+            }
+            _ => Reservation::Untested,
+        }
+    });
+    Ok(reservations.collect())
 }
 
 /// Whether a scene is open, whatever was sent in it: for a message that has its room already.
@@ -146,47 +192,56 @@ pub(super) async fn check_open(
     contact: ContactKey<'_>,
     now_ms: i64,
 ) -> Result<Reservation, DbError> {
-    let any = SCENES.map(|(at, _, long)| format!("({})", open(at, long)));
-    let statement = format!(
-        "SELECT 1 FROM contacts WHERE app_id = $1 AND open_id = $2 AND ({})",
-        any.join(" OR ")
-    );
-    let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(contact.app_id)
-        .bind(contact.open_id.as_bytes())
-        .bind(now_ms - millis(LONG))
-        .bind(now_ms - millis(SHORT))
-        .fetch_optional(&mut *db)
-        .await?;
-    Ok(if found.is_some() {
-        Reservation::Taken
-    } else if has_unknown_past(db, contact, now_ms).await? {
-        Reservation::Untested
-    } else {
-        Reservation::Refused(Refusal::Closed)
+    let standings = standings(db, contact.alone(), now_ms).await?;
+    Ok(match standings.into_values().next() {
+        Some(standing) if standing.is_open => Reservation::Taken,
+        Some(standing) if !standing.has_unknown_past => Reservation::Refused(Refusal::Closed),
+        _ => Reservation::Untested,
     })
 }
 
-/// Whether the contact may have done something, not long ago, of which the host never heard: it met them
-/// within the last 48 hours, and not by a follow. A message told since then opens the widest scene, a
-/// refusal of WeChat's tells that none is open, and leaving closes all that were.
-async fn has_unknown_past(
+/// How a contact stands with the account.
+struct Standing {
+    /// A scene is open, whatever was sent in it.
+    is_open: bool,
+    /// The contact may have done something, not long ago, of which the host never heard: it met them
+    /// within the last 48 hours, and not by a follow. A message told since then opens the widest scene, a
+    /// refusal of WeChat's tells that none is open, and leaving closes all that were.
+    has_unknown_past: bool,
+}
+
+/// How contacts stand; those whom the host never met are not among them.
+async fn standings(
     db: &mut AnyConnection,
-    contact: ContactKey<'_>,
+    contacts: Contacts<'_>,
     now_ms: i64,
-) -> Result<bool, DbError> {
-    let known: Option<i64> = sqlx::query_scalar(
-        "SELECT CASE WHEN refused_at IS NOT NULL OR last_message_at IS NOT NULL \
-           OR unfollowed_at IS NOT NULL OR following = 0 OR first_seen_at <= $3 \
-           OR COALESCE(last_follow_at, 0) = first_seen_at \
-         THEN 1 ELSE 0 END FROM contacts WHERE app_id = $1 AND open_id = $2",
-    )
-    .bind(contact.app_id)
-    .bind(contact.open_id.as_bytes())
-    .bind(now_ms - millis(LONG))
-    .fetch_optional(db)
-    .await?;
-    Ok(known != Some(1))
+) -> Result<HashMap<Vec<u8>, Standing>, DbError> {
+    if contacts.open_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let any = SCENES.map(|(at, _, long)| format!("({})", open(at, long)));
+    let statement = format!(
+        "SELECT open_id, CASE WHEN {} THEN 1 ELSE 0 END, \
+         CASE WHEN refused_at IS NOT NULL OR last_message_at IS NOT NULL \
+           OR unfollowed_at IS NOT NULL OR following = 0 OR first_seen_at <= $2 \
+           OR COALESCE(last_follow_at, 0) = first_seen_at THEN 1 ELSE 0 END \
+         FROM contacts WHERE app_id = $1 AND open_id IN ({})",
+        any.join(" OR "),
+        contacts.places(4)
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(contacts.app_id)
+        .bind(now_ms - millis(LONG))
+        .bind(now_ms - millis(SHORT));
+    let rows: Vec<(Vec<u8>, i64, i64)> = contacts.bound_to(query).fetch_all(db).await?;
+    let standings = rows.into_iter().map(|(open_id, is_open, is_known)| {
+        let standing = Standing {
+            is_open: is_open == 1,
+            has_unknown_past: is_known == 0,
+        };
+        (open_id, standing)
+    });
+    Ok(standings.collect())
 }
 
 /// WeChat said that there is no room (45047, 45015): nothing more goes until the contact does something.
@@ -195,25 +250,8 @@ async fn has_unknown_past(
 /// # Errors
 /// The database can't be reached.
 pub async fn exhaust(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> Result<(), DbError> {
-    let changes = SCENES.map(|(at, used, _)| {
-        let is_older = format!("contacts.{at} <= excluded.refused_at");
-        format!("{used} = CASE WHEN {is_older} THEN {NO_ROOM} ELSE contacts.{used} END")
-    });
-    // Who was never met is kept as well: the next message is not tried in vain.
-    let statement = format!(
-        "INSERT INTO contacts (app_id, open_id, refused_at, first_seen_at, tags, remark, \
-         attributes, message_used, menu_used, scan_used, follow_used, payment_used, to_fetch) \
-         VALUES ($1, $2, $3, $3, '[]', '', '{{}}', 0, 0, 0, 0, 0, 0) \
-         ON CONFLICT (app_id, open_id) DO UPDATE SET refused_at = excluded.refused_at, {}",
-        changes.join(", ")
-    );
-    sqlx::query(AssertSqlSafe(statement))
-        .bind(contact.app_id)
-        .bind(contact.open_id.as_bytes())
-        .bind(begun_ms)
-        .execute(&db.writers)
-        .await?;
-    Ok(())
+    let mut connection = db.writers.acquire().await?;
+    exhaust_all(&mut connection, contact.alone(), begun_ms).await
 }
 
 /// A message that had room was not taken by WeChat, for a reason of its own.
@@ -221,10 +259,8 @@ pub async fn exhaust(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> R
 /// # Errors
 /// The database can't be reached.
 pub async fn release(db: &Database, contact: ContactKey<'_>, begun_ms: i64) -> Result<(), DbError> {
-    let changes = SCENES.map(|(at, used, _)| {
-        format!("{used} = CASE WHEN {at} <= $3 AND {used} > 0 THEN {used} - 1 ELSE {used} END")
-    });
-    correct(db, contact, begun_ms, &changes.join(", ")).await
+    let mut connection = db.writers.acquire().await?;
+    release_all(&mut connection, db.dialect(), contact.alone(), begun_ms).await
 }
 
 /// WeChat said that the contact does not follow (any more).
@@ -236,49 +272,101 @@ pub async fn note_unfollowed(
     contact: ContactKey<'_>,
     begun_ms: i64,
 ) -> Result<(), DbError> {
-    let newer = "COALESCE(following_at, 0) > $3";
-    let changes = format!(
-        "following = CASE WHEN {newer} THEN following ELSE 0 END, \
-         following_at = CASE WHEN {newer} THEN following_at ELSE $3 END"
-    );
-    correct(db, contact, begun_ms, &changes).await
+    let mut connection = db.writers.acquire().await?;
+    note_all_unfollowed(&mut connection, db.dialect(), contact.alone(), begun_ms).await
 }
 
-async fn correct(
-    db: &Database,
-    contact: ContactKey<'_>,
+/// [`exhaust`] for several contacts, in one statement.
+pub(super) async fn exhaust_all(
+    db: &mut AnyConnection,
+    contacts: Contacts<'_>,
     begun_ms: i64,
-    changes: &str,
 ) -> Result<(), DbError> {
-    let statement = format!("UPDATE contacts SET {changes} WHERE app_id = $1 AND open_id = $2");
-    sqlx::query(AssertSqlSafe(statement))
-        .bind(contact.app_id)
-        .bind(contact.open_id.as_bytes())
-        .bind(begun_ms)
-        .execute(&db.writers)
-        .await?;
+    if contacts.open_ids.is_empty() {
+        return Ok(());
+    }
+    let changes = SCENES.map(|(at, used, _)| {
+        let is_older = format!("contacts.{at} <= excluded.refused_at");
+        format!("{used} = CASE WHEN {is_older} THEN {NO_ROOM} ELSE contacts.{used} END")
+    });
+    // Who was never met is kept as well: the next message is not tried in vain.
+    let rows = (0..contacts.open_ids.len()).map(|at| {
+        format!(
+            "($1, ${}, $2, $2, '[]', '', '{{}}', 0, 0, 0, 0, 0, 0)",
+            at + 3
+        )
+    });
+    let rows: Vec<String> = rows.collect();
+    let statement = format!(
+        "INSERT INTO contacts (app_id, open_id, refused_at, first_seen_at, tags, remark, \
+         attributes, message_used, menu_used, scan_used, follow_used, payment_used, to_fetch) \
+         VALUES {} ON CONFLICT (app_id, open_id) DO UPDATE SET refused_at = excluded.refused_at, {}",
+        rows.join(", "),
+        changes.join(", ")
+    );
+    let mut in_order = contacts.open_ids.to_vec();
+    in_order.sort_unstable();
+    let query = sqlx::query(AssertSqlSafe(statement))
+        .bind(contacts.app_id)
+        .bind(begun_ms);
+    let query = in_order
+        .iter()
+        .fold(query, |query, id| query.bind(id.as_bytes()));
+    query.execute(db).await?;
     Ok(())
 }
 
-/// The condition that a scene is open. `$3` and `$4` are the times before which a long and a short
-/// scene have closed.
-fn open(at: &str, long: bool) -> String {
-    let closed = if long { "$3" } else { "$4" };
-    format!("{at} > {closed} AND {at} >= COALESCE(unfollowed_at, 0)")
+/// [`release`] for several contacts, in one statement.
+pub(super) async fn release_all(
+    db: &mut AnyConnection,
+    dialect: Dialect,
+    contacts: Contacts<'_>,
+    begun_ms: i64,
+) -> Result<(), DbError> {
+    let changes = SCENES.map(|(at, used, _)| {
+        format!("{used} = CASE WHEN {at} <= $2 AND {used} > 0 THEN {used} - 1 ELSE {used} END")
+    });
+    correct(db, dialect, contacts, (begun_ms, &changes.join(", "))).await
 }
 
-async fn execute(
+/// [`note_unfollowed`] for several contacts, in one statement.
+pub(super) async fn note_all_unfollowed(
     db: &mut AnyConnection,
-    statement: String,
-    contact: ContactKey<'_>,
-    now_ms: i64,
-) -> Result<bool, DbError> {
-    let done = sqlx::query(AssertSqlSafe(statement))
-        .bind(contact.app_id)
-        .bind(contact.open_id.as_bytes())
-        .bind(now_ms - millis(LONG))
-        .bind(now_ms - millis(SHORT))
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    dialect: Dialect,
+    contacts: Contacts<'_>,
+    begun_ms: i64,
+) -> Result<(), DbError> {
+    let newer = "COALESCE(following_at, 0) > $2";
+    let changes = format!(
+        "following = CASE WHEN {newer} THEN following ELSE 0 END, \
+         following_at = CASE WHEN {newer} THEN following_at ELSE $2 END"
+    );
+    correct(db, dialect, contacts, (begun_ms, &changes)).await
+}
+
+async fn correct(
+    db: &mut AnyConnection,
+    dialect: Dialect,
+    contacts: Contacts<'_>,
+    (begun_ms, changes): (i64, &str),
+) -> Result<(), DbError> {
+    if contacts.open_ids.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "UPDATE contacts SET {changes} WHERE app_id = $1 AND open_id IN ({}) RETURNING open_id",
+        contacts.locked(dialect, 3)
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(contacts.app_id)
+        .bind(begun_ms);
+    let _changed: Vec<(Vec<u8>,)> = contacts.bound_to(query).fetch_all(db).await?;
+    Ok(())
+}
+
+/// The condition that a scene is open. `$2` and `$3` are the times before which a long and a short
+/// scene have closed.
+fn open(at: &str, long: bool) -> String {
+    let closed = if long { "$2" } else { "$3" };
+    format!("{at} > {closed} AND {at} >= COALESCE(unfollowed_at, 0)")
 }

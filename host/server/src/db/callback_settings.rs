@@ -20,6 +20,8 @@ pub struct CallbackSettingsRow {
     pub window_seconds: i64,
     /// What the user gets when the plugin fails.
     pub fallback_text: Option<String>,
+    /// JSON: the words that stop and resume messages.
+    pub opt_out_words: Option<String>,
 }
 
 /// Adds those of a new account.
@@ -29,8 +31,8 @@ pub async fn insert(
     row: &CallbackSettingsRow,
 ) -> Result<(), DbError> {
     let statement = "INSERT INTO callback_settings (app_id, mode, token_sealed, aes_key_sealed, \
-         previous_aes_key_sealed, former_aes_key_sealed, window_seconds, fallback_text) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+         previous_aes_key_sealed, former_aes_key_sealed, window_seconds, fallback_text, \
+         opt_out_words) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     write(change, statement, app_id, row).await
 }
 
@@ -42,7 +44,7 @@ pub async fn update(
 ) -> Result<(), DbError> {
     let statement = "UPDATE callback_settings SET mode = $2, token_sealed = $3, \
          aes_key_sealed = $4, previous_aes_key_sealed = $5, former_aes_key_sealed = $6, \
-         window_seconds = $7, fallback_text = $8 WHERE app_id = $1";
+         window_seconds = $7, fallback_text = $8, opt_out_words = $9 WHERE app_id = $1";
     write(change, statement, app_id, row).await
 }
 
@@ -61,6 +63,7 @@ async fn write(
         .bind(&row.former_aes_key_sealed)
         .bind(row.window_seconds)
         .bind(&row.fallback_text)
+        .bind(&row.opt_out_words)
         .execute(change.connection())
         .await?;
     Ok(())

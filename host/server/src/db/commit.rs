@@ -11,6 +11,7 @@ mod batch;
 mod group;
 mod reads;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,19 @@ pub trait LaneRow: Sync {
         db: &mut AnyConnection,
         commit: &Commit<'_>,
     ) -> impl Future<Output = Result<Taken<'_, Self::Before>, DbError>> + Send;
+}
+
+/// Of a lane whose runs commit nothing.
+impl LaneRow for Infallible {
+    type Before = Self;
+
+    async fn take(
+        &self,
+        _db: &mut AnyConnection,
+        _commit: &Commit<'_>,
+    ) -> Result<Taken<'_, Self>, DbError> {
+        match *self {}
+    }
 }
 
 /// What became of a lane's row.

@@ -1,9 +1,12 @@
 //! Contacts: reading one, and lists. What events tell of them is written by `sightings`.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use sqlx::AssertSqlSafe;
+use std::collections::HashSet;
 
-use super::{Database, DbError};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sqlx::query::QueryAs;
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
+
+use super::{Database, DbError, Dialect, places};
 
 /// When a contact last did what; Unix milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct Interactions {
 }
 
 /// What an account knows of a contact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contact {
     /// The open id.
     pub open_id: String,
@@ -87,6 +90,76 @@ pub async fn find(db: &Database, app_id: &str, open_id: &str) -> Result<Option<C
         .fetch_optional(&db.readers)
         .await?;
     Ok(row.map(Contact::from))
+}
+
+/// Contacts of an account, each once.
+#[derive(Debug, Clone, Copy)]
+pub struct Contacts<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// The contacts.
+    pub open_ids: &'a [&'a str],
+}
+
+type Arguments = <Any as sqlx::Database>::Arguments;
+
+impl Contacts<'_> {
+    /// The places for their open ids, from `$first` on.
+    pub(super) fn places(&self, first: usize) -> String {
+        places(first, self.open_ids.len()).join(", ")
+    }
+
+    /// The same, the rows locked in the order in which others lock them too.
+    pub(super) fn locked(&self, dialect: Dialect, first: usize) -> String {
+        let places = self.places(first);
+        match dialect {
+            Dialect::Sqlite => places,
+            Dialect::Postgres => format!(
+                "SELECT open_id FROM contacts WHERE app_id = $1 AND open_id IN ({places}) \
+                 ORDER BY open_id FOR UPDATE"
+            ),
+        }
+    }
+
+    /// Binds the open ids, over again where places are left.
+    pub(super) fn bound_to<'q, O>(
+        &self,
+        query: QueryAs<'q, Any, O, Arguments>,
+    ) -> QueryAs<'q, Any, O, Arguments> {
+        let count = places(0, self.open_ids.len()).len();
+        let ids = self.open_ids.iter().copied().cycle().take(count);
+        ids.fold(query, |query, id| query.bind(id.as_bytes().to_vec()))
+    }
+}
+
+/// Several contacts, in no order; those that the host never met are not among them.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn find_all(db: &Database, contacts: Contacts<'_>) -> Result<Vec<Contact>, DbError> {
+    if contacts.open_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = contacts.places(2);
+    let statement = format!("{SELECT} WHERE app_id = $1 AND open_id IN ({places})");
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(contacts.app_id);
+    let rows: Vec<ContactRow> = contacts.bound_to(query).fetch_all(&db.readers).await?;
+    Ok(rows.into_iter().map(Contact::from).collect())
+}
+
+/// Those of several contacts who want no messages.
+pub(super) async fn opted_out(
+    db: &mut AnyConnection,
+    contacts: Contacts<'_>,
+) -> Result<HashSet<Vec<u8>>, DbError> {
+    let places = contacts.places(2);
+    let statement = format!(
+        "SELECT open_id FROM contacts WHERE app_id = $1 AND open_id IN ({places}) \
+         AND opted_out_at IS NOT NULL"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(contacts.app_id);
+    let rows: Vec<(Vec<u8>,)> = contacts.bound_to(query).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(open_id,)| open_id).collect())
 }
 
 /// Contacts after the place that `cursor` names, `limit` of them at most.

@@ -500,3 +500,10 @@ impl Change {
 
 #[cfg(test)]
 mod tests;
+
+/// Places of a statement for a list of at least `count`, from `$first` on. A power of two: so the database
+/// prepares a few statements, not one for each length, and what is bound last is bound over again.
+fn places(first: usize, count: usize) -> Vec<String> {
+    let places = (first..).take(count.next_power_of_two());
+    places.map(|place| format!("${place}")).collect()
+}

@@ -157,6 +157,7 @@ async fn an_account_of_before_keeps_its_settings() {
                 former_aes_key_sealed: Some("b".into()),
                 window_seconds: 30,
                 fallback_text: Some("f".into()),
+                opt_out_words: None,
             },
             credentials: CredentialSettingsRow {
                 secret_sealed: Some("s".into()),

@@ -81,7 +81,12 @@ pub(super) fn attributes(effect: &wit::AttributeChange) -> Result<Step, String> 
 /// An opt-out or its end is noted.
 pub(super) fn opt_out(effect: &wit::OptOutChange) -> Result<Step, String> {
     let open_id = open_id(&effect.open_id)?;
-    Ok(change(&open_id, Change::OptOut(effect.opted_out)))
+    Ok(opted_out(&open_id, effect.opted_out))
+}
+
+/// That a contact wants no messages, or wants them again.
+pub(super) fn opted_out(open_id: &OpenId, is_stopped: bool) -> Step {
+    change(open_id, Change::OptOut(is_stopped))
 }
 
 fn change(open_id: &OpenId, change: Change) -> Step {

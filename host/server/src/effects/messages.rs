@@ -8,7 +8,7 @@ use wxhost_wechat::api::customer_message::{
 use wxhost_wechat::api::{subscription, template};
 use wxhost_wechat::id::AppId;
 
-use super::{Cause, open_id, outgoing, said};
+use super::{open_id, outgoing, said};
 use crate::db::outbox::{Kind, Outgoing};
 
 /// A customer-service message.
@@ -23,11 +23,10 @@ pub(super) fn customer(message: wit::CustomerMessage) -> Result<Outgoing, String
     Ok(expiring(sent, message.expires_at))
 }
 
-/// A template message. The event and the effect's place name it, whatever is repeated.
+/// A template message, which its id names, whatever is repeated.
 pub(super) fn template(
     message: wit::TemplateMessage,
-    cause: Cause<'_>,
-    position: usize,
+    message_id: Option<String>,
 ) -> Result<Outgoing, String> {
     let open_id = open_id(&message.open_id)?;
     let call = template::Send {
@@ -36,7 +35,7 @@ pub(super) fn template(
         url: message.url,
         mini_program: message.mini_program.map(mini_program).transpose()?,
         data: template::Data(message.data),
-        client_msg_id: Some(cause.message_id(position)),
+        client_msg_id: message_id,
     };
     let sent = outgoing(Kind::Template, &open_id, &call).map_err(said)?;
     Ok(expiring(sent, message.expires_at))
@@ -128,11 +127,6 @@ mod tests {
 
     use super::*;
 
-    const CAUSE: Cause<'_> = Cause {
-        app_id: "wx01",
-        event_id: "m:1",
-    };
-
     fn notice(data: &[(&str, &str)]) -> wit::TemplateMessage {
         let data = data
             .iter()
@@ -170,21 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn a_template_message_has_an_id_that_repetitions_share_and_no_other_has() {
-        let id = |position| {
-            let sent = template(notice(&[("first", "1")]), CAUSE, position).unwrap();
+    fn a_template_message_is_named_by_its_id() {
+        let id = |id: Option<&str>| {
+            let sent = template(notice(&[("first", "1")]), id.map(Into::into)).unwrap();
             assert_eq!(sent.path, "/cgi-bin/message/template/send");
             assert_eq!(sent.expires_at, None);
-            payload(&sent)["client_msg_id"].as_str().unwrap().to_owned()
+            payload(&sent)["client_msg_id"].as_str().map(str::to_owned)
         };
-        assert_eq!(id(1).len(), 32);
-        assert_eq!(id(1), id(1));
-        assert_ne!(id(1), id(2));
-        let other = Cause {
-            event_id: "m:2",
-            ..CAUSE
-        };
-        assert_ne!(CAUSE.message_id(1), other.message_id(1));
+        assert_eq!(id(Some("m1")).as_deref(), Some("m1"));
+        assert_eq!(id(None), None);
     }
 
     #[test]
@@ -192,7 +180,7 @@ mod tests {
         for (sent, expected) in [
             (customer(text(&"x".repeat(2049))), "text.content"),
             (customer(text("")), "text.content"),
-            (template(notice(&[("a.DATA", "1")]), CAUSE, 1), "data"),
+            (template(notice(&[("a.DATA", "1")]), None), "data"),
         ] {
             let error = sent.unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -11,6 +11,7 @@ mod values;
 
 use sha2::{Digest, Sha256};
 use wxhost_runtime::effects::Effect;
+use wxhost_runtime::push;
 use wxhost_wechat::api::{Call, InvalidCall};
 use wxhost_wechat::id::OpenId;
 
@@ -90,6 +91,26 @@ pub struct InvalidEffect {
     pub reason: String,
 }
 
+/// A contact stops or resumes messages by a word that the host answers itself.
+pub fn opt_out(open_id: &OpenId, is_stopped: bool) -> Sorted {
+    Sorted {
+        writes: Vec::new(),
+        steps: vec![contact::opted_out(open_id, is_stopped)],
+    }
+}
+
+/// What a plugin composed for a recipient of a push; whoever sends it names it.
+///
+/// # Errors
+/// What is wrong with it, or which limit of WeChat's it breaks.
+pub fn message(message: push::Message) -> Result<Outgoing, String> {
+    match message {
+        push::Message::Customer(message) => messages::customer(message),
+        push::Message::Template(message) => messages::template(message, None),
+        push::Message::Subscription(message) => messages::subscription(message),
+    }
+}
+
 /// Sorts the effects of the outcome of an event. The runtime has checked their number, their sizes and the keys.
 ///
 /// # Errors
@@ -122,7 +143,8 @@ impl Sorted {
             }
             Effect::SendMessage(message) => self.send(messages::customer(message)?),
             Effect::SendTemplate(message) => {
-                self.send(messages::template(message, cause, position)?);
+                let id = cause.message_id(position);
+                self.send(messages::template(message, Some(id))?);
             }
             Effect::SendSubscription(message) => self.send(messages::subscription(message)?),
             Effect::ChangeTags(change) => self.steps.extend(contact::tags(change)?),
@@ -231,6 +253,18 @@ mod tests {
             })
             .collect();
         assert_eq!(kinds, ["customer-message", "remark", "change"]);
+    }
+
+    #[test]
+    fn a_message_has_an_id_that_repetitions_share_and_no_other_has() {
+        assert_eq!(CAUSE.message_id(1).len(), 32);
+        assert_eq!(CAUSE.message_id(1), CAUSE.message_id(1));
+        assert_ne!(CAUSE.message_id(1), CAUSE.message_id(2));
+        let other = Cause {
+            event_id: "m:2",
+            ..CAUSE
+        };
+        assert_ne!(CAUSE.message_id(1), other.message_id(1));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// Each thing that is wrong with a document.
+    faults: Vec<String>,
     /// When it makes sense to ask again.
     retry_after_seconds: Option<u32>,
     /// For the log only.
@@ -60,6 +62,10 @@ pub struct ErrorDetail {
     pub code: String,
     /// A sentence that says what to do.
     pub message: String,
+    /// Each thing that is wrong with a document: its place and what is wrong there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["/order: is required"]))]
+    pub faults: Vec<String>,
     /// Names the request in the host's log.
     pub request_id: String,
 }
@@ -71,6 +77,7 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            faults: Vec::new(),
             retry_after_seconds: None,
             cause: None,
         }
@@ -79,6 +86,11 @@ impl ApiError {
     /// Its code.
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// The same, with each thing that is wrong with a document.
+    pub fn with_faults(self, faults: Vec<String>) -> Self {
+        Self { faults, ..self }
     }
 
     /// The same, with when it makes sense to ask again.
@@ -298,6 +310,7 @@ pub async fn identify(mut request: Request, next: Next) -> Response {
             error: ErrorDetail {
                 code: error.code.to_owned(),
                 message: error.message,
+                faults: error.faults,
                 request_id: request_id.to_string(),
             },
         };

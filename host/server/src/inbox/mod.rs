@@ -5,15 +5,17 @@
 //! other hosts' events are in Redis (`store::redis`). Neither makes effects happen once: the
 //! database's `inbox` table does (`db::commit`).
 //!
-//! `settings`: how an account's callbacks come.
+//! `settings`: how an account's callbacks come; `opt_out_words` are part of them.
 
 mod keyed;
 mod nonces;
+mod opt_out_words;
 mod run;
 mod settings;
 mod table;
 
 pub use nonces::{Nonces, UsedNonce, body_hash};
+pub use opt_out_words::{Asked, OptOutWords};
 pub use run::{Answer, Run, Settled};
 pub use settings::{
     CallbackChange, CallbackSettings, KeyChange, MAX_FALLBACK_BYTES, NewCallbacks, WINDOW_SECONDS,

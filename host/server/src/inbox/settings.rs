@@ -10,6 +10,7 @@ use wxhost_wechat::{
     secret::{AES_KEY_LENGTH, CallbackToken, EncodingAesKey},
 };
 
+use super::OptOutWords;
 use crate::{
     db::callback_settings::CallbackSettingsRow,
     random,
@@ -50,6 +51,8 @@ pub struct CallbackSettings {
     pub receiver: Receiver,
     /// What the user gets when the plugin fails.
     pub fallback_text: Option<String>,
+    /// The words that stop and resume messages; without them, all words are the plugin's.
+    pub opt_out_words: Option<OptOutWords>,
 }
 
 impl CallbackSettings {
@@ -70,6 +73,12 @@ impl CallbackSettings {
         Ok(Self {
             receiver: Receiver::new(settings).map_err(column("encoding_aes_key"))?,
             fallback_text: row.fallback_text.clone(),
+            opt_out_words: row
+                .opt_out_words
+                .as_deref()
+                .map(serde_json::from_str)
+                .transpose()
+                .map_err(column("opt_out_words"))?,
         })
     }
 }
@@ -152,6 +161,7 @@ impl NewCallbacks {
             former_aes_key_sealed: None,
             window_seconds: self.window_seconds.into(),
             fallback_text: self.fallback_text,
+            opt_out_words: None,
         })
     }
 }
@@ -165,6 +175,8 @@ pub struct CallbackChange {
     pub window_seconds: Option<u32>,
     /// What the user gets when the plugin fails; `Some(None)` for nothing.
     pub fallback_text: Option<Option<String>>,
+    /// The words that stop and resume messages; `Some(None)` for none.
+    pub opt_out_words: Option<Option<OptOutWords>>,
 }
 
 impl CallbackChange {
@@ -177,6 +189,9 @@ impl CallbackChange {
         }
         if let Some(text) = self.fallback_text {
             row.fallback_text = text;
+        }
+        if let Some(words) = self.opt_out_words {
+            row.opt_out_words = words.map(|words| serde_json::json!(words).to_string());
         }
     }
 }
@@ -229,6 +244,13 @@ impl CallbackSettingsRow {
                 format_args!("must have 1 to {MAX_FALLBACK_BYTES} bytes of UTF-8"),
             ));
         }
+        if let Some(words) = &self.opt_out_words {
+            let words: Result<OptOutWords, _> = serde_json::from_str(words);
+            let checked = words.map_err(|error| error.to_string());
+            checked
+                .and_then(|words| words.check())
+                .map_err(|error| ChangeError::invalid("opt_out_words", error))?;
+        }
         let mode = mode_of(&self.mode).map_err(|error| ChangeError::invalid("mode", error))?;
         if mode != Mode::Plain && self.aes_key_sealed.is_none() {
             return Err(ChangeError::invalid(
@@ -253,6 +275,7 @@ impl CallbackSettingsRow {
                 self.window_seconds != after.window_seconds,
             ),
             ("fallback_text", self.fallback_text != after.fallback_text),
+            ("opt_out_words", self.opt_out_words != after.opt_out_words),
         ])
     }
 }

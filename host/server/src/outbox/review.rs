@@ -17,7 +17,7 @@ use super::Sender;
 use crate::client::CallError;
 use crate::clock::millis;
 use crate::db::outbox::{self, Final, Held, Receipt, Report, RowId};
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, push};
 use crate::telemetry::Metrics;
 use crate::write_behind::{self, Row};
 
@@ -53,6 +53,7 @@ impl Row for Receipt {
     }
 
     async fn insert(db: &Database, receipts: &[Self]) -> Result<(), DbError> {
+        push::take_receipts(db, receipts).await?;
         if !outbox::holds_any(db).await? {
             return Ok(());
         }

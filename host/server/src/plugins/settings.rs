@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use wxhost_runtime::{CallLimits, Digest, Handler, Manifest, Wanted};
+use wxhost_runtime::{CallLimits, Digest, Handler, Manifest, PushKind, Wanted};
 
 use crate::{
     db::{deployments::DeploymentRow, plugin_settings::PluginSettingsRow},
@@ -73,6 +73,8 @@ pub struct Deployment {
     pub handlers: Vec<Handler>,
     /// What the plugin asks for; a call gets of it what the operator grants.
     pub wanted: Wanted,
+    /// The kinds of pushes that it composes.
+    pub push_kinds: Vec<PushKind>,
 }
 
 impl fmt::Debug for Deployment {
@@ -89,7 +91,10 @@ impl Deployment {
     fn from_row(row: &DeploymentRow, keys: &MasterKeys) -> Result<Self, StoredError> {
         let version = row.version.to_string();
         let secrets = keys.open(Place::secrets(&row.app_id, &version), &row.secrets_sealed)?;
-        let wanted = wanted_of(row.manifest.as_deref()).map_err(column("manifest"))?;
+        let manifest = manifest_of(row.manifest.as_deref()).map_err(column("manifest"))?;
+        let (wanted, push_kinds) = manifest
+            .map(|manifest| (manifest.grants, manifest.push))
+            .unwrap_or_default();
         let limits: CallLimits = serde_json::from_str(&row.limits).map_err(column("limits"))?;
         Ok(Self {
             version: row.version,
@@ -99,14 +104,19 @@ impl Deployment {
             limits,
             handlers: handlers_of(&row.handlers).map_err(column("handlers"))?,
             wanted,
+            push_kinds,
         })
     }
 }
 
 /// What a stored manifest asks for.
 pub(crate) fn wanted_of(stored: Option<&str>) -> Result<Wanted, serde_json::Error> {
-    let manifest = stored.map(serde_json::from_str::<Manifest>).transpose()?;
+    let manifest = manifest_of(stored)?;
     Ok(manifest.map(|manifest| manifest.grants).unwrap_or_default())
+}
+
+fn manifest_of(stored: Option<&str>) -> Result<Option<Manifest>, serde_json::Error> {
+    stored.map(serde_json::from_str).transpose()
 }
 
 /// The handlers in a stored list. A newer host may have stored kinds that this one does not know.

@@ -1,18 +1,23 @@
-//! What a push of a built-in kind sends: one message, or one after the other until WeChat takes one.
+//! What a push sends: messages without their receivers, in the order in which they are tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use wxhost_wechat::api::customer_message::{self, Content as ChatContent};
 use wxhost_wechat::api::template;
 use wxhost_wechat::id::OpenId;
 
-use crate::db::outbox::{Kind, Outgoing};
+use crate::db::outbox::{Idempotence, Kind, Outgoing};
 use crate::effects::outgoing;
 
 /// Hex digits of a message's id: WeChat takes at least 32 everywhere.
 const MESSAGE_ID_DIGITS: usize = 32;
+/// The receiver, in everything that is sent to a contact.
+const RECEIVER: &str = "touser";
+/// What names a message, where WeChat sends the same one once.
+const MESSAGE_ID: &str = "client_msg_id";
 
 /// The kinds of pushes that need no plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,36 +31,41 @@ pub enum BuiltIn {
 }
 
 impl BuiltIn {
+    /// All of them.
+    const ALL: [Self; 3] = [Self::Text, Self::Template, Self::TextOrTemplate];
+
     /// The kind of that name.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "text" => Some(Self::Text),
-            "template" => Some(Self::Template),
-            "text-or-template" => Some(Self::TextOrTemplate),
-            _ => None,
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(Self::as_str)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Template => "template",
+            Self::TextOrTemplate => "text-or-template",
         }
     }
 }
 
-/// A customer-service text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Text {
-    /// 1 to 2,048 bytes.
-    pub content: String,
+struct Text {
+    content: String,
 }
 
-/// A template message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Template {
-    /// Which template of the account's.
-    pub template_id: String,
-    /// The template's fields.
-    pub fields: BTreeMap<String, String>,
-    /// Where a tap leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+struct Template {
+    template_id: String,
+    fields: BTreeMap<String, String>,
+    url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,51 +75,80 @@ struct TextOrTemplate {
     template: Template,
 }
 
-/// One message of a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Way {
-    /// A customer-service text.
-    Text(Text),
-    /// A template message.
-    Template(Template),
+impl Text {
+    fn way(self, open_id: &OpenId) -> Result<Way, String> {
+        let call = customer_message::Send {
+            open_id: open_id.clone(),
+            content: ChatContent::Text {
+                content: self.content,
+            },
+            kf_account: None,
+        };
+        Way::of(outgoing(Kind::CustomerMessage, open_id, &call).map_err(said)?)
+    }
 }
 
-/// The messages of a push, in the order in which they are tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content(Vec<Way>);
+impl Template {
+    fn way(self, open_id: &OpenId) -> Result<Way, String> {
+        let call = template::Send {
+            open_id: open_id.clone(),
+            template_id: self.template_id,
+            url: self.url,
+            mini_program: None,
+            data: template::Data(self.fields.into_iter().collect()),
+            client_msg_id: None,
+        };
+        Way::of(outgoing(Kind::Template, open_id, &call).map_err(said)?)
+    }
+}
 
-impl Content {
-    /// The content that `data` describes.
-    ///
-    /// # Errors
-    /// What is wrong with the data, or which limit of WeChat's it breaks.
-    pub fn read(kind: BuiltIn, data: &serde_json::Value) -> Result<Self, String> {
-        let said = |error: serde_json::Error| error.to_string();
-        let content = Self(match kind {
-            BuiltIn::Text => vec![Way::Text(Deserialize::deserialize(data).map_err(said)?)],
-            BuiltIn::Template => {
-                vec![Way::Template(Deserialize::deserialize(data).map_err(said)?)]
-            }
-            BuiltIn::TextOrTemplate => {
-                let both = TextOrTemplate::deserialize(data).map_err(said)?;
-                vec![Way::Text(both.text), Way::Template(both.template)]
-            }
-        });
-        // What WeChat takes for one person it takes for all.
-        let somebody = OpenId::parse("o").map_err(|error| error.to_string())?;
-        for way in &content.0 {
-            way.outgoing(&somebody, &message_id("", "", ""))
-                .map_err(|error| error.to_string())?;
+/// The messages that a built-in kind of push makes of its data.
+///
+/// # Errors
+/// What is wrong with the data, or which limit of WeChat's it breaks.
+pub fn built_in(kind: BuiltIn, data: &Value) -> Result<Ways, String> {
+    // What WeChat takes for one person it takes for all.
+    let somebody = OpenId::parse("o").map_err(said)?;
+    let ways = match kind {
+        BuiltIn::Text => vec![Text::deserialize(data).map_err(said)?.way(&somebody)?],
+        BuiltIn::Template => vec![Template::deserialize(data).map_err(said)?.way(&somebody)?],
+        BuiltIn::TextOrTemplate => {
+            let both = TextOrTemplate::deserialize(data).map_err(said)?;
+            vec![both.text.way(&somebody)?, both.template.way(&somebody)?]
         }
-        Ok(content)
-    }
+    };
+    Ok(Ways(ways))
+}
 
-    /// The messages.
-    pub fn ways(&self) -> &[Way] {
-        &self.0
-    }
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
 
+/// What a push was asked to send, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The same to everyone.
+    Ways(Ways),
+    /// What the account's plugin composes of these data.
+    Composed(Value),
+}
+
+/// Messages, in the order in which they are tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ways(pub Vec<Way>);
+
+/// One message, without its receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Way {
+    kind: Kind,
+    path: String,
+    payload: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+}
+
+impl Ways {
     /// Whether a customer-service message is among them.
     pub fn has_chat(&self) -> bool {
         self.0.iter().any(Way::is_chat)
@@ -117,53 +156,70 @@ impl Content {
 
     /// Whether nothing is shown twice if a message that may have been sent lately is sent again.
     pub fn may_be_repeated(&self) -> bool {
-        !self.has_chat()
+        let is_harmless = |way: &Way| way.kind.facts().idempotence != Idempotence::None;
+        self.0.iter().all(is_harmless)
     }
 }
 
 impl Way {
-    /// Whether it is a customer-service message.
-    pub fn is_chat(&self) -> bool {
-        matches!(self, Self::Text(_))
-    }
-
-    /// What is sent to a person. `message_id` names it, whatever is repeated.
+    /// The message, whoever it was for.
     ///
     /// # Errors
-    /// A limit of WeChat's that it breaks.
-    pub fn outgoing(
-        &self,
-        open_id: &OpenId,
-        message_id: &str,
-    ) -> Result<Outgoing, wxhost_wechat::api::InvalidCall> {
-        match self {
-            Self::Text(text) => {
-                let call = customer_message::Send {
-                    open_id: open_id.clone(),
-                    content: ChatContent::Text {
-                        content: text.content.clone(),
-                    },
-                    kf_account: None,
-                };
-                outgoing(Kind::CustomerMessage, open_id, &call)
-            }
-            Self::Template(message) => {
-                let fields = message.fields.clone().into_iter();
-                let call = template::Send {
-                    open_id: open_id.clone(),
-                    template_id: message.template_id.clone(),
-                    url: message.url.clone(),
-                    mini_program: None,
-                    data: template::Data(fields.collect()),
-                    client_msg_id: Some(message_id.to_owned()),
-                };
-                outgoing(Kind::Template, open_id, &call)
-            }
+    /// What is sent is no JSON object: not one of what WeChat takes for a contact.
+    pub fn of(sent: Outgoing) -> Result<Self, String> {
+        let mut payload: Map<String, Value> = serde_json::from_str(&sent.payload).map_err(said)?;
+        payload.remove(RECEIVER);
+        payload.remove(MESSAGE_ID);
+        Ok(Self {
+            kind: sent.kind,
+            path: sent.path,
+            payload,
+            expires_at: sent.expires_at,
+        })
+    }
+
+    /// Whether it is a customer-service message.
+    pub fn is_chat(&self) -> bool {
+        self.kind.facts().is_counted
+    }
+
+    /// Whether it comes too late.
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        self.expires_at.is_some_and(|at| at <= now_ms)
+    }
+
+    /// Whether a repetition is shown again.
+    pub fn is_shown_twice(&self) -> bool {
+        self.kind.facts().idempotence == Idempotence::None
+    }
+
+    /// What is sent to a contact. `message_id` names it, whatever is repeated.
+    pub fn outgoing(&self, open_id: &str, message_id: &str) -> Outgoing {
+        let mut payload = self.payload.clone();
+        payload.insert(RECEIVER.to_owned(), open_id.into());
+        if self.kind.facts().idempotence == Idempotence::ClientMsgId {
+            payload.insert(MESSAGE_ID.to_owned(), message_id.into());
+        }
+        Outgoing {
+            kind: self.kind,
+            open_id: open_id.to_owned(),
+            path: self.path.clone(),
+            payload: Value::Object(payload).to_string(),
+            expires_at: None,
         }
     }
 }
 
-/// Names what a push sends to a person: the same whatever is repeated, and nothing else's.
+impl Way {
+    /// The template that it is a message of, and the fields that it fills in, if it is one.
+    pub fn template(&self) -> Option<(&str, BTreeSet<&str>)> {
+        let template_id = self.payload.get("template_id")?.as_str()?;
+        let fields = self.payload.get("data")?.as_object()?.keys();
+        (self.kind == Kind::Template).then(|| (template_id, fields.map(String::as_str).collect()))
+    }
+}
+
+/// Names what a push sends to a contact: the same whatever is repeated, and nothing else's.
 pub(super) fn message_id(app_id: &str, push_id: &str, open_id: &str) -> String {
     let name = format!("{app_id}\n{push_id}\n{open_id}");
     let mut digits = hex::encode(Sha256::digest(name));
@@ -173,7 +229,7 @@ pub(super) fn message_id(app_id: &str, push_id: &str, open_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -181,16 +237,15 @@ mod tests {
     fn kinds_read_their_data_and_say_what_is_wrong_with_it() {
         let template = json!({"template_id": "T1", "fields": {"thing1": "tea"}});
         let both = json!({"text": {"content": "hi"}, "template": template});
-        let content = Content::read(BuiltIn::TextOrTemplate, &both).expect("fits");
-        assert_eq!(content.ways().len(), 2);
-        assert!(content.has_chat() && !content.may_be_repeated());
-        let content = Content::read(BuiltIn::Template, &template).expect("fits");
-        assert!(content.may_be_repeated());
+        let ways = built_in(BuiltIn::TextOrTemplate, &both).expect("fits");
+        assert_eq!(ways.0.len(), 2);
+        assert!(ways.has_chat() && !ways.may_be_repeated());
+        let ways = built_in(BuiltIn::Template, &template).expect("fits");
+        assert!(ways.may_be_repeated());
+        let content = Content::Ways(ways);
         let stored = serde_json::to_string(&content).expect("JSON");
-        assert_eq!(
-            serde_json::from_str::<Content>(&stored).expect("reads"),
-            content
-        );
+        let read: Content = serde_json::from_str(&stored).expect("reads");
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), stored);
         for (kind, data, part) in [
             (BuiltIn::Text, json!({"content": ""}), "text.content"),
             (
@@ -211,30 +266,24 @@ mod tests {
                 "template",
             ),
         ] {
-            let error = Content::read(kind, &data).expect_err("refused");
+            let error = built_in(kind, &data).expect_err("refused");
             assert!(error.contains(part), "{error}");
         }
     }
 
     #[test]
     fn a_message_has_an_id_that_its_repetitions_share() {
-        let content = Content(vec![Way::Template(Template {
-            template_id: "T1".into(),
-            fields: BTreeMap::new(),
-            url: None,
-        })]);
+        let data = json!({"template_id": "T1", "fields": {}});
+        let ways = built_in(BuiltIn::Template, &data).expect("fits");
         let to = |open_id: &str| {
-            let id = message_id("wx01", "p1", open_id);
-            let open_id = OpenId::parse(open_id).expect("an open id");
-            let sent = content.ways()[0].outgoing(&open_id, &id).expect("fits");
+            let sent = ways.0[0].outgoing(open_id, &message_id("wx01", "p1", open_id));
             let payload: Value = serde_json::from_str(&sent.payload).expect("JSON");
+            assert_eq!(payload["touser"], open_id);
             payload["client_msg_id"].as_str().expect("an id").to_owned()
         };
         assert_eq!(to("oA"), to("oA"));
         assert_ne!(to("oA"), to("oB"));
-        assert_ne!(
-            message_id("wx01", "p1", "oA"),
-            message_id("wx01", "p2", "oA")
-        );
+        let of = |push| message_id("wx01", push, "oA");
+        assert_ne!(of("p1"), of("p2"));
     }
 }

@@ -7,26 +7,36 @@
 //! whether it was sent. Template messages of it are sent again under their own ids, which WeChat sends
 //! once; other recipients end as `unknown`.
 //!
-//! Built-in kinds need no plugin (`content`).
+//! What is sent, the account's plugin composes (`compose`), a block at a time and once (`composition`);
+//! built-in kinds need no plugin (`content`). Pushes may recur (`recurrence`, `schedules`).
 
+mod compose;
+mod composition;
 mod content;
 mod pace;
+mod recipient;
+mod recurrence;
+mod schedules;
 mod sender;
 mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::content::{BuiltIn, Content, Template, Text, Way};
+pub use self::content::{BuiltIn, Content, Way, built_in};
+pub use self::recurrence::Recurrence;
+pub use self::schedules::ONCE;
 use crate::db::Database;
 use crate::db::allowance::Scenes;
+use crate::run::Runner;
 use crate::services::Services;
 
 /// Messages of pushes under way at once, on one host.
-const PLACES: usize = 128;
+const PLACES: usize = 512;
 
 /// The push lane of a host.
 pub struct PushLane {
@@ -36,6 +46,7 @@ pub struct PushLane {
     /// How many customer-service messages WeChat takes.
     scenes: Scenes,
     places: Semaphore,
+    runner: Runner,
 }
 
 impl std::fmt::Debug for PushLane {
@@ -45,10 +56,11 @@ impl std::fmt::Debug for PushLane {
 }
 
 impl PushLane {
-    /// A lane that works with these.
-    pub fn new(services: Arc<Services>, scenes: Scenes) -> Self {
+    /// A lane that works with these. A call of a plugin takes `call_deadline` at most.
+    pub fn new(services: Arc<Services>, scenes: Scenes, call_deadline: Duration) -> Self {
         Self {
             db: services.db.background(),
+            runner: Runner::new(Arc::clone(&services), call_deadline),
             services,
             scenes,
             places: Semaphore::new(PLACES),
@@ -58,5 +70,6 @@ impl PushLane {
     /// Sends what there is to push, until `stop`; what is under way then is finished.
     pub fn spawn(self: &Arc<Self>, loops: &TaskTracker, stop: &CancellationToken) {
         loops.spawn(sender::run(Arc::clone(self), stop.clone()));
+        loops.spawn(schedules::run(Arc::clone(self), stop.clone()));
     }
 }

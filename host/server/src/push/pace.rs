@@ -2,9 +2,9 @@
 //! as many when it has trouble.
 
 /// Recipients of the first window, and the fewest.
-const FEWEST: usize = 8;
-/// The most: what a host that dies leaves behind as perhaps sent.
-const MOST: usize = 64;
+const FEWEST: usize = 16;
+/// The most: what a host that dies leaves behind of a block as perhaps sent.
+const MOST: usize = 256;
 
 /// The size of the next window.
 #[derive(Debug)]
@@ -36,10 +36,13 @@ mod tests {
     #[test]
     fn it_grows_while_all_goes_well_and_halves_in_trouble() {
         let mut pace = Pace::default();
-        let sizes = [true, true, true, true, false, false, false, false].map(|well| {
+        let well = [true, true, true, true, true, true, false, false, true];
+        let sizes = well.map(|well| {
             pace.learn(well);
             pace.size()
         });
-        assert_eq!(sizes, [16, 32, 64, 64, 32, 16, 8, 8]);
+        assert_eq!(sizes, [32, 64, 128, 256, 256, 256, 128, 64, 128]);
+        (0..5).for_each(|_| pace.learn(false));
+        assert_eq!(pace.size(), 16);
     }
 }

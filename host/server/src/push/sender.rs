@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +81,7 @@ impl PushLane {
         leased: &LeasedLane,
         stop: &CancellationToken,
     ) -> Result<Option<i64>, DbError> {
-        let (mut pace, until) = (Pace::default(), Instant::now() + TURN);
+        let (pace, until) = (Mutex::new(Pace::default()), Instant::now() + TURN);
         loop {
             let now_ms = self.db.now_ms();
             if stop.is_cancelled() || Instant::now() >= until {
@@ -89,17 +90,20 @@ impl PushLane {
             let Some(asked) = push::renew(&self.db, leased, now_ms + millis(LEASE)).await? else {
                 return Ok(None);
             };
-            let pushes = push::running(&self.db, &leased.app_id, PUSHES_AT_ONCE).await?;
-            if pushes.is_empty() && push::give_up(&self.db, leased, asked).await? {
+            let pushes = push::running(&self.db, (&leased.app_id, now_ms), PUSHES_AT_ONCE).await?;
+            let mut earliest = push::next_start(&self.db, &leased.app_id, now_ms).await?;
+            if pushes.is_empty()
+                && earliest.is_none()
+                && push::give_up(&self.db, leased, asked).await?
+            {
                 return Ok(None);
             }
-            let mut earliest = None;
             for push in &pushes {
-                let mut sender = Sender {
+                let sender = Sender {
                     lane: self,
                     leased,
                     push,
-                    pace: &mut pace,
+                    pace: &pace,
                 };
                 match sender.turn().await? {
                     Next::Now => earliest = Some(now_ms),

@@ -5,24 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use wxhost_wechat::id::OpenId;
+use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::PushLane;
-use super::content::{Content, Way, message_id};
+use super::compose::{Composed, Postponed, compose};
+use super::composition::Compositions;
+use super::content::Content;
 use super::pace::Pace;
+use super::recipient::{Learnt, Recipient, Tried};
 use crate::accounts::Account;
 use crate::clock::millis;
 use crate::db::DbError;
-use crate::db::allowance::{self, ContactKey, Refusal};
-use crate::db::outbox::{Final, Leased};
-use crate::db::push::{self, Admitted, Block, LeasedLane, Outcome, PushRow, Window};
-use crate::outbox::{Fate, Lesson, Verdict, judge, post, spread};
+use crate::db::push::{
+    self, Admitted, Block, Candidates, LeasedLane, Lessons, Outcome, PushRow, Window,
+};
+use crate::outbox::spread;
 
+/// Windows of a push at once, each of another block: while one is kept, the other is sent.
+const WINDOWS_AT_ONCE: i64 = 2;
 /// How long the lane of an account rests that is disabled, or that this host can't read.
 const ACCOUNT_REST: Duration = Duration::from_secs(60);
-/// How long after a window was noted WeChat is sure to know its messages' ids: ten minutes, less the time
-/// that a window takes.
-const IDS_KNOWN: Duration = Duration::from_secs(9 * 60);
+/// When a block is composed that the host could not have composed.
+const HELD_UP_WAIT: Duration = Duration::from_secs(2);
+/// When a block is composed again for which the plugin lacked something.
+const DEPENDENCY_WAIT: Duration = Duration::from_secs(60);
 /// The wait between two tries to keep outcomes.
 const KEEP_PAUSE: Duration = Duration::from_millis(500);
 /// Tries to keep outcomes, as long as the lease is sure to hold.
@@ -41,55 +48,51 @@ pub(super) enum Next {
     Nothing,
 }
 
+impl Next {
+    /// What comes first of two; but a rest is everyone's.
+    fn sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Rest(one), Self::Rest(another)) => Self::Rest(one.max(another)),
+            (rest @ Self::Rest(_), _) | (_, rest @ Self::Rest(_)) => rest,
+            (Self::Now, _) | (_, Self::Now) => Self::Now,
+            (Self::At(one), Self::At(another)) => Self::At(one.min(another)),
+            (next, Self::Nothing) | (Self::Nothing, next) => next,
+        }
+    }
+}
+
 /// Sends of one push of an account whose lane this host has.
 pub(super) struct Sender<'a> {
     pub(super) lane: &'a PushLane,
     pub(super) leased: &'a LeasedLane,
     pub(super) push: &'a PushRow,
-    pub(super) pace: &'a mut Pace,
-}
-
-/// What came of one recipient, for now.
-struct Tried {
-    outcome: Outcome,
-    /// When a recipient that still waits is tried next, from now.
-    wait: Duration,
-    /// For how long nothing of the account leaves.
-    rest: Option<Duration>,
-}
-
-impl Tried {
-    fn ended(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            wait: Duration::ZERO,
-            rest: None,
-        }
-    }
-
-    fn failed(why: impl Into<String>) -> Self {
-        Self::ended(Outcome::Failed(why.into()))
-    }
-}
-
-/// What came of one message of a push for one recipient.
-enum OfWay {
-    /// That is what came of the recipient.
-    Tried(Tried),
-    /// WeChat does not take it this way.
-    NotThisWay(Outcome),
+    pub(super) pace: &'a Mutex<Pace>,
 }
 
 impl Sender<'_> {
     /// Sends to some recipients, takes over more of the audience, or ends the push.
-    pub(super) async fn turn(&mut self) -> Result<Next, DbError> {
+    pub(super) async fn turn(&self) -> Result<Next, DbError> {
         let db = &self.lane.db;
         let now_ms = db.now_ms();
-        match push::next_block(db, self.push, now_ms).await? {
-            Ok(block) => self.window(block, now_ms).await,
-            Err(_) if self.push.audience.is_some() => {
-                push::expand(db, self.leased, self.push).await?;
-                Ok(Next::Now)
+        let found = push::next_blocks(db, self.push, (now_ms, WINDOWS_AT_ONCE)).await?;
+        let is_short = !matches!(&found, Ok(blocks) if blocks.len() as i64 == WINDOWS_AT_ONCE);
+        if let (true, Some(audience)) = (is_short, &self.push.audience) {
+            let Ok(audience) = serde_json::from_str(audience) else {
+                // A newer version's is left to it.
+                return Ok(Next::Rest(ACCOUNT_REST));
+            };
+            push::expand(db, self.leased, (self.push, &audience)).await?;
+            return Ok(Next::Now);
+        }
+        match found {
+            Ok(blocks) => {
+                let windows = blocks.into_iter().map(|block| self.window(block, now_ms));
+                // Each to its end, whatever comes of the others: what is under way is not dropped.
+                let mut next = Next::Nothing;
+                for ended in futures::future::join_all(windows).await {
+                    next = next.sooner(ended?);
+                }
+                Ok(next)
             }
             Err(Some(due_at)) => Ok(Next::At(due_at)),
             Err(None) => {
@@ -105,7 +108,7 @@ impl Sender<'_> {
         }
     }
 
-    async fn window(&mut self, mut block: Block, now_ms: i64) -> Result<Next, DbError> {
+    async fn window(&self, mut block: Block, now_ms: i64) -> Result<Next, DbError> {
         let Some(account) = self.account() else {
             return Ok(Next::Rest(ACCOUNT_REST));
         };
@@ -114,38 +117,71 @@ impl Sender<'_> {
             return Ok(Next::Rest(ACCOUNT_REST));
         };
         let before = block.outcomes.clone();
-        recover(&mut block, &content);
         if self.push.expires_at <= now_ms {
+            recover(&mut block, |_| false);
             block.outcomes.iter_mut().for_each(expire);
-            return self.settle(&block, &before, 0).await;
+            return self.settle(&block, &before, (0, Lessons::default())).await;
         }
-        let Some(places) = next_places(&block, self.pace.size()) else {
-            return self.settle(&block, &before, 0).await;
+        let compositions = match content {
+            Content::Ways(ways) => Compositions::same(ways),
+            Content::Composed(data) => match self.composed(&account, &data, &block).await? {
+                Ok(compositions) => compositions,
+                Err(next) => return Ok(next),
+            },
         };
-        let chat = content.has_chat().then_some(&self.lane.scenes);
-        let admitted = push::admit(
-            &self.lane.db,
-            self.leased,
-            (&block, places.clone()),
-            (chat, now_ms),
-        );
-        let Some(admitted) = admitted.await? else {
+        recover(&mut block, |place| compositions.at(place).may_be_repeated());
+        let Some(places) = next_places(&block, self.pace.lock().size()) else {
+            return self.settle(&block, &before, (0, Lessons::default())).await;
+        };
+        let is_by_chat =
+            |place: &usize| block.outcomes[*place].is_open() && compositions.at(*place).has_chat();
+        let candidates = Candidates {
+            block: &block,
+            by_chat: places.clone().filter(is_by_chat).collect(),
+            places: places.clone(),
+            scenes: &self.lane.scenes,
+        };
+        let admitted = push::admit(&self.lane.db, self.leased, &candidates, now_ms).await?;
+        let Some(admitted) = admitted else {
             return Ok(Next::Now);
         };
-        let tried = self.send_all(&account, &content, (&block, places), &admitted);
-        let tried = tried.await;
+        let sends = self.send_all(&account, &compositions, (&block, places), &admitted);
+        let tried = sends.await;
+        self.conclude(block, &before, (tried, now_ms)).await
+    }
+
+    /// Keeps what came of a window.
+    async fn conclude(
+        &self,
+        mut block: Block,
+        before: &[Outcome],
+        (tried, begun_ms): (Vec<(usize, Tried)>, i64),
+    ) -> Result<Next, DbError> {
         let (mut wait, mut rest) = (Duration::ZERO, None);
+        let mut learnt = Vec::new();
         for (place, tried) in tried {
             wait = wait.max(tried.wait);
             rest = rest.max(tried.rest);
             block.outcomes[place] = tried.outcome;
+            learnt.extend(tried.lessons.into_iter().map(|lesson| (place, lesson)));
         }
-        self.pace.learn(wait.is_zero() && rest.is_none());
+        let went_well = wait.is_zero() && rest.is_none();
+        self.pace.lock().learn(went_well);
         let due_at = match block.outcomes.contains(&Outcome::FRESH) {
             true => 0,
             false => self.lane.db.now_ms() + millis(wait),
         };
-        let next = self.settle(&block, &before, due_at).await?;
+        let of = |wanted: Learnt| -> Vec<&str> {
+            let places = learnt.iter().filter(|(_, lesson)| *lesson == wanted);
+            places.map(|(place, _)| &*block.open_ids[*place]).collect()
+        };
+        let lessons = Lessons {
+            exhausted: of(Learnt::Exhausted),
+            unused: of(Learnt::Unused),
+            unfollowed: of(Learnt::NotFollowing),
+            begun_ms,
+        };
+        let next = self.settle(&block, before, (due_at, lessons)).await?;
         Ok(rest.map_or(next, |rest| Next::Rest(spread(rest))))
     }
 
@@ -154,11 +190,56 @@ impl Sender<'_> {
         account.filter(|account| account.is_active())
     }
 
+    /// What the account's plugin composed for a block; or when the push goes on, where it composes now.
+    async fn composed(
+        &self,
+        account: &Arc<Account>,
+        data: &Value,
+        block: &Block,
+    ) -> Result<Result<Compositions, Next>, DbError> {
+        let db = &self.lane.db;
+        if let Some(stored) = push::compositions(db, &self.push.app_id, block).await? {
+            // A newer version's is left to it.
+            let read = serde_json::from_str(&stored);
+            return Ok(read.map_err(|_| Next::Rest(ACCOUNT_REST)));
+        }
+        let wait = match compose(self.lane, account, (self.push, data), block).await {
+            Ok(composed) => {
+                self.keep(block, composed).await?;
+                return Ok(Err(Next::Now));
+            }
+            Err(Postponed::Database(error)) => return Err(error),
+            Err(Postponed::HeldUp) => HELD_UP_WAIT,
+            Err(Postponed::Dependency) => DEPENDENCY_WAIT,
+        };
+        Ok(Err(Next::At(db.now_ms() + millis(wait))))
+    }
+
+    /// Keeps what was composed, and ends those for whom nothing was.
+    async fn keep(&self, block: &Block, composed: Vec<Composed>) -> Result<(), DbError> {
+        let mut after = block.clone();
+        for (outcome, composed) in after.outcomes.iter_mut().zip(&composed) {
+            if let Err(ended) = composed {
+                outcome.clone_from(ended);
+            }
+        }
+        let compositions = Compositions::each(composed.into_iter().map(Result::ok));
+        let window = Window {
+            lane: self.leased,
+            block: &after,
+            before: &block.outcomes,
+            due_at: 0,
+            lessons: Lessons::default(),
+        };
+        push::keep_compositions(&self.lane.db, &window, &compositions.to_json()).await?;
+        Ok(())
+    }
+
     /// Sends to those at `places` who wait.
     async fn send_all(
         &self,
         account: &Arc<Account>,
-        content: &Content,
+        compositions: &Compositions,
         (block, places): (&Block, Range<usize>),
         admitted: &[Admitted],
     ) -> Vec<(usize, Tried)> {
@@ -169,13 +250,11 @@ impl Sender<'_> {
             };
             let recipient = Recipient {
                 open_id: &block.open_ids[place],
+                ways: compositions.at(place),
                 tries,
                 unsure_at,
             };
-            Some(async move {
-                let tried = self.send(account, content, recipient, *admitted).await;
-                (place, tried)
-            })
+            Some(async move { (place, self.send(account, recipient, *admitted).await) })
         });
         let sends: Vec<_> = sends.collect();
         let at_once = sends.len().max(1);
@@ -183,108 +262,19 @@ impl Sender<'_> {
         sends.collect().await
     }
 
-    /// Sends to one person, by the first way that WeChat takes.
-    async fn send(
-        &self,
-        account: &Arc<Account>,
-        content: &Content,
-        recipient: Recipient<'_>,
-        admitted: Admitted,
-    ) -> Tried {
-        let is_forgotten = |at: i64| self.lane.db.now_ms() - at >= millis(IDS_KNOWN);
-        if recipient.unsure_at.is_some_and(is_forgotten) {
-            // WeChat would not know that it is the same message any more.
-            return Tried::ended(Outcome::Unsure);
-        }
-        if admitted == Admitted::OptedOut {
-            return Tried::ended(Outcome::Skipped("opted-out".into()));
-        }
-        let Ok(person) = OpenId::parse(recipient.open_id) else {
-            return Tried::failed("invalid-open-id");
-        };
-        let mut last = Outcome::Skipped(Refusal::Closed.as_str().into());
-        for (number, way) in (0..).zip(content.ways()) {
-            if let (true, Admitted::NotByChat(refusal)) = (way.is_chat(), admitted) {
-                last = Outcome::Skipped(refusal.as_str().into());
-                continue;
-            }
-            let sent = self.send_by(account, (number, way), (&person, recipient));
-            match sent.await {
-                OfWay::Tried(tried) => return tried,
-                OfWay::NotThisWay(outcome) => last = outcome,
-            }
-        }
-        Tried::ended(last)
-    }
-
-    async fn send_by(
-        &self,
-        account: &Arc<Account>,
-        (number, way): (u32, &Way),
-        (open_id, recipient): (&OpenId, Recipient<'_>),
-    ) -> OfWay {
-        let (app_id, push_id) = (&self.push.app_id, &self.push.id);
-        let id = message_id(app_id, push_id, open_id.as_str());
-        let Ok(outgoing) = way.outgoing(open_id, &id) else {
-            return OfWay::NotThisWay(Outcome::Failed("invalid-message".into()));
-        };
-        let row = Leased {
-            id,
-            app_id: app_id.clone(),
-            event_id: push_id.clone(),
-            trace_id: push_id.clone(),
-            outgoing,
-            fence: self.leased.fence,
-            attempts: recipient.tries.into(),
-            unsure: 0,
-            unsure_at: None,
-            is_reserved: way.is_chat(),
-            no_right: None,
-            created_at: self.push.created_at,
-        };
-        // Closed never.
-        let _place = self.lane.places.acquire().await;
-        let begun_ms = self.lane.db.now_ms();
-        let client = &self.lane.services.client;
-        let sent = post(client, account, &row.outgoing).await;
-        let verdict = judge(&row, begun_ms, &sent, self.lane.db.now_ms());
-        self.learn(&row, &verdict, begun_ms).await;
-        conclude(way, number, recipient, verdict)
-    }
-
-    /// Keeps what an answer teaches of a person. It is a help, not a promise.
-    async fn learn(&self, row: &Leased, verdict: &Verdict, begun_ms: i64) {
-        let person = ContactKey {
-            app_id: &row.app_id,
-            open_id: &row.outgoing.open_id,
-        };
-        let db = &self.lane.db;
-        let is_postponed = !matches!(verdict.fate, Fate::End(_));
-        let kept = match verdict.lesson {
-            Some(Lesson::Exhausted) => allowance::exhaust(db, person, begun_ms).await,
-            Some(Lesson::NotFollowing) => allowance::note_unfollowed(db, person, begun_ms).await,
-            Some(Lesson::Unused) => allowance::release(db, person, begun_ms).await,
-            // Its room is taken anew when it is tried again.
-            _ if is_postponed && row.is_reserved => allowance::release(db, person, begun_ms).await,
-            _ => Ok(()),
-        };
-        if let Err(error) = kept {
-            tracing::debug!(account.app_id = row.app_id, error = %error, "what WeChat said can't be kept");
-        }
-    }
-
     /// Keeps the outcomes, for as long as the lease is sure to hold: what is not kept may have been sent.
     async fn settle(
         &self,
         block: &Block,
         before: &[Outcome],
-        due_at: i64,
+        (due_at, lessons): (i64, Lessons<'_>),
     ) -> Result<Next, DbError> {
         let window = Window {
             lane: self.leased,
             block,
             before,
             due_at,
+            lessons,
         };
         for _ in 1..KEEP_TRIES {
             match push::settle(&self.lane.db, &window).await {
@@ -300,14 +290,6 @@ impl Sender<'_> {
     }
 }
 
-/// Whom something is sent to, and what is known of it.
-#[derive(Clone, Copy)]
-struct Recipient<'a> {
-    open_id: &'a str,
-    tries: u32,
-    unsure_at: Option<i64>,
-}
-
 /// Ends a recipient who waits when the time is over.
 fn expire(outcome: &mut Outcome) {
     if let Outcome::Open { unsure_at, .. } = outcome {
@@ -319,14 +301,14 @@ fn expire(outcome: &mut Outcome) {
 }
 
 /// Looks at those who were noted by somebody who did not live to tell: they may have been sent to.
-fn recover(block: &mut Block, content: &Content) {
+fn recover(block: &mut Block, may_be_repeated: impl Fn(usize) -> bool) {
     let Some((places, noted_at)) = block.noted.take() else {
         return;
     };
     let end = places.end.min(block.outcomes.len());
-    for outcome in &mut block.outcomes[places.start.min(end)..end] {
-        if let Outcome::Open { tries, unsure_at } = *outcome {
-            *outcome = match content.may_be_repeated() {
+    for place in places.start.min(end)..end {
+        if let Outcome::Open { tries, unsure_at } = block.outcomes[place] {
+            block.outcomes[place] = match may_be_repeated(place) {
                 true => Outcome::Open {
                     tries,
                     unsure_at: unsure_at.or(Some(noted_at)),
@@ -346,53 +328,8 @@ fn next_places(block: &Block, size: usize) -> Option<Range<usize>> {
     Some(first..(first + size).min(block.outcomes.len()))
 }
 
-/// What a verdict on a message means for its recipient.
-fn conclude(way: &Way, number: u32, recipient: Recipient<'_>, verdict: Verdict) -> OfWay {
-    let report = verdict.report;
-    let why = report.errcode.map_or_else(
-        || report.reason.unwrap_or_default().to_owned(),
-        |code| code.to_string(),
-    );
-    let (tries, unsure_at) = (recipient.tries, recipient.unsure_at);
-    let unsure_at = unsure_at.or(verdict.unsure_since);
-    let open = |tries, wait, rest| {
-        OfWay::Tried(Tried {
-            outcome: Outcome::Open { tries, unsure_at },
-            wait,
-            rest,
-        })
-    };
-    match (verdict.fate, verdict.lesson) {
-        (Fate::End(Final::Sent), _) => OfWay::Tried(Tried::ended(Outcome::Sent {
-            way: number,
-            msgid: report.msgid,
-        })),
-        (Fate::End(Final::Held), _) => OfWay::Tried(Tried::ended(Outcome::Held {
-            msgid: report.msgid,
-        })),
-        (Fate::End(Final::Failed), Some(Lesson::Exhausted | Lesson::NoRight(_))) => {
-            OfWay::NotThisWay(Outcome::Failed(why))
-        }
-        (Fate::End(Final::Unknown), _) => OfWay::Tried(Tried::ended(Outcome::Unsure)),
-        (Fate::End(_), _) => OfWay::Tried(Tried::failed(why)),
-        // Shown twice if it was sent after all.
-        (_, _) if verdict.unsure_since.is_some() && way.is_chat() => {
-            OfWay::Tried(Tried::ended(Outcome::Unsure))
-        }
-        (Fate::Again(wait), _) => open(tries + 1, wait, None),
-        (
-            Fate::Uncounted(_) | Fate::NotTried(_),
-            Some(Lesson::RestApi(rest) | Lesson::RestAccount(rest)),
-        ) => open(tries, Duration::ZERO, Some(rest)),
-        (Fate::Uncounted(wait) | Fate::NotTried(wait), _) => open(tries, wait, Some(wait)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::super::content::BuiltIn;
     use super::*;
 
     fn block(results: &[&str], noted: Option<(Range<usize>, i64)>) -> Block {
@@ -409,31 +346,20 @@ mod tests {
         block.outcomes.iter().map(ToString::to_string).collect()
     }
 
-    fn content(kind: BuiltIn) -> Content {
-        let data = match kind {
-            BuiltIn::Template => json!({"template_id": "T1", "fields": {}}),
-            _ => json!({"content": "hi"}),
-        };
-        Content::read(kind, &data).expect("fits")
-    }
-
     #[test]
     fn who_was_noted_and_not_settled_may_have_been_sent_to() {
-        for (kind, expected) in [
-            (BuiltIn::Text, ["s0", "?", "?", "?", ""]),
+        for (may_be_repeated, expected) in [
+            (false, ["s0", "?", "?", "?", ""]),
             // WeChat knows a template message by its id for a while.
-            (
-                BuiltIn::Template,
-                ["s0", "~0 1000", "~1 1000", "~2 900", ""],
-            ),
+            (true, ["s0", "~0 1000", "~1 1000", "~2 900", ""]),
         ] {
             let mut found = block(&["s0", "", "~1", "~2 900", ""], Some((1..4, 1_000)));
-            recover(&mut found, &content(kind));
+            recover(&mut found, |_| may_be_repeated);
             assert_eq!(results(&found), expected);
             assert_eq!(found.noted, None);
         }
         let mut short = block(&["", ""], Some((1..9, 1)));
-        recover(&mut short, &content(BuiltIn::Text));
+        recover(&mut short, |_| false);
         assert_eq!(results(&short), ["", "?"]);
     }
 
@@ -442,6 +368,21 @@ mod tests {
         let mut found = block(&["s0", "", "~1", "~1 900"], None);
         found.outcomes.iter_mut().for_each(expire);
         assert_eq!(results(&found), ["s0", "kexpired", "kexpired", "?"]);
+    }
+
+    #[test]
+    fn a_rest_is_everyones_and_else_what_is_sooner_counts() {
+        let rest = |seconds| Next::Rest(Duration::from_secs(seconds));
+        for (one, another, sooner) in [
+            (Next::Now, rest(1), rest(1)),
+            (rest(2), rest(1), rest(2)),
+            (Next::At(5), Next::Now, Next::Now),
+            (Next::At(5), Next::At(4), Next::At(4)),
+            (Next::Nothing, Next::At(4), Next::At(4)),
+        ] {
+            assert_eq!(one.sooner(another), sooner);
+            assert_eq!(another.sooner(one), sooner);
+        }
     }
 
     #[test]

@@ -42,6 +42,15 @@ impl Runner {
     /// Runs an event until something is settled, or the host is held up.
     pub(super) async fn attempt<T: Task>(&self, task: &T, tally: &mut Tally) -> EndedTask<T> {
         let account = &task.context().account;
+        if let Some(decided) = task.by_host() {
+            return match self.finish(task, ReadSet::default(), decided, tally).await {
+                Step::Ended(ended) => ended,
+                Step::Again { key } => Ended::HeldUp(tally.held_up("conflict", key)),
+                Step::Unfit(rejected) => {
+                    Ended::HeldUp(tally.held_up("unavailable", rejected.reason))
+                }
+            };
+        }
         let Some(deployment) = &account.plugin.deployment else {
             tally.outcome = "no-plugin".into();
             return Ended::Answered(task.nothing());
@@ -141,7 +150,7 @@ impl Runner {
         &self,
         task: &T,
         capabilities: &CallCapabilities,
-        report: CallReport,
+        report: CallReport<T::Outcome>,
         tally: &mut Tally,
     ) -> StepOf<T> {
         if let Some(held_up) = self.hosts_failure(capabilities, &report, tally) {
@@ -169,11 +178,12 @@ impl Runner {
                 "a plugin failed"
             );
         }
-        match self.finish(task, capabilities, decided, tally).await {
+        let reads = capabilities.take_reads();
+        match self.finish(task, reads, decided, tally).await {
             Step::Unfit(Rejected { code, reason }) => {
                 let decided = decision::failed(task, code.into(), reason);
                 // Nothing of it can be unfit any more.
-                self.finish(task, capabilities, decided, tally).await
+                self.finish(task, ReadSet::default(), decided, tally).await
             }
             step => step,
         }
@@ -181,10 +191,10 @@ impl Runner {
 
     /// Whether a call came to nothing because of the host: there was no place for it, what it had to
     /// read could not be reached, or waiting for the host took its time.
-    fn hosts_failure(
+    fn hosts_failure<O>(
         &self,
         capabilities: &CallCapabilities,
-        report: &CallReport,
+        report: &CallReport<O>,
         tally: &mut Tally,
     ) -> Option<HeldUp> {
         let failure = report.result.as_ref().err()?;
@@ -211,7 +221,7 @@ impl Runner {
     async fn finish<T: Task>(
         &self,
         task: &T,
-        capabilities: &CallCapabilities,
+        reads: ReadSet,
         decided: Decision<T::Answer>,
         tally: &mut Tally,
     ) -> StepOf<T> {
@@ -221,7 +231,7 @@ impl Runner {
             return Step::Ended(Ended::Answered(decided.answer));
         }
         // Most calls end above: they need no room for what a commit needs.
-        Box::pin(self.commit(task, capabilities.take_reads(), decided, tally)).await
+        Box::pin(self.commit(task, reads, decided, tally)).await
     }
 
     async fn commit<T: Task>(
@@ -234,6 +244,9 @@ impl Runner {
         let Decision {
             answer, effects, ..
         } = decided;
+        let Some(row) = task.row(&answer) else {
+            return Step::Ended(Ended::Answered(answer));
+        };
         let holders = task.context().account.holders();
         let room = match patiently(self.services.quotas.take(holders, &effects)).await {
             Ok(Ok(room)) => room,
@@ -266,7 +279,6 @@ impl Runner {
             trace_id: &context.trace_id,
             now_ms: self.services.clock.now_ms(),
         };
-        let row = task.row(&answer);
         match patiently(commit::commit(&self.services.db, &row, &request)).await {
             Ok(Committed::Done(way)) => {
                 room.used();

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use wxhost_runtime::{Failure, Outcome};
+use wxhost_runtime::{Failure, FailureCode};
 
 use super::Task;
 use crate::effects::Sorted;
@@ -32,15 +32,26 @@ pub struct Rejected {
 }
 
 /// What is decided where the outcome can be used, and the lane's fallback where it can't.
-pub(super) fn decide<T: Task>(task: &T, result: Result<Outcome, Failure>) -> Decision<T::Answer> {
-    let (outcome, error) = match result {
-        Ok(outcome) => match task.decide(outcome) {
-            Ok(decision) => return decision,
-            Err(Rejected { code, reason }) => (code.into(), reason),
-        },
-        Err(failure) => (failure.code.as_str(), failure.message),
-    };
-    failed(task, outcome, error)
+pub(super) fn decide<T: Task>(
+    task: &T,
+    result: Result<T::Outcome, Failure>,
+) -> Decision<T::Answer> {
+    match result {
+        Ok(outcome) => task
+            .decide(outcome)
+            .unwrap_or_else(|Rejected { code, reason }| failed(task, code.into(), reason)),
+        Err(failure) => {
+            let code = failure.code.as_str();
+            let fault = match failure.code {
+                FailureCode::PluginError(fault) => Some(fault),
+                _ => None,
+            };
+            Decision {
+                answer: task.fallback(&code, fault),
+                ..failed(task, code, failure.message)
+            }
+        }
+    }
 }
 
 /// The answer for when the plugin fails, and nothing else.
@@ -50,7 +61,7 @@ pub(super) fn failed<T: Task>(
     error: String,
 ) -> Decision<T::Answer> {
     Decision {
-        answer: task.fallback(),
+        answer: task.fallback(&outcome, None),
         effects: Sorted::default(),
         outcome,
         error: Some(error),

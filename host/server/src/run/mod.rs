@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wxhost_runtime::{Call, CallReport, Handler, Outcome, Plugin, Runtime};
+use wxhost_runtime::{Call, CallReport, Fault, Handler, Plugin, Runtime};
 
 pub use self::decision::{Decision, Rejected};
 use self::record::Tally;
@@ -51,9 +51,11 @@ pub struct EventContext {
 
 /// What a lane gives to have an event run.
 pub trait Task: Sync {
+    /// What the handler gives back.
+    type Outcome: Send;
     /// What an answer is in this lane.
     type Answer: Send + Sync;
-    /// The lane's own row of the event.
+    /// The lane's own row of the event; `Infallible` where runs commit nothing.
     type Row: LaneRow;
 
     /// The handler that a plugin must export.
@@ -62,38 +64,50 @@ pub trait Task: Sync {
     /// The event.
     fn context(&self) -> &EventContext;
 
+    /// What is decided without the plugin, where the host itself knows what to do.
+    fn by_host(&self) -> Option<Decision<Self::Answer>> {
+        None
+    }
+
     /// Calls the handler.
     fn call(
         &self,
         runtime: &Runtime,
         plugin: &Plugin,
         call: Call,
-    ) -> impl Future<Output = CallReport> + Send;
+    ) -> impl Future<Output = CallReport<Self::Outcome>> + Send;
 
     /// What the handler's outcome comes to.
     ///
     /// # Errors
     /// An outcome that breaks the contract, with a stable code and a sentence for the tenant.
-    fn decide(&self, outcome: Outcome) -> Result<Decision<Self::Answer>, Rejected>;
+    fn decide(&self, outcome: Self::Outcome) -> Result<Decision<Self::Answer>, Rejected>;
 
     /// The answer where no plugin is to be asked.
     fn nothing(&self) -> Self::Answer;
 
-    /// The answer for when the plugin fails.
-    fn fallback(&self) -> Self::Answer;
+    /// The answer for when the plugin fails: by which stable word, and whose fault it is where the plugin
+    /// said so itself.
+    fn fallback(&self, code: &str, fault: Option<Fault>) -> Self::Answer;
 
     /// Whether the run must be committed even if there are no effects: somebody else may have
     /// acknowledged the event meanwhile.
-    fn is_to_be_committed(&self) -> bool;
+    fn is_to_be_committed(&self) -> bool {
+        false
+    }
 
-    /// The row as the commit is to leave it.
-    fn row(&self, answer: &Self::Answer) -> Self::Row;
+    /// The row as the commit is to leave it; none where runs commit nothing.
+    fn row(&self, answer: &Self::Answer) -> Option<Self::Row>;
 
     /// Why an answer that is too late can't be sent at all, if that is so: said at once in the record.
-    fn unsendable(&self, answer: &Self::Answer) -> Option<String>;
+    fn unsendable(&self, _answer: &Self::Answer) -> Option<String> {
+        None
+    }
 
     /// What the event tells of the contact who caused it.
-    fn sender(&self) -> Option<Observation>;
+    fn sender(&self) -> Option<Observation> {
+        None
+    }
 }
 
 /// How a run ended.

@@ -27,6 +27,7 @@ use crate::records;
 use crate::seal::{self, MasterKeys};
 use crate::store::{MemoryCache, OLDEST, Redis, Store};
 use crate::telemetry::Metrics;
+use crate::templates::Templates;
 use crate::tokens::{Tokens, TokensParts};
 
 /// Why a host could not start.
@@ -135,6 +136,7 @@ impl Services {
             plugins: Arc::new(plugins),
             runtime,
             client: Arc::new(client),
+            templates: Templates::default(),
             egress: Arc::new(egress),
             quotas: Arc::new(quotas),
             records,

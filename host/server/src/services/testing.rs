@@ -22,6 +22,7 @@ use crate::records;
 use crate::seal::{MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Store};
 use crate::telemetry::Metrics;
+use crate::templates::Templates;
 use crate::tokens::testing::client_of;
 
 /// A WeChat that nobody reaches: nobody listens on port 1.
@@ -74,6 +75,7 @@ pub(crate) async fn services(db: &Database, base: &str) -> (TestServices, AuditW
     let metrics = Arc::new(Metrics::new());
     let (audit, audit_writer) = audit::channel(db.clone(), &metrics);
     let services = Services {
+        templates: Templates::default(),
         client: client_of(base, &accounts, &keys, store.clone()),
         records: records::channel(db.clone(), &metrics).0,
         sightings: contacts::channel(db.clone(), &metrics).0,

@@ -21,6 +21,7 @@
 mod events;
 pub(crate) mod imports;
 mod people;
+mod pushes;
 
 use crate::account::{Info, Mode};
 use crate::contacts::Contact;
@@ -31,12 +32,14 @@ use crate::handler::CallbackHandler;
 use crate::kv::Entry;
 use crate::log::Level;
 use crate::outcome::{Effect, Expectation, Outcome};
+use crate::push::{Composition, Push, PushHandler, Recipient};
 use crate::reply::Reply;
 use crate::wechat_api::{self, Quota, User};
 use imports::State;
 
 pub use events::{click, event, image, scan, subscribe, subscribe_by, text};
-pub use people::{contact, user};
+pub use people::{contact, recipient, user};
+pub use pushes::push;
 
 /// The host that a test sets up, calls and looks into.
 #[derive(Debug)]
@@ -56,6 +59,15 @@ pub struct Run {
     /// Whether its effects took hold: false after an error, after a broken expectation, and after
     /// [`TestHost::run`], which commits nothing.
     pub committed: bool,
+}
+
+/// What came of composing a push.
+#[derive(Debug)]
+pub struct Composing {
+    /// What the handler returned.
+    pub result: Result<Vec<Composition>>,
+    /// What it wrote to its log.
+    pub log: Vec<(Level, String)>,
 }
 
 impl TestHost {
@@ -182,6 +194,19 @@ impl TestHost {
             log,
             committed: false,
         }
+    }
+
+    /// Has the handler compose a push. [`push`] and [`recipient`] make what it gets; who is a
+    /// [`contact`](Self::contact) of the host comes with what is known of them.
+    pub fn compose<P: PushHandler>(&mut self, push: &Push, recipients: &[Recipient]) -> Composing {
+        let mut recipients = recipients.to_vec();
+        for recipient in &mut recipients {
+            if recipient.contact.is_none() {
+                recipient.contact = self.state.contacts.get(&recipient.open_id).cloned();
+            }
+        }
+        let (result, log) = self.state.during(|| P::compose_all(push, &recipients));
+        Composing { result, log }
     }
 
     /// The stored value under a key.

@@ -2,6 +2,7 @@
 
 use crate::contacts::{Contact, Interactions};
 use crate::outcome::TagChange;
+use crate::push::Recipient;
 use crate::wechat_api::User;
 use serde_json::{Map, Value};
 
@@ -27,6 +28,15 @@ pub fn contact(open_id: &str) -> Contact {
         remark: String::new(),
         attributes: "{}".to_owned(),
         opted_out: false,
+    }
+}
+
+/// A recipient of a push, of whom the host knows what a contact of it tells.
+#[must_use]
+pub fn recipient(open_id: &str) -> Recipient {
+    Recipient {
+        open_id: open_id.to_owned(),
+        contact: None,
     }
 }
 

@@ -1,7 +1,10 @@
 //! The kinds of what is sent, and the one table of what is true of each.
 
+use serde::{Deserialize, Serialize};
+
 /// What kind of thing is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An answer that came too late to be passive, as a customer-service message.
     LateAnswer,
@@ -173,6 +176,7 @@ mod tests {
     fn each_kind_has_a_name_of_its_own_and_counts_as_the_documents_say() {
         for kind in Kind::ALL {
             assert_eq!(Kind::of(kind.as_str()), Some(kind));
+            assert_eq!(serde_json::json!(kind), kind.as_str());
         }
         let of = |holds: fn(Facts) -> bool| {
             let kinds = Kind::ALL.into_iter().filter(|kind| holds(kind.facts()));

@@ -50,7 +50,7 @@ pub async fn begin(
         let allowed = if row.is_reserved {
             allowance::check_open(connection, contact, lease.now_ms).await?
         } else {
-            allowance::reserve(connection, contact, scenes, lease.now_ms).await?
+            allowance::reserve(connection, db.dialect(), contact, (scenes, lease.now_ms)).await?
         };
         match allowed {
             Reservation::Taken => {}

@@ -100,3 +100,21 @@ pub async fn give_up(db: &Database, lane: &LeasedLane, asked: i64) -> Result<boo
             .await?;
     Ok(gone.rows_affected() == 1)
 }
+
+/// Whether this host still has the lane; it has it until the transaction ends.
+pub(super) async fn is_ours(
+    dialect: Dialect,
+    db: &mut AnyConnection,
+    lane: &LeasedLane,
+) -> Result<bool, DbError> {
+    let statement = match dialect {
+        Dialect::Sqlite => "SELECT 1 FROM push_lanes WHERE app_id = $1 AND fence = $2",
+        Dialect::Postgres => "SELECT 1 FROM push_lanes WHERE app_id = $1 AND fence = $2 FOR UPDATE",
+    };
+    let found: Option<i64> = sqlx::query_scalar(statement)
+        .bind(&lane.app_id)
+        .bind(lane.fence)
+        .fetch_optional(db)
+        .await?;
+    Ok(found.is_some())
+}

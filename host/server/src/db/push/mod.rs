@@ -4,18 +4,28 @@
 //! rests on the lease's fence. Recipients have no row each: five hundred of them share one, with a line
 //! each for what became of them.
 
+mod admit;
+mod audience;
 mod blocks;
 mod lanes;
 mod outcome;
+mod receipts;
+pub mod schedules;
+mod settle;
 #[cfg(test)]
 mod tests;
 
-use sqlx::FromRow;
+use sqlx::{AnyConnection, FromRow};
 
-pub use self::blocks::{Admitted, Block, Window, admit, expand, next_block, recipients, settle};
+pub use self::admit::{Admitted, Candidates, admit};
+pub use self::audience::Audience;
+pub use self::blocks::{Block, expand, next_blocks, recipients};
 pub use self::lanes::{LeasedLane, give_up, lease, release, renew};
-pub use self::outcome::Outcome;
+pub use self::outcome::{Arrival, Outcome};
+pub use self::receipts::{forget_receipts, take_receipts};
+pub use self::settle::{Lessons, Window, compositions, keep_compositions, settle};
 use super::{Database, DbError};
+use crate::random;
 
 /// Recipients of a block.
 pub const BLOCK_RECIPIENTS: usize = 500;
@@ -37,16 +47,24 @@ pub struct PushRow {
     pub idempotency_key: Option<String>,
     /// Tells a repetition from another request under the same key.
     pub request_digest: String,
-    /// Whom it goes to beside those named, until all of them stand in blocks.
+    /// What the tenant's system calls the matter, such as an order's number.
+    pub reference: Option<String>,
+    /// JSON of an [`Audience`]: whom it goes to beside those named, until all of them stand in blocks.
     pub audience: Option<String>,
     /// The open id up to which the audience stands in blocks.
     pub taken_to: Vec<u8>,
+    /// When it begins; Unix milliseconds.
+    pub starts_at: i64,
     /// When those who still wait are not sent to any more; Unix milliseconds.
     pub expires_at: i64,
     /// Recipients so far.
     pub recipients: i64,
     /// Those that WeChat took it for.
     pub sent: i64,
+    /// Of these, those that it tells it was delivered to.
+    pub delivered: i64,
+    /// Of these, those that it tells it was not delivered to.
+    pub undelivered: i64,
     /// Those that it refused it for.
     pub failed: i64,
     /// Those that were not tried.
@@ -66,6 +84,11 @@ impl PushRow {
     }
 }
 
+/// A fresh name for a push or a schedule that comes now.
+pub fn new_id(now_ms: i64) -> String {
+    format!("{:012x}{:016x}", now_ms.max(0), random::version())
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
@@ -83,10 +106,29 @@ pub enum Added {
 pub async fn add(db: &Database, push: &PushRow, open_ids: &[&str]) -> Result<Added, DbError> {
     let mut transaction = db.begin().await?;
     let connection = transaction.connection();
+    if !insert(&mut *connection, push, open_ids).await? {
+        let before = sqlx::query_as(BY_KEY)
+            .bind(&push.app_id)
+            .bind(&push.idempotency_key)
+            .fetch_one(&mut *connection)
+            .await?;
+        return Ok(Added::Before(Box::new(before)));
+    }
+    transaction.commit().await?;
+    Ok(Added::New)
+}
+
+/// Puts a push in, within a transaction. False if there is one under its key.
+async fn insert(
+    db: &mut AnyConnection,
+    push: &PushRow,
+    open_ids: &[&str],
+) -> Result<bool, DbError> {
     let inserted = sqlx::query(
         "INSERT INTO pushes (app_id, id, kind, content, state, idempotency_key, request_digest, \
-         audience, taken_to, expires_at, recipients, sent, failed, skipped, unsure, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, 0, 0, $12) \
+         reference, audience, taken_to, starts_at, expires_at, recipients, sent, failed, skipped, unsure, \
+         delivered, undelivered, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0, 0, 0, 0, 0, $14) \
          ON CONFLICT DO NOTHING",
     )
     .bind(&push.app_id)
@@ -96,27 +138,23 @@ pub async fn add(db: &Database, push: &PushRow, open_ids: &[&str]) -> Result<Add
     .bind(&push.state)
     .bind(&push.idempotency_key)
     .bind(&push.request_digest)
+    .bind(&push.reference)
     .bind(&push.audience)
     .bind(&push.taken_to)
+    .bind(push.starts_at)
     .bind(push.expires_at)
     .bind(push.recipients)
     .bind(push.created_at)
-    .execute(&mut *connection)
+    .execute(&mut *db)
     .await?;
     if inserted.rows_affected() == 0 {
-        let before = sqlx::query_as(BY_KEY)
-            .bind(&push.app_id)
-            .bind(&push.idempotency_key)
-            .fetch_one(&mut *connection)
-            .await?;
-        return Ok(Added::Before(Box::new(before)));
+        return Ok(false);
     }
     for (number, block) in (0..).zip(open_ids.chunks(BLOCK_RECIPIENTS)) {
-        blocks::insert(&mut *connection, push, number, block).await?;
+        blocks::insert(&mut *db, push, number, block).await?;
     }
-    lanes::ask(&mut *connection, &push.app_id, push.created_at).await?;
-    transaction.commit().await?;
-    Ok(Added::New)
+    lanes::ask(db, &push.app_id, push.created_at).await?;
+    Ok(true)
 }
 
 const BY_KEY: &str = "SELECT * FROM pushes WHERE app_id = $1 AND idempotency_key = $2";
@@ -165,16 +203,44 @@ pub async fn list(
     Ok(query.fetch_all(&db.readers).await?)
 }
 
-/// An account's pushes that have something to send, the oldest first.
+/// An account's pushes that take turns now: those to the fewest, and the oldest, so that neither a single
+/// message waits behind many large pushes nor a large push behind ever new messages.
 ///
 /// # Errors
 /// The database can't be reached.
-pub async fn running(db: &Database, app_id: &str, limit: i64) -> Result<Vec<PushRow>, DbError> {
-    let query = sqlx::query_as(
-        "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' ORDER BY id LIMIT $2",
+pub async fn running(
+    db: &Database,
+    (app_id, now_ms): (&str, i64),
+    limit: i64,
+) -> Result<Vec<PushRow>, DbError> {
+    let fewest = "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 \
+         ORDER BY CASE WHEN audience IS NULL THEN 0 ELSE 1 END, recipients, id LIMIT $3";
+    let oldest = "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 \
+         ORDER BY id LIMIT $3";
+    let mut pushes: Vec<PushRow> = Vec::new();
+    for (statement, limit) in [(fewest, limit), (oldest, 1)] {
+        let query = sqlx::query_as(statement).bind(app_id).bind(now_ms);
+        let found: Vec<PushRow> = query.bind(limit).fetch_all(&db.readers).await?;
+        for push in found {
+            if pushes.iter().all(|known| known.id != push.id) {
+                pushes.push(push);
+            }
+        }
+    }
+    Ok(pushes)
+}
+
+/// When the next of an account's pushes begins that has not begun yet.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn next_start(db: &Database, app_id: &str, now_ms: i64) -> Result<Option<i64>, DbError> {
+    let query = sqlx::query_scalar(
+        "SELECT min(starts_at) FROM pushes WHERE app_id = $1 AND state = 'running' \
+         AND starts_at > $2",
     );
-    let query = query.bind(app_id).bind(limit);
-    Ok(query.fetch_all(&db.readers).await?)
+    let query = query.bind(app_id).bind(now_ms);
+    Ok(query.fetch_one(&db.readers).await?)
 }
 
 /// What is asked of a push that is under way.
@@ -235,6 +301,23 @@ pub async fn turn(
     Ok(true)
 }
 
+/// Cancels all of an account's pushes under a reference that have not ended; their ids.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn recall(
+    db: &Database,
+    (app_id, reference): (&str, &str),
+    now_ms: i64,
+) -> Result<Vec<String>, DbError> {
+    let query = sqlx::query_scalar(
+        "UPDATE pushes SET state = 'cancelled', ended_at = $1 WHERE app_id = $2 AND reference = $3 \
+         AND ended_at IS NULL AND state IN ('running', 'paused') RETURNING id",
+    );
+    let query = query.bind(now_ms).bind(app_id).bind(reference);
+    Ok(query.fetch_all(&db.writers).await?)
+}
+
 /// Ends a push that has nothing left to send. False if it has, or is not running.
 ///
 /// # Errors
@@ -268,6 +351,7 @@ pub async fn forget(db: &Database, before_ms: i64) -> Result<(), DbError> {
         for (app_id, id) in &old {
             let mut transaction = db.begin().await?;
             for statement in [
+                "DELETE FROM push_compositions WHERE app_id = $1 AND push_id = $2",
                 "DELETE FROM push_blocks WHERE app_id = $1 AND push_id = $2",
                 "DELETE FROM pushes WHERE app_id = $1 AND id = $2",
             ] {

@@ -18,6 +18,8 @@ pub enum Outcome {
         way: u32,
         /// WeChat's id of the message, where it gives one.
         msgid: Option<String>,
+        /// Whether it arrived.
+        arrival: Arrival,
     },
     /// WeChat reviews it, and delivers or blocks it by itself.
     Held {
@@ -30,6 +32,18 @@ pub enum Outcome {
     Skipped(String),
     /// Nobody knows whether it was sent.
     Unsure,
+}
+
+/// What WeChat told of a message that it took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing, so far or ever: it tells of templates and notices only.
+    #[default]
+    Untold,
+    /// It was delivered.
+    Delivered,
+    /// It was not: why, in WeChat's words.
+    Undelivered(String),
 }
 
 impl Outcome {
@@ -48,12 +62,29 @@ impl Outcome {
     pub fn state(&self) -> &'static str {
         match self {
             Self::Open { .. } => "queued",
-            Self::Sent { .. } => "sent",
+            Self::Sent { arrival, .. } => match arrival {
+                Arrival::Untold => "sent",
+                Arrival::Delivered => "delivered",
+                Arrival::Undelivered(_) => "undelivered",
+            },
             Self::Held { .. } => "held",
             Self::Failed(_) => "failed",
             Self::Skipped(_) => "skipped",
             Self::Unsure => "unknown",
         }
+    }
+
+    /// WeChat's id of the message, where it took one.
+    pub(super) fn msgid(&self) -> Option<i64> {
+        match self {
+            Self::Sent { msgid, .. } => msgid.as_deref()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// Reads the lines of a block.
+    pub(super) fn parse_all(lines: &str) -> Vec<Self> {
+        lines.split('\n').map(Self::parse).collect()
     }
 
     /// Reads a line. What another version wrote and this one does not know is unsure.
@@ -71,11 +102,17 @@ impl Outcome {
                     unsure_at: at.parse().ok(),
                 }
             }
-            Some('s') => {
-                let (way, id) = rest.split_once(' ').unwrap_or((rest, ""));
+            Some(sign @ ('s' | 'd' | 'u')) => {
+                let (way, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let (id, why) = rest.split_once(' ').unwrap_or((rest, ""));
                 Self::Sent {
                     way: way.parse().unwrap_or_default(),
                     msgid: msgid(id),
+                    arrival: match sign {
+                        'd' => Arrival::Delivered,
+                        'u' => Arrival::Undelivered(why.to_owned()),
+                        _ => Arrival::Untold,
+                    },
                 }
             }
             Some('h') => Self::Held { msgid: msgid(rest) },
@@ -101,11 +138,19 @@ impl fmt::Display for Outcome {
                 tries,
                 unsure_at: Some(at),
             } => write!(f, "~{tries} {at}"),
-            Self::Sent { way, msgid: None } => write!(f, "s{way}"),
             Self::Sent {
                 way,
-                msgid: Some(id),
-            } => write!(f, "s{way} {id}"),
+                msgid,
+                arrival,
+            } => {
+                let id = msgid.as_deref().unwrap_or_default();
+                match arrival {
+                    Arrival::Untold if id.is_empty() => write!(f, "s{way}"),
+                    Arrival::Untold => write!(f, "s{way} {id}"),
+                    Arrival::Delivered => write!(f, "d{way} {id}"),
+                    Arrival::Undelivered(why) => write!(f, "u{way} {id} {why}"),
+                }
+            }
             Self::Held { msgid } => write!(f, "h{}", msgid.as_deref().unwrap_or_default()),
             Self::Failed(why) => write!(f, "f{why}"),
             Self::Skipped(why) => write!(f, "k{why}"),
@@ -134,10 +179,22 @@ mod tests {
             Outcome::Sent {
                 way: 0,
                 msgid: None,
+                arrival: Arrival::Untold,
             },
             Outcome::Sent {
                 way: 1,
                 msgid: id(),
+                arrival: Arrival::Untold,
+            },
+            Outcome::Sent {
+                way: 1,
+                msgid: id(),
+                arrival: Arrival::Delivered,
+            },
+            Outcome::Sent {
+                way: 0,
+                msgid: id(),
+                arrival: Arrival::Undelivered("failed:user block".into()),
             },
             Outcome::Held { msgid: id() },
             Outcome::Failed("45015".into()),

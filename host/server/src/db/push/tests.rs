@@ -1,8 +1,11 @@
 //! What a push keeps, and who may change it; on both databases.
 
+use std::ops::Range;
+
 use super::*;
 use crate::db::Lease;
 use crate::db::allowance::Scenes;
+use crate::db::outbox::Receipt;
 use crate::db::testing::databases;
 
 const APP: &str = "wx01";
@@ -16,14 +19,18 @@ fn row(id: &str, key: Option<&str>) -> PushRow {
         state: "running".into(),
         idempotency_key: key.map(Into::into),
         request_digest: "d".into(),
+        reference: None,
         audience: None,
         taken_to: Vec::new(),
+        starts_at: 10,
         expires_at: 1_000,
         recipients: 0,
         sent: 0,
         failed: 0,
         skipped: 0,
         unsure: 0,
+        delivered: 0,
+        undelivered: 0,
         created_at: 10,
         ended_at: None,
     }
@@ -66,18 +73,40 @@ async fn end(db: &Database, lane: &LeasedLane, block: &Block, outcomes: &[Outcom
         block: &after,
         before: &block.outcomes,
         due_at: 0,
+        lessons: Lessons::default(),
     };
     settle(db, &window).await.unwrap()
 }
 
+/// Those at these places, by template.
+fn candidates(block: &Block, places: Range<usize>) -> Candidates<'_> {
+    const SCENES: &Scenes = &Scenes::new(1, 1);
+    Candidates {
+        block,
+        places,
+        by_chat: Vec::new(),
+        scenes: SCENES,
+    }
+}
+
+/// Those at these places, by chat.
+fn by_chat(block: &Block, places: Range<usize>) -> Candidates<'_> {
+    Candidates {
+        by_chat: places.clone().collect(),
+        ..candidates(block, places)
+    }
+}
+
 async fn next(db: &Database, push: &PushRow) -> Block {
-    next_block(db, push, 50).await.unwrap().expect("a block")
+    let blocks = next_blocks(db, push, (50, 1)).await.unwrap();
+    blocks.expect("a block").remove(0)
 }
 
 fn sent() -> Outcome {
     Outcome::Sent {
         way: 0,
         msgid: None,
+        arrival: Arrival::Untold,
     }
 }
 
@@ -133,7 +162,7 @@ async fn recipients_stand_in_blocks_and_are_counted_as_they_end() {
         let block = next(&db, &push).await;
         assert_eq!((block.number, block.open_ids.len()), (1, 1));
         assert!(end(&db, &lane, &block, &[sent()]).await);
-        assert_eq!(next_block(&db, &push, 50).await.unwrap(), Err(None));
+        assert_eq!(next_blocks(&db, &push, (50, 1)).await.unwrap(), Err(None));
         assert!(finish(&db, &push, 60).await.unwrap());
         let found = find(&db, APP, "1").await.unwrap().unwrap();
         assert_eq!((&*found.state, found.ended_at), ("done", Some(60)));
@@ -147,7 +176,7 @@ async fn who_has_lost_the_lane_changes_nothing() {
         let stopped = taken(&db, "stopped", 20).await;
         assert_eq!(lease(&db, at("heir", 50)).await.unwrap(), None);
         let block = next(&db, &push).await;
-        let admitted = admit(&db, &stopped, (&block, 0..2), (None, 30))
+        let admitted = admit(&db, &stopped, &candidates(&block, 0..2), 30)
             .await
             .unwrap();
         assert_eq!(admitted, Some(vec![Admitted::Wholly; 2]));
@@ -158,7 +187,7 @@ async fn who_has_lost_the_lane_changes_nothing() {
         let noted = next(&db, &push).await;
         assert_eq!(noted.noted, Some((0..2, 30)));
         assert_eq!(noted.outcomes[0], Outcome::FRESH);
-        let admitted = admit(&db, &stopped, (&block, 0..2), (None, 210))
+        let admitted = admit(&db, &stopped, &candidates(&block, 0..2), 210)
             .await
             .unwrap();
         assert_eq!(admitted, None);
@@ -173,11 +202,12 @@ async fn nobody_is_sent_to_while_a_push_is_paused_or_after_it_is_cancelled() {
         let push = put(&db, "1", 2).await;
         let lane = taken(&db, "me", 20).await;
         let block = next(&db, &push).await;
-        let admitted = || admit(&db, &lane, (&block, 0..1), (None, 30));
+        let first = candidates(&block, 0..1);
+        let admitted = || admit(&db, &lane, &first, 30);
         let ask = |asked| turn(&db, (APP, "1"), asked, 40);
         assert!(ask(Turn::Pause).await.unwrap());
         assert_eq!(admitted().await.unwrap(), None);
-        assert_eq!(running(&db, APP, 9).await.unwrap(), []);
+        assert_eq!(running(&db, (APP, 30), 9).await.unwrap(), []);
         assert!(ask(Turn::Resume).await.unwrap());
         assert!(admitted().await.unwrap().is_some());
         assert!(ask(Turn::Cancel).await.unwrap());
@@ -229,13 +259,16 @@ async fn an_audience_is_taken_over_block_by_block() {
             .unwrap();
         }
         let mut push = PushRow {
-            audience: Some("followers".into()),
+            audience: Some("{}".into()),
             ..row("1", None)
         };
         assert_eq!(add(&db, &push, &[]).await.unwrap(), Added::New);
         let lane = taken(&db, "me", 20).await;
         let mut sizes = Vec::new();
-        while expand(&db, &lane, &push).await.unwrap() {
+        let audience = Audience::default();
+        let mut more = true;
+        while more {
+            more = expand(&db, &lane, (&push, &audience)).await.unwrap();
             push = find(&db, APP, "1").await.unwrap().unwrap();
             let number = i64::try_from(sizes.len()).unwrap();
             let block = recipients(&db, (APP, "1"), number).await.unwrap().unwrap();
@@ -271,10 +304,7 @@ async fn who_opted_out_or_takes_no_chat_is_told_apart() {
         let push = put(&db, "1", 3).await;
         let lane = taken(&db, "me", 20).await;
         let block = next(&db, &push).await;
-        let scenes = Scenes::new(1, 1);
-        let admitted = admit(&db, &lane, (&block, 0..3), (Some(&scenes), 30))
-            .await
-            .unwrap();
+        let admitted = admit(&db, &lane, &by_chat(&block, 0..3), 30).await.unwrap();
         let admitted = admitted.unwrap();
         assert_eq!(admitted[..2], [Admitted::OptedOut, Admitted::Wholly]);
         assert!(
@@ -282,9 +312,194 @@ async fn who_opted_out_or_takes_no_chat_is_told_apart() {
             "{admitted:?}"
         );
         // Its one message is taken.
-        let admitted = admit(&db, &lane, (&block, 1..2), (Some(&scenes), 30))
+        let admitted = admit(&db, &lane, &by_chat(&block, 1..2), 30).await.unwrap();
+        assert!(matches!(admitted.unwrap()[0], Admitted::NotByChat(_)));
+    }
+}
+
+fn took(msgid: i64) -> Outcome {
+    Outcome::Sent {
+        way: 0,
+        msgid: Some(msgid.to_string()),
+        arrival: Arrival::Untold,
+    }
+}
+
+fn receipt(msgid: i64, failure: Option<&str>) -> Receipt {
+    Receipt {
+        app_id: APP.into(),
+        open_id: "o".into(),
+        msgid: msgid.to_string(),
+        failure: failure.map(Into::into),
+    }
+}
+
+#[tokio::test]
+async fn receipts_find_their_recipients_early_or_late() {
+    for db in databases().await {
+        let push = put(&db, "1", 5).await;
+        let lane = taken(&db, "me", 20).await;
+        let block = next(&db, &push).await;
+        assert!(end(&db, &lane, &block, &[took(10), took(12)]).await);
+        // The block as its sender has it in hand.
+        let in_hand = next(&db, &push).await;
+        // One is nobody's, one is faster than its outcome.
+        let told = [
+            receipt(12, None),
+            receipt(11, None),
+            receipt(10, Some("failed:user block")),
+            receipt(20, None),
+        ];
+        take_receipts(&db, &told).await.unwrap();
+        let mut after = in_hand.outcomes.clone();
+        after[2..].clone_from_slice(&[took(20), took(21), sent()]);
+        assert!(end(&db, &lane, &in_hand, &after).await);
+        take_receipts(&db, &[receipt(21, None), receipt(10, None)])
             .await
             .unwrap();
-        assert!(matches!(admitted.unwrap()[0], Admitted::NotByChat(_)));
+        let block = recipients(&db, (APP, "1"), 0).await.unwrap().unwrap();
+        let lines: Vec<String> = block.outcomes.iter().map(ToString::to_string).collect();
+        let expected = ["u0 10 failed:user block", "d0 12", "d0 20", "d0 21", "s0"];
+        assert_eq!(lines, expected);
+        let found = find(&db, APP, "1").await.unwrap().unwrap();
+        let counts = (found.sent, found.delivered, found.undelivered, found.open());
+        assert_eq!(counts, (5, 3, 1, 0));
+        let early: i64 = sqlx::query_scalar("SELECT count(*) FROM push_receipts")
+            .fetch_one(&db.readers)
+            .await
+            .unwrap();
+        assert_eq!(early, 1);
+        forget_receipts(&db, i64::MAX).await.unwrap();
+        // Without a push nothing waits.
+        assert!(give_up(&db, &lane, 1).await.unwrap());
+        take_receipts(&db, &[receipt(30, None)]).await.unwrap();
+        let early: i64 = sqlx::query_scalar("SELECT count(*) FROM push_receipts")
+            .fetch_one(&db.readers)
+            .await
+            .unwrap();
+        assert_eq!(early, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_composed_is_kept_until_nobody_waits() {
+    for db in databases().await {
+        let push = put(&db, "1", 2).await;
+        let lane = taken(&db, "me", 20).await;
+        let block = next(&db, &push).await;
+        assert_eq!(compositions(&db, APP, &block).await.unwrap(), None);
+        let mut composed = block.clone();
+        composed.outcomes[1] = Outcome::Skipped("by-plugin".into());
+        let window = Window {
+            lane: &lane,
+            block: &composed,
+            before: &block.outcomes,
+            due_at: 0,
+            lessons: Lessons::default(),
+        };
+        assert!(keep_compositions(&db, &window, "{}").await.unwrap());
+        let kept = compositions(&db, APP, &block).await.unwrap();
+        assert_eq!(kept.as_deref(), Some("{}"));
+        let found = find(&db, APP, "1").await.unwrap().unwrap();
+        assert_eq!((found.skipped, found.open()), (1, 1));
+        let block = next(&db, &push).await;
+        assert!(end(&db, &lane, &block, &[sent()]).await);
+        assert_eq!(compositions(&db, APP, &block).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_push_has_its_turn_when_it_begins_and_small_ones_come_before_large_ones() {
+    for db in databases().await {
+        for (id, starts_at, recipients) in
+            [("1", 10, 900), ("2", 10, 800), ("3", 40, 1), ("4", 10, 2)]
+        {
+            let row = PushRow {
+                starts_at,
+                recipients,
+                ..row(id, None)
+            };
+            assert_eq!(add(&db, &row, &["oA"]).await.unwrap(), Added::New);
+        }
+        let ids = async |now_ms, limit| -> Vec<String> {
+            let found = running(&db, (APP, now_ms), limit).await.unwrap();
+            found.into_iter().map(|push| push.id).collect()
+        };
+        assert_eq!(ids(30, 1).await, ["4", "1"]);
+        assert_eq!(ids(30, 9).await, ["4", "2", "1"]);
+        assert_eq!(next_start(&db, APP, 30).await.unwrap(), Some(40));
+        assert_eq!(ids(40, 1).await, ["3", "1"]);
+        assert_eq!(next_start(&db, APP, 40).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_recalled_is_what_has_the_reference_and_has_not_ended() {
+    for db in databases().await {
+        for (id, reference) in [
+            ("1", Some("order-42")),
+            ("2", Some("order-43")),
+            ("3", None),
+        ] {
+            let row = PushRow {
+                reference: reference.map(Into::into),
+                ..row(id, None)
+            };
+            assert_eq!(add(&db, &row, &["oA"]).await.unwrap(), Added::New);
+        }
+        let recalled = async || recall(&db, (APP, "order-42"), 30).await.unwrap();
+        assert_eq!(recalled().await, ["1"]);
+        assert_eq!(recalled().await, [""; 0]);
+        let states = list(&db, APP, None, 9).await.unwrap();
+        let states: Vec<&str> = states.iter().map(|push| &*push.state).collect();
+        assert_eq!(states, ["running", "running", "cancelled"]);
+    }
+}
+
+#[tokio::test]
+async fn a_firing_makes_its_push_once_whoever_sees_it() {
+    for db in databases().await {
+        let schedule = schedules::ScheduleRow {
+            app_id: APP.into(),
+            id: "s".into(),
+            kind: "text".into(),
+            content: "[]".into(),
+            open_ids: "oA".into(),
+            audience: None,
+            reference: None,
+            cron: "* * * * *".into(),
+            time_zone: "UTC".into(),
+            missed: "skip".into(),
+            state: "active".into(),
+            next_at: Some(50),
+            last_push_id: None,
+            created_at: 10,
+        };
+        assert!(schedules::add(&db, &schedule, 1).await.unwrap());
+        let another = schedules::ScheduleRow {
+            id: "t".into(),
+            ..schedule.clone()
+        };
+        assert!(!schedules::add(&db, &another, 1).await.unwrap());
+        assert_eq!(schedules::due(&db, 49).await.unwrap(), None);
+        let due = schedules::due(&db, 50).await.unwrap().unwrap();
+        for (id, fired) in [("1", true), ("2", false)] {
+            let push = row(id, None);
+            let made = schedules::fire(&db, &due, Some(110), Some((&push, &["oA"]))).await;
+            assert_eq!(made.unwrap(), fired);
+        }
+        let pushes = list(&db, APP, None, 9).await.unwrap();
+        assert_eq!(pushes, [row("1", None)]);
+        let moved = schedules::find(&db, APP, "s").await.unwrap().unwrap();
+        assert_eq!(
+            (moved.next_at, moved.last_push_id.as_deref()),
+            (Some(110), Some("1"))
+        );
+        // One that was missed moves on without a push.
+        let due = schedules::due(&db, 110).await.unwrap().unwrap();
+        assert!(schedules::fire(&db, &due, None, None).await.unwrap());
+        assert_eq!(schedules::due(&db, i64::MAX).await.unwrap(), None);
+        assert!(schedules::remove(&db, APP, "s").await.unwrap());
+        assert!(!schedules::remove(&db, APP, "s").await.unwrap());
     }
 }

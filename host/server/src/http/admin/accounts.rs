@@ -21,7 +21,7 @@ use crate::{
     },
     grants::OperatorGrants,
     http::error::{ApiError, ErrorBody},
-    inbox::{CallbackChange, KeyChange, NewCallbacks, mode_of},
+    inbox::{CallbackChange, KeyChange, NewCallbacks, OptOutWords, mode_of},
     services::Services,
     tokens::{Credential, TokenState},
 };
@@ -81,6 +81,10 @@ pub(super) struct AccountToChange {
     #[serde(default, deserialize_with = "even_null")]
     #[schema(value_type = Option<String>)]
     fallback_text: Option<Option<String>>,
+    /// The words that stop and resume messages, answered before the plugin; `null` for none.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<OptOutWords>)]
+    opt_out_words: Option<Option<OptOutWords>>,
     /// `active` or `disabled`.
     status: Option<String>,
     /// A new AppSecret; what the owner had to mend counts as mended. `null` takes it away.
@@ -124,6 +128,8 @@ pub(super) struct Account {
     window_seconds: i64,
     /// What the user gets when the plugin fails.
     fallback_text: Option<String>,
+    /// The words that stop and resume messages.
+    opt_out_words: Option<OptOutWords>,
     /// `active` or `disabled`.
     status: String,
     /// The path of the URL to be set in WeChat's console.
@@ -192,6 +198,11 @@ impl From<AccountRow> for Account {
             mode: row.callbacks.mode,
             window_seconds: row.callbacks.window_seconds,
             fallback_text: row.callbacks.fallback_text,
+            // Written by this host only, so it parses.
+            opt_out_words: row
+                .callbacks
+                .opt_out_words
+                .and_then(|words| serde_json::from_str(&words).ok()),
             status: row.status,
             has_encoding_aes_key: row.callbacks.aes_key_sealed.is_some(),
             has_previous_encoding_aes_key: row.callbacks.previous_aes_key_sealed.is_some()
@@ -345,6 +356,7 @@ pub(super) async fn change(
             mode: mode.map_err(|e| ApiError::invalid("mode", e))?,
             window_seconds: body.window_seconds,
             fallback_text: body.fallback_text,
+            opt_out_words: body.opt_out_words,
         },
         credentials: CredentialChange {
             secret: match &body.secret {

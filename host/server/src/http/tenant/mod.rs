@@ -79,13 +79,19 @@ pub(super) fn document() -> openapi::OpenApi {
 struct Document;
 
 fn described() -> OpenApiRouter<TenantState> {
-    let pushes = OpenApiRouter::new().routes(routes!(push::make));
+    let pushes = OpenApiRouter::new()
+        .routes(routes!(push::make))
+        .routes(routes!(push::schedule));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(access_token::give))
         .routes(routes!(jssdk::sign))
         .routes(routes!(push::list))
         .routes(routes!(push::show))
         .routes(routes!(push::recipients_of))
+        .routes(routes!(push::table_of))
+        .routes(routes!(push::recall))
+        .routes(routes!(push::schedules_of))
+        .routes(routes!(push::unschedule))
         .routes(routes!(push::pause))
         .routes(routes!(push::resume))
         .routes(routes!(push::cancel))

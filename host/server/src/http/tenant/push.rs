@@ -1,64 +1,28 @@
 //! `…/accounts/{app_id}/push/{kind}` and `…/pushes`: what a tenant's system has sent to many people.
 
-use std::collections::BTreeSet;
+mod request;
+mod schedules;
+mod table;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
-use wxhost_wechat::id::OpenId;
 
+use self::request::PushToMake;
+pub(super) use self::schedules::*;
 use super::{Caller, TenantState};
 use crate::audit::Action;
-use crate::db::push::{self, Added, Outcome, PushRow, Turn};
+use crate::db::push::{self, Arrival, Outcome, PushRow, Turn};
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{JsonBody, Path, Query};
 use crate::http::page::PageSize;
 use crate::keys::Grant;
-use crate::push::{BuiltIn, Content};
-use crate::random;
 
-/// Recipients that a request may name.
-const MAX_RECIPIENTS: usize = 10_000;
 /// Bytes of a request's body.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
-/// Characters of an idempotency key.
-const MAX_KEY: usize = 128;
-/// How long a push is tried, where the request does not say.
-const USUAL_LIFE_MS: i64 = 24 * 3_600_000;
-/// The longest that it may be.
-const LONGEST_LIFE_MS: i64 = 7 * 24 * 3_600_000;
-/// The header that makes a repetition harmless.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// Whom a push goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Audience {
-    /// All followers that the host knows.
-    Followers,
-}
-
-/// What is to be sent to whom.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PushToMake {
-    /// Open ids, 10,000 at most; one that comes twice gets it once.
-    #[serde(default)]
-    recipients: Vec<String>,
-    /// In place of `recipients`.
-    audience: Option<Audience>,
-    /// What is sent. `text`: `{content}`. `template`: `{template_id, fields, url}`. `text-or-template`:
-    /// `{text, template}`, where the template goes to whom WeChat takes no customer-service message for.
-    #[schema(value_type = Object, example = json!({"content": "Your order has left."}))]
-    data: Value,
-    /// When those who still wait are not sent to any more, Unix milliseconds; a day from now if absent, a
-    /// week at most.
-    expires_at: Option<i64>,
-}
 
 /// A push. Times are Unix milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,7 +31,10 @@ pub(super) struct Push {
     id: String,
     /// What kind it is.
     kind: String,
-    /// `running`, `paused`, `cancelled` or `done`.
+    /// What the caller called the matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    /// `running` (also before it begins), `paused`, `cancelled` or `done`.
     state: String,
     /// Recipients; more come while an audience is taken over.
     recipients: i64,
@@ -79,12 +46,18 @@ pub(super) struct Push {
     cancelled: i64,
     /// Those that WeChat took it for, or holds it for review.
     sent: i64,
+    /// Of these, those that WeChat tells it was delivered to. It tells of templates only.
+    delivered: i64,
+    /// Of these, those that WeChat tells it was not delivered to: they block the account, or WeChat failed.
+    undelivered: i64,
     /// Those that WeChat refused it for.
     failed: i64,
     /// Those that were not tried.
     skipped: i64,
     /// Those of whom nobody knows whether it was sent.
     unknown: i64,
+    /// When it begins.
+    starts_at: i64,
     /// When those who still wait are not sent to any more.
     expires_at: i64,
     /// When it came.
@@ -105,12 +78,16 @@ impl From<PushRow> for Push {
             is_complete: row.audience.is_none(),
             id: row.id,
             kind: row.kind,
+            reference: row.reference,
             state: row.state,
             recipients: row.recipients,
             sent: row.sent,
+            delivered: row.delivered,
+            undelivered: row.undelivered,
             failed: row.failed,
             skipped: row.skipped,
             unknown: row.unsure,
+            starts_at: row.starts_at,
             expires_at: row.expires_at,
             created_at: row.created_at,
             ended_at: row.ended_at,
@@ -148,7 +125,8 @@ pub(super) struct PushQuery {
 pub(super) struct Recipient {
     /// Who.
     open_id: String,
-    /// `queued`, `sent`, `held` (WeChat reviews it), `failed`, `skipped`, `unknown` or `cancelled`.
+    /// `queued`, `sent`, `delivered`, `undelivered`, `held` (WeChat reviews it), `failed`, `skipped`,
+    /// `unknown` or `cancelled`.
     state: &'static str,
     /// Which message was sent, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +146,17 @@ impl Recipient {
             false => outcome.state(),
         };
         let (way, msgid, reason) = match outcome {
-            Outcome::Sent { way, msgid } => (Some(way), msgid, None),
+            Outcome::Sent {
+                way,
+                msgid,
+                arrival,
+            } => {
+                let reason = match arrival {
+                    Arrival::Undelivered(words) => Some(words),
+                    Arrival::Untold | Arrival::Delivered => None,
+                };
+                (Some(way), msgid, reason)
+            }
             Outcome::Held { msgid } => (None, msgid, None),
             Outcome::Failed(why) | Outcome::Skipped(why) => (None, None, Some(why)),
             Outcome::Open { .. } | Outcome::Unsure => (None, None, None),
@@ -181,6 +169,21 @@ impl Recipient {
             reason,
         }
     }
+}
+
+/// What is to be recalled.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recall {
+    /// As the pushes were given it.
+    reference: String,
+}
+
+/// What was recalled.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Recalled {
+    /// The pushes that are cancelled now; those that had ended are not among them.
+    ids: Vec<String>,
 }
 
 /// A page of recipients.
@@ -204,7 +207,7 @@ pub(super) struct RecipientQuery {
 
 /// Has something sent to one person or to many. It is durable when it is answered. A repetition with the
 /// same `Idempotency-Key` and body is answered with the same push; another body under that key is refused.
-#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/push/{kind}", tag = "for tenants' systems", params(("app_id" = String, Path), ("kind" = String, Path, description = "`text`, `template` or `text-or-template`"), ("Idempotency-Key" = Option<String>, Header)), request_body = PushToMake, security(("api_key" = [])), responses(
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/push/{kind}", tag = "for tenants' systems", params(("app_id" = String, Path), ("kind" = String, Path, description = "`text`, `template`, `text-or-template`, or a kind of the plugin's"), ("Idempotency-Key" = Option<String>, Header)), request_body = PushToMake, security(("api_key" = [])), responses(
     (status = 202, body = Push),
     (status = "4XX", body = ErrorBody),
     (status = "5XX", body = ErrorBody),
@@ -216,136 +219,11 @@ pub(super) async fn make(
     headers: HeaderMap,
     JsonBody(wanted): JsonBody<PushToMake>,
 ) -> Result<(StatusCode, Json<Push>), ApiError> {
-    let made = add(&state, &caller, (&app_id, &kind), (&headers, wanted)).await;
+    let made = request::add(&state, &caller, (&app_id, &kind), (&headers, wanted)).await;
     let object = made.as_ref().map_or(&kind, |push| &push.id);
     let result = made.as_ref().map(|_| "ok");
     caller.note(&state, (Action::PushMake, &app_id, object), result);
     made.map(|push| (StatusCode::ACCEPTED, Json(push.into())))
-}
-
-async fn add(
-    state: &TenantState,
-    caller: &Caller,
-    (app_id, kind): (&str, &str),
-    (headers, wanted): (&HeaderMap, PushToMake),
-) -> Result<PushRow, ApiError> {
-    let account = caller.account(state, app_id)?;
-    caller.expect(&Grant::Push)?;
-    let built_in = BuiltIn::named(kind).ok_or_else(|| ApiError::not_found("kind of push", kind))?;
-    let content =
-        Content::read(built_in, &wanted.data).map_err(|error| ApiError::invalid("data", error))?;
-    let open_ids = recipients(&wanted)?;
-    let now_ms = state.services.db.now_ms();
-    let expires_at = wanted.expires_at.unwrap_or(now_ms + USUAL_LIFE_MS);
-    if !(now_ms..=now_ms + LONGEST_LIFE_MS).contains(&expires_at) {
-        return Err(ApiError::invalid(
-            "expires_at",
-            "must lie in the future, and within a week",
-        ));
-    }
-    let content = serde_json::to_string(&content).map_err(ApiError::internal)?;
-    let mut digest = Sha256::new();
-    for part in [kind, &content, &open_ids.join("\n")] {
-        digest.update(part);
-        digest.update([0]);
-    }
-    digest.update(wanted.expires_at.unwrap_or_default().to_be_bytes());
-    let row = PushRow {
-        app_id: account.app_id.as_str().to_owned(),
-        id: format!("{:012x}{:016x}", now_ms.max(0), random::version()),
-        kind: kind.to_owned(),
-        content,
-        state: "running".to_owned(),
-        idempotency_key: idempotency_key(headers)?,
-        request_digest: hex::encode(digest.finalize()),
-        audience: wanted.audience.map(|_| "followers".to_owned()),
-        taken_to: Vec::new(),
-        expires_at,
-        recipients: i64::try_from(open_ids.len()).unwrap_or(i64::MAX),
-        sent: 0,
-        failed: 0,
-        skipped: 0,
-        unsure: 0,
-        created_at: now_ms,
-        ended_at: None,
-    };
-    let db = &state.services.db;
-    // A repetition needs no room of its own.
-    if let Some(key) = &row.idempotency_key
-        && let Some(before) = push::find_by_key(db, app_id, key).await?
-    {
-        return repeated(before, &row);
-    }
-    let quotas = &state.services.quotas;
-    let room = quotas.take_messages(account.holders(), open_ids.len());
-    let room = room.await?.map_err(|over| {
-        let message = over.to_string();
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "over-quota", message)
-    })?;
-    match push::add(db, &row, &open_ids).await? {
-        Added::New => {
-            room.used();
-            state.services.push.notify_one();
-            Ok(row)
-        }
-        Added::Before(before) => repeated(*before, &row),
-    }
-}
-
-/// The push of before, if it is the same.
-fn repeated(before: PushRow, wanted: &PushRow) -> Result<PushRow, ApiError> {
-    if before.request_digest == wanted.request_digest {
-        return Ok(before);
-    }
-    let message = format!(
-        "the Idempotency-Key belongs to push {} with another kind or body",
-        before.id
-    );
-    let code = "idempotency-key-reused";
-    Err(ApiError::new(StatusCode::CONFLICT, code, message))
-}
-
-/// The recipients that a request names, each once.
-fn recipients(wanted: &PushToMake) -> Result<Vec<&str>, ApiError> {
-    if wanted.recipients.is_empty() == wanted.audience.is_none() {
-        return Err(ApiError::invalid(
-            "recipients",
-            "name either recipients or an audience",
-        ));
-    }
-    if wanted.recipients.len() > MAX_RECIPIENTS {
-        return Err(ApiError::invalid(
-            "recipients",
-            format_args!(
-                "has {} open ids; {MAX_RECIPIENTS} at most",
-                wanted.recipients.len()
-            ),
-        ));
-    }
-    let mut seen = BTreeSet::new();
-    let mut open_ids = Vec::with_capacity(wanted.recipients.len());
-    for (index, open_id) in wanted.recipients.iter().enumerate() {
-        OpenId::parse(open_id)
-            .map_err(|error| ApiError::invalid(&format!("recipients[{index}]"), error))?;
-        if seen.insert(open_id) {
-            open_ids.push(open_id.as_str());
-        }
-    }
-    Ok(open_ids)
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or_default();
-    if (1..=MAX_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(Some(text.to_owned()));
-    }
-    Err(ApiError::invalid(
-        "Idempotency-Key",
-        format_args!("must be 1 to {MAX_KEY} visible ASCII characters"),
-    ))
 }
 
 async fn find(
@@ -421,6 +299,43 @@ pub(super) async fn recipients_of(
         recipients,
         next: next.map(|block| block.number.to_string()),
     }))
+}
+
+/// Gives what became of a push's recipients as a table (CSV), a row each.
+#[utoipa::path(get, path = "/api/v1/accounts/{app_id}/pushes/{id}/recipients.csv", tag = "for tenants' systems", params(("app_id" = String, Path), ("id" = String, Path)), security(("api_key" = [])), responses(
+    (status = 200, body = String, content_type = "text/csv"),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn table_of(
+    caller: Caller,
+    State(state): State<TenantState>,
+    Path((app_id, id)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let push = find(&state, &caller, (&app_id, &id)).await?;
+    Ok(table::answer(state.services.db.clone(), push))
+}
+
+/// Recalls what has not left yet of all pushes under a reference.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/pushes/recall", tag = "for tenants' systems", params(("app_id" = String, Path)), request_body = Recall, security(("api_key" = [])), responses(
+    (status = 200, body = Recalled),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn recall(
+    caller: Caller,
+    State(state): State<TenantState>,
+    Path(app_id): Path<String>,
+    JsonBody(wanted): JsonBody<Recall>,
+) -> Result<Json<Recalled>, ApiError> {
+    caller.account(&state, &app_id)?;
+    caller.expect(&Grant::Push)?;
+    request::check_reference(&wanted.reference)?;
+    let db = &state.services.db;
+    let recalled = push::recall(db, (&app_id, &wanted.reference), db.now_ms()).await;
+    let recalled = recalled.map_err(ApiError::from);
+    let result = recalled.as_ref().map(|_| "ok");
+    let object = format!("{}: recalled", wanted.reference);
+    caller.note(&state, (Action::PushTurn, &app_id, &object), result);
+    Ok(Json(Recalled { ids: recalled? }))
 }
 
 /// Pauses a push: nothing more leaves until it is resumed.
