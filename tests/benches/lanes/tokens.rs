@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use wxhost_server::accounts::{Account, Accounts, NewAccount, NewTenant};
 use wxhost_server::audit::Author;
 use wxhost_server::client::{Client, Transport};
-use wxhost_server::clock::Clock;
 use wxhost_server::credentials::CredentialChange;
 use wxhost_server::db::Database;
 use wxhost_server::inbox::NewCallbacks;
@@ -74,6 +73,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
     let keys = Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None));
     let url = format!("sqlite://{}/bench.db", directory.display());
     let db = Database::open(&url).await?;
+    let clock = db.clock();
     let accounts = Arc::new(Accounts::load(db, Arc::clone(&keys)).await?);
     let tenant = NewTenant {
         id: "bench".into(),
@@ -110,7 +110,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
         keys,
         transport: Arc::clone(&transport),
         metrics: Arc::clone(&metrics),
-        clock: Clock,
+        clock,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     });

@@ -1,11 +1,12 @@
-//! The database's clock: leases, ages and retention of all hosts are measured by it.
+//! The database's clock: leases, ages, retention and the lives of tokens are measured by it on all hosts.
 //!
 //! Hosts read it with each look for changes, and count on from there by their own monotonic time. So a
 //! host whose wall clock is wrong neither takes leases of others nor deletes what is young.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
 
 use super::{Database, DbError, Dialect};
 use crate::clock::{Clock, millis};
@@ -14,9 +15,9 @@ use crate::clock::{Clock, millis};
 /// host's, and accounts allow 300 s by default.
 const MAX_SKEW: Duration = Duration::from_secs(30);
 
-/// The database's time as last read.
-#[derive(Debug)]
-pub(super) struct DatabaseClock(Mutex<Reading>);
+/// The database's time as last read. Looking at it takes no lock.
+#[derive(Debug, Clone)]
+pub struct DatabaseClock(Arc<ArcSwap<Reading>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Reading {
@@ -47,15 +48,34 @@ impl Reading {
 
 impl DatabaseClock {
     pub(super) fn new(database_ms: i64, asked: Instant) -> Self {
-        Self(Mutex::new(Reading::new(database_ms, asked)))
+        let reading = Reading::new(database_ms, asked);
+        Self(Arc::new(ArcSwap::from_pointee(reading)))
+    }
+
+    /// Unix milliseconds, counted on from when it was last read.
+    pub fn now_ms(&self) -> i64 {
+        let reading = self.0.load();
+        reading.database_ms + millis(reading.at.elapsed())
+    }
+
+    /// One that says what the host's own clock says.
+    #[cfg(test)]
+    pub(crate) fn own() -> Self {
+        Self::new(Clock.now_ms(), Instant::now())
+    }
+
+    /// One that is so far ahead of the host's own clock.
+    #[cfg(test)]
+    pub(crate) fn ahead(by_ms: i64) -> Self {
+        Self::new(Clock.now_ms() + by_ms, Instant::now())
     }
 
     fn set(&self, reading: Reading) -> Reading {
-        std::mem::replace(&mut *self.0.lock(), reading)
+        *self.0.swap(Arc::new(reading))
     }
 
     fn reading(&self) -> Reading {
-        *self.0.lock()
+        **self.0.load()
     }
 }
 
@@ -72,12 +92,16 @@ impl Dialect {
 impl Database {
     /// Unix milliseconds by the database's clock, counted on from when it was last read.
     pub fn now_ms(&self) -> i64 {
-        let reading = self.clock.reading();
-        reading.database_ms + millis(reading.at.elapsed())
+        self.clock.now_ms()
+    }
+
+    /// The database's clock, for those who need nothing else of it.
+    pub fn clock(&self) -> DatabaseClock {
+        self.clock.clone()
     }
 
     /// Whether this host's own clock is so far from the database's that its loops had better rest:
-    /// what it believes of tokens, windows and timestamps is wrong.
+    /// what it believes of windows and timestamps is wrong.
     pub fn is_own_clock_off(&self) -> bool {
         self.clock.reading().is_off()
     }

@@ -47,7 +47,7 @@ use sqlx::{
 
 pub use self::lease::Lease;
 
-use self::clock::DatabaseClock;
+pub use self::clock::DatabaseClock;
 use self::commit::Groups;
 use self::lock::SqliteFile;
 
@@ -236,7 +236,7 @@ pub struct Database {
     /// What `readers` and `writers` are of a handle that [`Database::background`] gives.
     background: Option<AnyPool>,
     dialect: Dialect,
-    clock: Arc<DatabaseClock>,
+    clock: DatabaseClock,
     /// Where events' commits meet.
     groups: Arc<Groups>,
     /// Held for as long as the database is open.
@@ -258,7 +258,7 @@ impl Database {
         };
         let asked = Instant::now();
         let database_ms = migrate(&url, dialect).await?;
-        let clock = Arc::new(DatabaseClock::new(database_ms, asked));
+        let clock = DatabaseClock::new(database_ms, asked);
         let (readers, writers, background) = match dialect {
             // A server may have gone away, so a connection is tried before it is used; a file has not,
             // and it would cost a thread hop.

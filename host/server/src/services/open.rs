@@ -114,7 +114,7 @@ impl Services {
             keys: Arc::clone(&keys),
             transport: Arc::clone(&transport),
             metrics: Arc::clone(&metrics),
-            clock: Clock,
+            clock: db.clock(),
             tasks: loops.clone(),
             stop: stop.clone(),
         });

@@ -38,9 +38,10 @@ use wxhost_wechat::id::AppId;
 pub use self::address::{AddressReports, Probe};
 pub use self::ahead::{confirm, renew_ahead};
 use crate::accounts::{Account, Accounts};
-use crate::clock::{Clock, millis};
+use crate::clock::millis;
 pub use crate::credentials::{Credential, Token, TokenError, TokenState};
 use crate::credentials::{Flight, Landed, Purpose, Slot};
+use crate::db::DatabaseClock;
 pub(crate) use crate::random::jittered;
 use crate::seal::MasterKeys;
 use crate::store::Store;
@@ -72,7 +73,7 @@ pub struct TokensParts {
     /// Counts fetches.
     pub metrics: Arc<Metrics>,
     /// By which tokens end.
-    pub clock: Clock,
+    pub clock: DatabaseClock,
     /// Where fetches run.
     pub tasks: TaskTracker,
     /// Ends them.

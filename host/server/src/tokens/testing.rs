@@ -22,9 +22,9 @@ use super::{Credential, Token, TokenError, Tokens, TokensParts};
 use crate::accounts::{Account, Accounts, NewAccount, NewTenant};
 use crate::audit::Author;
 use crate::client::{Client, Transport};
-use crate::clock::Clock;
 use crate::credentials::{CredentialChange, TokenLine};
 use crate::db::Database;
+use crate::db::DatabaseClock;
 use crate::db::testing::{TestDatabase, sqlite};
 use crate::inbox::NewCallbacks;
 use crate::random;
@@ -46,7 +46,12 @@ pub(crate) fn client_of(
     store: Store,
 ) -> Arc<Client> {
     let transport = Arc::new(Transport::open(base, &[]).unwrap());
-    let tokens = over(Arc::clone(&transport), accounts, keys, store);
+    let tokens = over(
+        Arc::clone(&transport),
+        accounts,
+        (keys, store),
+        DatabaseClock::own(),
+    );
     let metrics = Arc::clone(&tokens.parts.metrics);
     Arc::new(Client::new(transport, tokens, metrics))
 }
@@ -55,8 +60,8 @@ pub(crate) fn client_of(
 pub(crate) fn over(
     transport: Arc<Transport>,
     accounts: &Arc<Accounts>,
-    keys: &Arc<MasterKeys>,
-    store: Store,
+    (keys, store): (&Arc<MasterKeys>, Store),
+    clock: DatabaseClock,
 ) -> Arc<Tokens> {
     Tokens::new(TokensParts {
         accounts: Arc::clone(accounts),
@@ -64,7 +69,7 @@ pub(crate) fn over(
         keys: Arc::clone(keys),
         transport,
         metrics: Arc::new(Metrics::new()),
-        clock: Clock,
+        clock,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     })
@@ -81,6 +86,8 @@ pub(crate) struct Bed {
     pub(crate) wechat: ApiServer,
     pub(crate) app_id: String,
     pub(crate) keys: Arc<MasterKeys>,
+    /// By which its hosts' tokens end.
+    pub(crate) clock: DatabaseClock,
     db: TestDatabase,
 }
 
@@ -108,6 +115,7 @@ impl Bed {
             wechat: ApiServer::start(settings).await.unwrap(),
             app_id: app_id.clone(),
             keys: Arc::new(MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None)),
+            clock: DatabaseClock::own(),
             db: sqlite().await,
         };
         let accounts = bed.accounts().await;
@@ -227,7 +235,9 @@ impl Bed {
     async fn host_over(&self, transport: Transport, store: Store) -> Host {
         let accounts = self.accounts().await;
         let transport = Arc::new(transport);
-        let tokens = over(Arc::clone(&transport), &accounts, &self.keys, store);
+        let shared = (&self.keys, store);
+        let clock = self.clock.clone();
+        let tokens = over(Arc::clone(&transport), &accounts, shared, clock);
         let metrics = Arc::clone(&tokens.parts.metrics);
         Host {
             accounts,

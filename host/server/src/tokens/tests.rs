@@ -17,6 +17,7 @@ use super::*;
 use crate::accounts::AccountChange;
 use crate::audit::Author;
 use crate::client::CallError;
+use crate::clock::Clock;
 use crate::credentials::Facts;
 use crate::credentials::{CredentialChange, TokenLine};
 
@@ -59,6 +60,19 @@ async fn callers_at_once_cause_one_fetch() {
         let fetches = bed.count("stable_fetches") + bed.count("classic_fetches");
         assert_eq!(fetches, 1, "{line:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_ends_by_the_databases_clock_and_not_by_the_hosts_own() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut bed = Bed::new(Stable, 7200).await;
+    bed.clock = DatabaseClock::ahead(HOUR_MS);
+    let host = bed.alone().await;
+    let token = host.token().await.unwrap();
+    let left_ms = token.expires_at_ms - Clock.now_ms();
+    assert!((left_ms - 3 * HOUR_MS).abs() < 600_000, "{left_ms}");
+    // It is as young there as one that was just fetched.
+    assert_eq!(host.token().await.unwrap().fence, token.fence);
 }
 
 #[tokio::test]

@@ -17,7 +17,6 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Caller, TenantState};
 use crate::{
     audit::Action,
-    clock::Clock,
     http::{
         error::{ApiError, ErrorBody},
         extract::{Path, Query},
@@ -109,11 +108,11 @@ async fn token(
         .await?;
     Ok(AccessToken {
         access_token: token.expose().to_owned(),
-        expires_in: seconds_left(&token, state.services.clock),
+        expires_in: seconds_left(&token, state.services.db.now_ms()),
     })
 }
 
 /// Whole seconds that a token may still be used for; at least one.
-pub(super) fn seconds_left(token: &Token, clock: Clock) -> i64 {
-    ((token.expires_at_ms - clock.now_ms()) / 1000).max(1)
+pub(super) fn seconds_left(token: &Token, now_ms: i64) -> i64 {
+    ((token.expires_at_ms - now_ms) / 1000).max(1)
 }

@@ -67,7 +67,7 @@ pub(super) async fn ticket(
         "errcode": 0,
         "errmsg": "ok",
         "ticket": ticket.expose(),
-        "expires_in": seconds_left(&ticket, state.services.clock),
+        "expires_in": seconds_left(&ticket, state.services.db.now_ms()),
     });
     Ok((NO_STORE, Json(body)).into_response())
 }
