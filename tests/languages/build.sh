@@ -11,6 +11,11 @@ if command -v clang && command -v wasm-ld; then
   clang --target=wasm32-wasi -Os -mexec-model=reactor -Wl,--strip-all \
     -o "$out/c.wasm" "$here/c/plugin.c"
 fi
+if command -v cargo && rustup target list --installed | grep -q wasm32-wasip2; then
+  CARGO_TARGET_DIR=$out/rust cargo build --quiet --release --target wasm32-wasip2 \
+    --manifest-path "$here/rust/Cargo.toml"
+  cp "$out/rust/wasm32-wasip2/release/plugin.wasm" "$out/rust.wasm"
+fi
 if command -v go; then
   (cd "$here/go" && GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags='-s -w' \
     -o "$out/go.wasm" .)
