@@ -28,6 +28,8 @@ const CALL_BYTES: usize = 256 << 10;
 const FAILURES_WITHOUT_SUCCESS: u32 = 16;
 /// Calls that may fail in a block at all.
 const MAX_FAILURES: u32 = 128;
+/// How long the recipients are looked for that a plugin fails for: less than the lane is leased for.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Messages for one recipient.
 const MAX_WAYS: usize = 4;
 /// Bytes of a reason to skip a recipient.
@@ -88,24 +90,25 @@ pub(super) async fn compose(
     let mut work: Vec<&[wit::Recipient]> = calls(&recipients).collect();
     // From the first one on: the last of the stack is taken first.
     work.reverse();
-    let (mut failures, mut successes, mut done) = (0, 0, 0);
+    let (mut failures, mut done) = (Failures::new(), 0);
     while let Some(call) = work.pop() {
-        let is_hopeless =
-            failures >= MAX_FAILURES || successes == 0 && failures >= FAILURES_WITHOUT_SUCCESS;
-        let results = match composer.call(call).await {
+        let composed_now = match failures.last_word() {
+            Some(code) => Err(Unfit::Failed(code)),
+            None => composer.call(call).await,
+        };
+        let results = match composed_now {
             Ok(results) => {
-                successes += 1;
+                failures.succeeded();
                 results
             }
             Err(Unfit::Postponed(postponed)) => return Err(postponed),
-            Err(Unfit::Failed(_)) if call.len() > 1 && !is_hopeless => {
-                failures += 1;
-                let (first, second) = call.split_at(call.len() / 2);
-                work.extend([second, first]);
-                continue;
-            }
             Err(Unfit::Failed(code)) => {
-                failures += 1;
+                failures.failed(&code);
+                if call.len() > 1 && failures.last_word().is_none() {
+                    let (first, second) = call.split_at(call.len() / 2);
+                    work.extend([second, first]);
+                    continue;
+                }
                 vec![Err(Outcome::Failed(code)); call.len()]
             }
         };
@@ -115,6 +118,45 @@ pub(super) async fn compose(
         }
     }
     Ok(composed)
+}
+
+/// How often a plugin failed for recipients of a block.
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    has_succeeded: bool,
+    code: String,
+    give_up_at: Instant,
+}
+
+impl Failures {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            has_succeeded: false,
+            code: String::new(),
+            give_up_at: Instant::now() + LONGEST,
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.has_succeeded = true;
+    }
+
+    fn failed(&mut self, code: &str) {
+        self.count += 1;
+        code.clone_into(&mut self.code);
+    }
+
+    /// By which word the plugin is taken to fail for all who are left, if it is.
+    fn last_word(&self) -> Option<String> {
+        let most = match self.has_succeeded {
+            true => MAX_FAILURES,
+            false => FAILURES_WITHOUT_SUCCESS,
+        };
+        let is_late = self.count > 0 && Instant::now() >= self.give_up_at;
+        (self.count >= most || is_late).then(|| self.code.clone())
+    }
 }
 
 /// The recipients at these places, with what the host knows of them.
@@ -329,6 +371,27 @@ mod tests {
         assert_eq!(sizes(&vec![somebody(8 << 10); 40]), [32, 8]);
         assert_eq!(sizes(&vec![somebody(CALL_BYTES + 1); 2]), [1, 1]);
         assert!(sizes(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_plugin_that_fails_for_everyone_is_not_asked_for_each() {
+        let failing = |times: u32, succeeds: bool| {
+            let mut failures = Failures::new();
+            if succeeds {
+                failures.succeeded();
+            }
+            (0..times).for_each(|_| failures.failed("trap"));
+            failures.last_word()
+        };
+        assert_eq!(failing(15, false), None);
+        assert_eq!(failing(16, false).as_deref(), Some("trap"));
+        assert_eq!(failing(127, true), None);
+        assert_eq!(failing(128, true).as_deref(), Some("trap"));
+        let mut late = Failures::new();
+        late.give_up_at = Instant::now();
+        assert_eq!(late.last_word(), None);
+        late.failed("timeout");
+        assert_eq!(late.last_word().as_deref(), Some("timeout"));
     }
 
     #[test]

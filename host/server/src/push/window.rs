@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::PushLane;
 use super::compose::{Composed, Postponed, compose};
@@ -22,8 +23,12 @@ use crate::db::push::{
 };
 use crate::outbox::spread;
 
-/// Windows of a push at once, each of another block: while one is kept, the other is sent.
-const WINDOWS_AT_ONCE: i64 = 2;
+/// Windows of a push at once, each of another block: while one is kept, the others are sent.
+const WINDOWS_AT_ONCE: usize = 3;
+/// Blocks that have a window one after the other before the account's other pushes have their turn.
+const BLOCKS: i64 = 8;
+/// How long these take at most before they make way for other pushes.
+const SHIFT: Duration = Duration::from_millis(500);
 /// How long the lane of an account rests that is disabled, or that this host can't read.
 const ACCOUNT_REST: Duration = Duration::from_secs(60);
 /// When a block is composed that the host could not have composed.
@@ -74,8 +79,8 @@ impl Sender<'_> {
     pub(super) async fn turn(&self) -> Result<Next, DbError> {
         let db = &self.lane.db;
         let now_ms = db.now_ms();
-        let found = push::next_blocks(db, self.push, (now_ms, WINDOWS_AT_ONCE)).await?;
-        let is_short = !matches!(&found, Ok(blocks) if blocks.len() as i64 == WINDOWS_AT_ONCE);
+        let found = push::next_blocks(db, self.push, (now_ms, BLOCKS)).await?;
+        let is_short = !matches!(&found, Ok(blocks) if blocks.len() as i64 == BLOCKS);
         if let (true, Some(audience)) = (is_short, &self.push.audience) {
             let Ok(audience) = serde_json::from_str(audience) else {
                 // A newer version's is left to it.
@@ -85,15 +90,7 @@ impl Sender<'_> {
             return Ok(Next::Now);
         }
         match found {
-            Ok(blocks) => {
-                let windows = blocks.into_iter().map(|block| self.window(block, now_ms));
-                // Each to its end, whatever comes of the others: what is under way is not dropped.
-                let mut next = Next::Nothing;
-                for ended in futures::future::join_all(windows).await {
-                    next = next.sooner(ended?);
-                }
-                Ok(next)
-            }
+            Ok(blocks) => self.work_off(blocks).await,
             Err(Some(due_at)) => Ok(Next::At(due_at)),
             Err(None) => {
                 if push::finish(db, self.push, now_ms).await? {
@@ -106,6 +103,27 @@ impl Sender<'_> {
                 Ok(Next::Nothing)
             }
         }
+    }
+
+    /// A window of each block, some at once.
+    async fn work_off(&self, blocks: Vec<Block>) -> Result<Next, DbError> {
+        let until = Instant::now() + SHIFT;
+        let windows = futures::stream::iter(blocks)
+            .map(|block| async move {
+                match Instant::now() < until {
+                    true => self.window(block, self.lane.db.now_ms()).await,
+                    // It is found again.
+                    false => Ok(Next::Now),
+                }
+            })
+            .buffer_unordered(WINDOWS_AT_ONCE);
+        // Each to its end, whatever comes of the others: what is under way is not dropped.
+        let ended: Vec<_> = windows.collect().await;
+        let mut next = Next::Nothing;
+        for ended in ended {
+            next = next.sooner(ended?);
+        }
+        Ok(next)
     }
 
     async fn window(&self, mut block: Block, now_ms: i64) -> Result<Next, DbError> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use self::request::PushToMake;
+// With what `routes!` finds beside each handler.
 pub(super) use self::schedules::*;
 use super::{Caller, TenantState};
 use crate::audit::Action;

@@ -108,8 +108,9 @@ pub(in crate::http::tenant) struct PushToMake {
     recipients: Vec<String>,
     /// In place of `recipients`.
     audience: Option<AudienceToPush>,
-    /// What is sent. A kind of the plugin's: what its schema says. `text`: `{content}`. `template`: `{template_id, fields, url}`. `text-or-template`:
-    /// `{text, template}`, where the template goes to whom WeChat takes no customer-service message for.
+    /// What is sent. A kind of the plugin's: what its schema says. `text`: `{content}`. `template`:
+    /// `{template_id, fields, url}`. `text-or-template`: `{text, template}`, where the template goes to whom
+    /// WeChat takes no customer-service message for.
     #[schema(value_type = Object, example = json!({"content": "Your order has left."}))]
     data: Value,
     /// What the caller calls the matter, such as an order's number: 1 to 128 visible ASCII characters. What
