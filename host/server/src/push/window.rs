@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -108,13 +109,18 @@ impl Sender<'_> {
     /// A window of each block, some at once.
     async fn work_off(&self, blocks: Vec<Block>) -> Result<Next, DbError> {
         let until = Instant::now() + SHIFT;
+        let rests = &AtomicBool::new(false);
         let windows = futures::stream::iter(blocks)
             .map(|block| async move {
-                match Instant::now() < until {
-                    true => self.window(block, self.lane.db.now_ms()).await,
+                if rests.load(Ordering::Relaxed) || Instant::now() >= until {
                     // It is found again.
-                    false => Ok(Next::Now),
+                    return Ok(Next::Now);
                 }
+                let next = self.window(block, self.lane.db.now_ms()).await;
+                if matches!(next, Ok(Next::Rest(_))) {
+                    rests.store(true, Ordering::Relaxed);
+                }
+                next
             })
             .buffer_unordered(WINDOWS_AT_ONCE);
         // Each to its end, whatever comes of the others: what is under way is not dropped.
@@ -230,7 +236,9 @@ impl Sender<'_> {
             Err(Postponed::HeldUp) => HELD_UP_WAIT,
             Err(Postponed::Dependency) => DEPENDENCY_WAIT,
         };
-        Ok(Err(Next::At(db.now_ms() + millis(wait))))
+        let due_at = db.now_ms() + millis(wait);
+        push::postpone(db, self.leased, block, due_at).await?;
+        Ok(Err(Next::At(due_at)))
     }
 
     /// Keeps what was composed, and ends those for whom nothing was.

@@ -23,7 +23,7 @@ pub use self::blocks::{Block, expand, next_blocks, recipients};
 pub use self::lanes::{LeasedLane, give_up, lease, release, renew};
 pub use self::outcome::{Arrival, Outcome};
 pub use self::receipts::{forget_receipts, take_receipts};
-pub use self::settle::{Lessons, Window, compositions, keep_compositions, settle};
+pub use self::settle::{Lessons, Window, compositions, keep_compositions, postpone, settle};
 use super::{Database, DbError};
 use crate::random;
 

@@ -68,6 +68,33 @@ pub async fn settle(db: &Database, window: &Window<'_>) -> Result<bool, DbError>
     Ok(true)
 }
 
+/// Has a block looked at next at a time: the push's others go on meanwhile.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn postpone(
+    db: &Database,
+    lane: &LeasedLane,
+    block: &Block,
+    due_at: i64,
+) -> Result<(), DbError> {
+    let mut transaction = db.begin().await?;
+    let connection = transaction.connection();
+    if !is_ours(db.dialect(), &mut *connection, lane).await? {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE push_blocks SET due_at = $1 WHERE app_id = $2 AND push_id = $3 AND number = $4",
+    )
+    .bind(due_at)
+    .bind(&lane.app_id)
+    .bind(&block.push_id)
+    .bind(block.number)
+    .execute(&mut *connection)
+    .await?;
+    transaction.commit().await
+}
+
 /// Keeps what a plugin composed for a block's recipients, and what became of those for whom it composed
 /// nothing. False if another host has the lane.
 ///

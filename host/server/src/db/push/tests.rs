@@ -388,6 +388,11 @@ async fn what_was_composed_is_kept_until_nobody_waits() {
         let lane = taken(&db, "me", 20).await;
         let block = next(&db, &push).await;
         assert_eq!(compositions(&db, APP, &block).await.unwrap(), None);
+        // A plugin that lacks something is asked again later; the push's other blocks go on.
+        postpone(&db, &lane, &block, 60).await.unwrap();
+        let waiting = next_blocks(&db, &push, (50, 1)).await.unwrap();
+        assert_eq!(waiting, Err(Some(60)));
+        postpone(&db, &lane, &block, 50).await.unwrap();
         let mut composed = block.clone();
         composed.outcomes[1] = Outcome::Skipped("by-plugin".into());
         let window = Window {
