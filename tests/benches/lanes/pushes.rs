@@ -2,7 +2,6 @@
 //! the databases take of them, and what others notice meanwhile. WeChat answers each call after the same
 //! time.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,7 +89,7 @@ async fn measure_all() -> Result<()> {
             site: &site,
         };
         market.mixed(name, &mut mixed).await?;
-        market.many((name, directory.path()), &mut many).await?;
+        market.many(name, &mut many).await?;
     }
     mixed.print();
     many.print();
@@ -201,7 +200,7 @@ impl Market<'_> {
         Ok(())
     }
 
-    async fn many(&self, (name, _directory): (&str, &Path), table: &mut Table) -> Result<()> {
+    async fn many(&self, name: &str, table: &mut Table) -> Result<()> {
         let wechat = patient_wechat()?;
         let shop = self.shop(&wechat).await?;
         let neighbour = self.shop(&wechat).await?;
