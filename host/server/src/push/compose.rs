@@ -11,11 +11,13 @@ use wxhost_runtime::{Call, CallReport, Fault, Handler, Plugin, Runtime, push as 
 
 use super::PushLane;
 use super::content::{Way, Ways};
+use super::sender::LEASE;
 use crate::accounts::Account;
 use crate::capabilities::contact_of;
+use crate::clock::millis;
 use crate::db::DbError;
 use crate::db::contacts::{self, Contacts};
-use crate::db::push::{Block, Outcome, PushRow};
+use crate::db::push::{self, Block, LeasedLane, Outcome, PushRow};
 use crate::effects;
 use crate::printable::in_row;
 use crate::run::{Decision, Ended, EventContext, Rejected, Task};
@@ -28,8 +30,11 @@ const CALL_BYTES: usize = 256 << 10;
 const FAILURES_WITHOUT_SUCCESS: u32 = 16;
 /// Calls that may fail in a block at all.
 const MAX_FAILURES: u32 = 128;
-/// How long the recipients are looked for that a plugin fails for: less than the lane is leased for.
+/// How long the recipients are looked for that a plugin fails for.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long after a renewal the lane's lease is renewed before another call. A call takes less than what is
+/// left of it then.
+const RENEWAL: Duration = Duration::from_secs(10);
 /// Messages for one recipient.
 const MAX_WAYS: usize = 4;
 /// Bytes of a reason to skip a recipient.
@@ -62,13 +67,15 @@ enum Unfit {
     Failed(String),
 }
 
-/// Has the plugin compose for those of a block who wait.
+/// Has the plugin compose for those of a block who wait. However long that takes, the account's lane is
+/// this host's meanwhile.
 pub(super) async fn compose(
-    lane: &PushLane,
+    (lane, leased): (&PushLane, &LeasedLane),
     account: &Arc<Account>,
     (push, data): (&PushRow, &Value),
     block: &Block,
 ) -> Result<Vec<Composed>, Postponed> {
+    let mut renewed_at = Instant::now();
     let ms = |at: i64| u64::try_from(at).unwrap_or_default();
     let composer = Composer {
         lane,
@@ -92,6 +99,13 @@ pub(super) async fn compose(
     work.reverse();
     let (mut failures, mut done) = (Failures::new(), 0);
     while let Some(call) = work.pop() {
+        if renewed_at.elapsed() >= RENEWAL {
+            let until_ms = lane.db.now_ms() + millis(LEASE);
+            if push::renew(&lane.db, leased, until_ms).await?.is_none() {
+                return Err(Postponed::HeldUp);
+            }
+            renewed_at = Instant::now();
+        }
         let composed_now = match failures.last_word() {
             Some(code) => Err(Unfit::Failed(code)),
             None => composer.call(call).await,

@@ -219,9 +219,10 @@ impl Way {
     }
 }
 
-/// Names what a push sends to a contact: the same whatever is repeated, and nothing else's.
-pub(super) fn message_id(app_id: &str, push_id: &str, open_id: &str) -> String {
-    let name = format!("{app_id}\n{push_id}\n{open_id}");
+/// Names one message of a push to a contact: the same whatever is repeated, and nothing else's, not even
+/// that of the message that is tried after it.
+pub(super) fn message_id((app_id, push_id): (&str, &str), open_id: &str, number: u32) -> String {
+    let name = format!("{app_id}\n{push_id}\n{open_id}\n{number}");
     let mut digits = hex::encode(Sha256::digest(name));
     digits.truncate(MESSAGE_ID_DIGITS);
     digits
@@ -276,14 +277,15 @@ mod tests {
         let data = json!({"template_id": "T1", "fields": {}});
         let ways = built_in(BuiltIn::Template, &data).expect("fits");
         let to = |open_id: &str| {
-            let sent = ways.0[0].outgoing(open_id, &message_id("wx01", "p1", open_id));
+            let sent = ways.0[0].outgoing(open_id, &message_id(("wx01", "p1"), open_id, 0));
             let payload: Value = serde_json::from_str(&sent.payload).expect("JSON");
             assert_eq!(payload["touser"], open_id);
             payload["client_msg_id"].as_str().expect("an id").to_owned()
         };
         assert_eq!(to("oA"), to("oA"));
         assert_ne!(to("oA"), to("oB"));
-        let of = |push| message_id("wx01", push, "oA");
-        assert_ne!(of("p1"), of("p2"));
+        let of = |push, number| message_id(("wx01", push), "oA", number);
+        assert_ne!(of("p1", 0), of("p2", 0));
+        assert_ne!(of("p1", 0), of("p1", 1));
     }
 }

@@ -16,6 +16,7 @@ use crate::outbox::{Fate, Lesson, Verdict, judge, post};
 /// How long after a window was noted WeChat is sure to know its messages' ids: ten minutes, less the time
 /// that a window takes.
 const IDS_KNOWN: Duration = Duration::from_secs(9 * 60);
+
 /// Whom something is sent to, and what is known of it.
 #[derive(Clone, Copy)]
 pub(super) struct Recipient<'a> {
@@ -119,7 +120,7 @@ impl Sender<'_> {
         recipient: Recipient<'_>,
     ) -> (OfWay, Option<Learnt>) {
         let (app_id, push_id) = (&self.push.app_id, &self.push.id);
-        let id = message_id(app_id, push_id, recipient.open_id);
+        let id = message_id((app_id, push_id), recipient.open_id, number);
         let row = Leased {
             outgoing: way.outgoing(recipient.open_id, &id),
             id,

@@ -21,7 +21,7 @@ const LANES_AT_ONCE: usize = 32;
 /// Pushes of an account that take turns.
 const PUSHES_AT_ONCE: i64 = 16;
 /// How long a lane is this host's since it last came further. Longer than a window takes.
-const LEASE: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How long a host keeps a lane before others come first.
 const TURN: Duration = Duration::from_secs(5);
 /// How often the loop looks by itself.
@@ -98,7 +98,12 @@ impl PushLane {
             {
                 return Ok(None);
             }
-            for push in &pushes {
+            for (number, push) in pushes.iter().enumerate() {
+                let until_ms = self.db.now_ms() + millis(LEASE);
+                // Each turn may take most of a lease.
+                if number > 0 && push::renew(&self.db, leased, until_ms).await?.is_none() {
+                    return Ok(None);
+                }
                 let sender = Sender {
                     lane: self,
                     leased,

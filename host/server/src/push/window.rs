@@ -227,7 +227,8 @@ impl Sender<'_> {
             let read = serde_json::from_str(&stored);
             return Ok(read.map_err(|_| Next::Rest(ACCOUNT_REST)));
         }
-        let wait = match compose(self.lane, account, (self.push, data), block).await {
+        let wait = match compose((self.lane, self.leased), account, (self.push, data), block).await
+        {
             Ok(composed) => {
                 self.keep(block, composed).await?;
                 return Ok(Err(Next::Now));
