@@ -106,6 +106,7 @@ const LAYERS: &[&str] = &[
     // What needs nothing.
     "printable",
     "bucket",
+    "backoff",
     "clock",
     "random",
 ];

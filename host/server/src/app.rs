@@ -164,13 +164,13 @@ fn spawn_loops(
     ));
     if let Some(redis) = services.store.shared() {
         loops.spawn(send_answers(Arc::clone(redis), stop.clone()));
-        let hearing = tasks::Hearing {
+        let subscriber = tasks::Subscriber {
             redis: Arc::clone(redis),
             lane: Arc::clone(lane),
             accounts: Arc::clone(&services.accounts),
             tokens: Arc::clone(tokens),
         };
-        loops.spawn(tasks::listen_to_hosts(hearing, stop.clone()));
+        loops.spawn(tasks::listen_to_hosts(subscriber, stop.clone()));
     }
 }
 

@@ -56,6 +56,7 @@ pub mod seal;
 pub mod store;
 
 pub mod audit;
+mod backoff;
 mod bucket;
 pub mod clock;
 pub mod printable;

@@ -46,12 +46,6 @@ pub fn unique_name() -> String {
     hex::encode((u128::from(process_mark()) << 64 | u128::from(next)).to_be_bytes())
 }
 
-/// Between half of a time and the whole, so that hosts do not ask in step.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    let part = u32::try_from(version().unsigned_abs() % 512).unwrap_or(0);
-    time / 2 + time / 1024 * part
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use crate::accounts::Accounts;
 use crate::audit::Audit;
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::contacts::Sightings;
+use crate::contacts::ContactUpdates;
 use crate::db::Database;
 use crate::egress::Egress;
 use crate::keys::ApiKeys;
@@ -57,7 +57,7 @@ pub struct Services {
     /// Takes call records.
     pub records: Records,
     /// Takes what events tell of contacts.
-    pub sightings: Sightings,
+    pub contact_updates: ContactUpdates,
     /// Takes what events tell of messages that were sent.
     pub receipts: outbox::Receipts,
     /// Takes what tenants' systems ask for.

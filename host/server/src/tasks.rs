@@ -68,9 +68,9 @@ pub async fn store_uses(api_keys: Arc<ApiKeys>, stop: CancellationToken) {
     }
 }
 
-/// Who is told what other hosts say.
-pub struct Hearing {
-    /// Where it is said.
+/// Who takes what other hosts publish.
+pub struct Subscriber {
+    /// Where it is published.
     pub redis: Arc<Redis>,
     /// Settled events.
     pub lane: Arc<CallbackLane>,
@@ -80,11 +80,11 @@ pub struct Hearing {
     pub tokens: Arc<Tokens>,
 }
 
-/// Hears of settled events, changed accounts and tokens from other hosts.
-pub async fn listen_to_hosts(hearing: Hearing, stop: CancellationToken) {
+/// Takes news of settled events, changed accounts and tokens from other hosts.
+pub async fn listen_to_hosts(subscriber: Subscriber, stop: CancellationToken) {
     let listening = async {
         loop {
-            if let Err(error) = listen(&hearing).await {
+            if let Err(error) = listen(&subscriber).await {
                 tracing::debug!(error = %error, "the subscription to redis was lost");
             }
             tokio::time::sleep(RESUBSCRIBE).await;
@@ -96,24 +96,24 @@ pub async fn listen_to_hosts(hearing: Hearing, stop: CancellationToken) {
     }
 }
 
-async fn listen(hearing: &Hearing) -> redis::RedisResult<()> {
-    let mut subscription = hearing.redis.subscription().await?;
+async fn listen(subscriber: &Subscriber) -> redis::RedisResult<()> {
+    let mut subscription = subscriber.redis.subscription().await?;
     for channel in [keys::SETTLED, keys::CHANGED, keys::TOKEN] {
         subscription.subscribe(channel).await?;
     }
-    // What was said before the subscription was not heard.
-    hearing.accounts.wake();
-    hearing.tokens.mark_stale();
+    // What was published before the subscription did not come.
+    subscriber.accounts.wake();
+    subscriber.tokens.mark_stale();
     let mut messages = subscription.into_on_message();
     while let Some(message) = messages.next().await {
         match message.get_channel_name() {
-            keys::CHANGED => hearing.accounts.wake(),
-            keys::TOKEN => hearing
+            keys::CHANGED => subscriber.accounts.wake(),
+            keys::TOKEN => subscriber
                 .tokens
                 .on_notification(&message.get_payload::<String>()?),
             _ => {
                 let event_key: String = message.get_payload()?;
-                hearing.lane.settled_elsewhere().wake(&event_key);
+                subscriber.lane.settled_elsewhere().wake(&event_key);
             }
         }
     }

@@ -170,8 +170,8 @@ pub struct Metrics {
     pub under_way: Gauge,
     /// Records that found no room or no database, and those that lost their log for it.
     pub records: Losses,
-    /// Observations of contacts that found no room or no database.
-    pub sightings: Losses,
+    /// User actions that found no room or no database.
+    pub contact_updates: Losses,
     /// Audit entries that found no room or no database.
     pub audit: Losses,
     /// Receipts of messages that found no room or no database.
@@ -215,7 +215,7 @@ impl Metrics {
             held_limits: Family::default(),
             under_way: Gauge::default(),
             records: Losses::default(),
-            sightings: Losses::default(),
+            contact_updates: Losses::default(),
             audit: Losses::default(),
             receipts: Losses::default(),
             outbox: Family::default(),
@@ -264,9 +264,9 @@ impl Metrics {
             m.records.lightened.clone(),
         );
         registry.register(
-            "contact_sightings_dropped",
-            "Observations of contacts that were not written",
-            m.sightings.dropped.clone(),
+            "contact_updates_dropped",
+            "User actions that were not written",
+            m.contact_updates.dropped.clone(),
         );
         registry.register(
             "audit_entries_dropped",

@@ -7,7 +7,7 @@ use wxhost_wechat::message::Content;
 
 use super::answer::{self, Rendered};
 use super::{Arrival, event};
-use crate::contacts::Observation;
+use crate::contacts::UserAction;
 use crate::db::inbox::CallbackRow;
 use crate::effects::{self, Cause};
 use crate::inbox::{Asked, Run};
@@ -125,8 +125,8 @@ impl Task for CallbackTask<'_> {
         answer.late(self.arrival).err()
     }
 
-    fn sender(&self) -> Option<Observation> {
-        Observation::of(
+    fn sender(&self) -> Option<UserAction> {
+        UserAction::of(
             &self.arrival.context.account.app_id,
             &self.arrival.message,
             self.arrival.context.created_at,

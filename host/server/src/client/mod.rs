@@ -31,8 +31,8 @@ pub use self::raw::{RawRequest, RawResponse};
 use self::refusals::Refusals;
 pub use self::upload::Upload;
 use crate::accounts::Account;
+use crate::backoff::jittered;
 use crate::credentials::{AddressRefusal, Attention};
-use crate::random::jittered;
 use crate::telemetry::{ApiCallLabels, Metrics, Word};
 use crate::tokens::{Credential, Token, TokenError, Tokens};
 pub use crate::transport::{

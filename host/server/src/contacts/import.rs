@@ -17,11 +17,11 @@ use wxhost_wechat::errcode::Advice;
 use wxhost_wechat::id::OpenId;
 
 use crate::accounts::{Account, Accounts};
+use crate::backoff::{self, spread};
 use crate::client::{CallError, Client};
-use crate::clock::{millis, until_midnight};
+use crate::clock::millis;
 use crate::db::imports::{self, Import, Listed, Told};
 use crate::db::{Database, DbError, Lease};
-use crate::outbox::spread;
 use crate::random;
 
 /// Imports at the same time, on one host.
@@ -36,6 +36,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures in a row before an import is given up.
 const MAX_FAILURES: i64 = 20;
+/// The wait after the first failure; doubled with each.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How long an account rests that can't call WeChat before its owner has acted.
@@ -274,7 +276,7 @@ impl Importer {
 
 /// What comes after an import has stopped for this reason.
 fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
-    let advice = match why {
+    let refused = match why {
         Stop::Lost => return Next::Leave,
         Stop::NoAccount => return Next::Fail,
         Stop::Disabled
@@ -286,17 +288,19 @@ fn after(why: &Stop, failures: i64, now_ms: i64) -> Next {
             return Next::Wait(BLOCKED_REST);
         }
         Stop::Call(CallError::Resting { wait }) => return Next::Wait(*wait),
-        Stop::Call(CallError::Refused(refusal)) => refusal.errcode.on(FOLLOWERS_PATH).advice(),
+        Stop::Call(CallError::Refused(refusal)) => Some(refusal.errcode.on(FOLLOWERS_PATH)),
         Stop::Call(CallError::Invalid(_)) => return Next::Fail,
-        Stop::Call(_) | Stop::Database(_) => Advice::Backoff,
+        Stop::Call(_) | Stop::Database(_) => None,
     };
-    match advice {
-        Advice::NextDay => Next::Wait(until_midnight(now_ms)),
+    if let Some(rest) = refused.and_then(|refused| backoff::limit_rest(refused, now_ms)) {
+        return Next::Wait(rest);
+    }
+    match refused.map_or(Advice::Backoff, |refused| refused.advice()) {
         Advice::Never | Advice::Fallback | Advice::Alert | Advice::Await => Next::Fail,
-        Advice::Backoff | Advice::RefreshToken if failures >= MAX_FAILURES => Next::Fail,
-        Advice::Backoff | Advice::RefreshToken => {
-            let doublings = u32::try_from(failures).unwrap_or_default().min(16);
-            Next::Wait(Duration::from_secs(1 << doublings).min(MAX_WAIT))
+        _ if failures >= MAX_FAILURES => Next::Fail,
+        Advice::Backoff | Advice::RefreshToken | Advice::NextDay => {
+            let doublings = u32::try_from(failures).unwrap_or_default();
+            Next::Wait(backoff::doubled(FIRST_WAIT, doublings, MAX_WAIT))
         }
     }
 }
@@ -339,7 +343,9 @@ mod tests {
     use wxhost_wechat::errcode;
 
     use super::*;
+    use crate::backoff::MINUTE_REST;
     use crate::clock::Clock;
+    use crate::clock::until_midnight;
     use crate::credentials::TokenLine;
     use crate::db::contacts;
     use crate::tokens::testing::Bed;
@@ -477,6 +483,8 @@ mod tests {
         let second = Duration::from_secs(1);
         for (why, failures, expected) in [
             (refused(45009), 0, Next::Wait(until_midnight(now_ms))),
+            (refused(45011), 19, Next::Wait(MINUTE_REST)),
+            (refused(45011), MAX_FAILURES, Next::Wait(MINUTE_REST)),
             (refused(-1), 0, Next::Wait(second)),
             (refused(-1), 3, Next::Wait(second * 8)),
             (refused(-1), 19, Next::Wait(MAX_WAIT)),

@@ -1,31 +1,31 @@
 //! Contacts: what an account remembers of the people who met it.
 //!
-//! Each event tells something of a contact ([`Observation`]). It is handed in behind the answer and
-//! written in batches ([`SightingWriter`]), one row per contact however much the contact did. A full
-//! queue drops observations and counts them (`wxhost_contact_sightings_dropped_total`) rather than
-//! hold up WeChat's five seconds. An event that sends something writes its own sighting with its
+//! Each event tells something of a contact ([`UserAction`]). It is handed in behind the answer and
+//! written in batches ([`ContactUpdateWriter`]), one row per contact however much the contact did. A full
+//! queue drops them and counts them (`wxhost_contact_updates_dropped_total`) rather than
+//! hold up WeChat's five seconds. An event that sends something writes its own update with its
 //! commit instead (`db::commit`), so that no message is sent before the ledger knows why it may be.
 
 pub mod import;
-mod observation;
+mod user_action;
 
 use wxhost_wechat::id::OpenId;
 
-pub use self::observation::{Act, Observation};
+pub use self::user_action::{Act, UserAction};
+use crate::db::contact_updates::{self, BATCH, ContactUpdate};
 pub use crate::db::contacts::{Contact, Interactions};
-use crate::db::sightings::{self, BATCH, Sighting};
 use crate::db::{self, Database, DbError};
 use crate::telemetry::Metrics;
 use crate::write_behind::{self, Queue, Row, Writer};
 
-/// Where observations are handed in.
-pub type Sightings = Queue<Observation>;
+/// Where user actions are handed in.
+pub type ContactUpdates = Queue<UserAction>;
 
 /// The loop that writes them.
-pub type SightingWriter = Writer<Observation>;
+pub type ContactUpdateWriter = Writer<UserAction>;
 
-impl Row for Observation {
-    const NAME: &'static str = "observations of contacts";
+impl Row for UserAction {
+    const NAME: &'static str = "user actions";
     const BATCH: usize = BATCH;
 
     fn bytes(&self) -> usize {
@@ -37,13 +37,13 @@ impl Row for Observation {
     }
 
     async fn insert(db: &Database, rows: &[Self]) -> Result<(), DbError> {
-        sightings::write(db, &gathered(rows)).await
+        contact_updates::write(db, &gathered(rows)).await
     }
 }
 
 /// A queue and its writer.
-pub fn channel(db: Database, metrics: &Metrics) -> (Sightings, SightingWriter) {
-    write_behind::channel(db, metrics.sightings.clone())
+pub fn channel(db: Database, metrics: &Metrics) -> (ContactUpdates, ContactUpdateWriter) {
+    write_behind::channel(db, metrics.contact_updates.clone())
 }
 
 /// A contact of an account, as last written.
@@ -58,15 +58,15 @@ pub async fn get(
     db::contacts::find(db, app_id, open_id.as_str()).await
 }
 
-/// One sighting per contact, in the order of the rows' keys: hosts lock rows in one order then, and two
+/// One update per contact, in the order of the rows' keys: hosts lock rows in one order then, and two
 /// batches do not wait for each other.
-fn gathered(events: &[Observation]) -> Vec<Sighting> {
-    let mut events: Vec<&Observation> = events.iter().collect();
+fn gathered(events: &[UserAction]) -> Vec<ContactUpdate> {
+    let mut events: Vec<&UserAction> = events.iter().collect();
     // Stable: what a contact did stays in the order in which it came.
     events.sort_by(|a, b| a.contact().cmp(&b.contact()));
-    let merged = |events: &[&Observation]| {
-        let sightings = events.iter().map(|&event| event.clone().into_sighting());
-        sightings.reduce(|mut earlier, later| {
+    let merged = |events: &[&UserAction]| {
+        let updates = events.iter().map(|&event| event.clone().into_update());
+        updates.reduce(|mut earlier, later| {
             earlier.merge(later);
             earlier
         })
@@ -87,11 +87,11 @@ mod tests {
     async fn what_is_queued_when_the_host_stops_is_written_one_row_per_contact() {
         for db in databases().await {
             let metrics = Metrics::new();
-            let (sightings, writer) = channel(db.clone(), &metrics);
+            let (contact_updates, writer) = channel(db.clone(), &metrics);
             let people = 300;
             for at_ms in [5, 7] {
                 for n in 0..people {
-                    sightings.add(Observation {
+                    contact_updates.add(UserAction {
                         app_id: AppId::parse("wx01").unwrap(),
                         open_id: OpenId::parse(&format!("o{n:04}")).unwrap(),
                         union_id: None,
@@ -108,7 +108,7 @@ mod tests {
             for contact in page.contacts {
                 assert_eq!((contact.first_seen_at, contact.last.message), (5, Some(7)));
             }
-            assert_eq!(metrics.sightings.dropped.get(), 0);
+            assert_eq!(metrics.contact_updates.dropped.get(), 0);
         }
     }
 }

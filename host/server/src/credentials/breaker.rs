@@ -7,6 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::backoff;
+
 /// Calls in a row without an answer that open it.
 const FAILURES: u32 = 5;
 /// The first rest; doubled each time that the call that was let through fails, too.
@@ -68,8 +70,8 @@ impl Breaker {
         let Some(beyond) = state.failures.checked_sub(FAILURES) else {
             return false;
         };
-        let rest = FIRST_REST.saturating_mul(1 << beyond.min(16));
-        state.open_until = Some(now + jitter(rest.min(LONGEST_REST)));
+        let rest = backoff::doubled(FIRST_REST, beyond, LONGEST_REST);
+        state.open_until = Some(now + jitter(rest));
         beyond == 0
     }
 }

@@ -1,4 +1,4 @@
-//! Contacts: reading one, and lists. What events tell of them is written by `sightings`.
+//! Contacts: reading one, and lists. What events tell of them is written by `contact_updates`.
 
 use std::collections::HashSet;
 

@@ -12,6 +12,7 @@ pub mod callback_settings;
 pub mod calls;
 mod clock;
 pub mod commit;
+pub mod contact_updates;
 pub mod contacts;
 pub mod credential_settings;
 pub mod deployments;
@@ -28,7 +29,6 @@ pub mod plugins;
 pub mod push;
 pub mod quotas;
 pub mod sealed;
-pub mod sightings;
 pub mod tenants;
 mod values;
 

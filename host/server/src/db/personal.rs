@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sqlx::AnyConnection;
 
+use super::contact_updates::{ContactUpdate, write_one};
 use super::contacts::tags_of;
 use super::outbox::{self, NewRow, Origin, Outgoing};
-use super::sightings::{Sighting, write_one};
 use super::{Database, DbError, Dialect};
 
 /// Bytes of all attributes of a contact.
@@ -72,7 +72,7 @@ impl Change {
 pub struct PersonalEffects<'a> {
     /// What the event tells of the contact who caused it. Written here if anything is sent: the ledger
     /// then knows why it may be.
-    pub sender: Option<&'a Sighting>,
+    pub sender: Option<&'a ContactUpdate>,
     /// What the effects do, in order.
     pub steps: &'a [Step],
 }

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use wxhost_wechat::api::{self, Call as _, Method, template};
 use wxhost_wechat::errcode::{self, NotSent};
 
+use super::Sender;
 use super::places::Health;
 use super::verdict::{Fate, Lesson, Verdict, judge, may_repeat};
-use super::{Sender, spread};
 use crate::accounts::Account;
+use crate::backoff::spread;
 use crate::client::{CallError, Client};
 use crate::clock::millis;
 use crate::db::allowance::{self, ContactKey};
@@ -29,7 +30,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCOUNT_REST: Duration = Duration::from_secs(60);
 /// How long after a row was put in the ledger may still learn why it may be sent: what callbacks tell
 /// is written behind their answers, by whichever host got them.
-const SIGHTINGS_LAG: Duration = Duration::from_secs(2);
+const CONTACT_UPDATES_LAG: Duration = Duration::from_secs(2);
 /// The wait between two tries to note a result.
 const NOTE_PAUSE: Duration = Duration::from_millis(500);
 /// Tries to note a result: as long as the lease is sure to hold.
@@ -253,10 +254,10 @@ fn forbidden(row: &Leased, now_ms: i64) -> Option<Verdict> {
 
 /// What the ledger refuses waits for what callbacks have told and is not written yet.
 fn unforeseen(row: &Leased, reason: &'static str, now_ms: i64) -> Verdict {
-    let known_ms = row.created_at.saturating_add(millis(SIGHTINGS_LAG));
+    let known_ms = row.created_at.saturating_add(millis(CONTACT_UPDATES_LAG));
     match u64::try_from(known_ms - now_ms) {
         Ok(wait_ms @ 1..) => {
-            let wait = Duration::from_millis(wait_ms).min(SIGHTINGS_LAG);
+            let wait = Duration::from_millis(wait_ms).min(CONTACT_UPDATES_LAG);
             Verdict::not_tried(wait, "awaiting-callbacks")
         }
         _ => Verdict::end(Final::Skipped, reason),

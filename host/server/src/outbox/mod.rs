@@ -40,7 +40,6 @@ use crate::db::outbox::{self, Leased, NewPause, SendLane};
 use crate::db::{Database, DbError};
 use crate::random;
 use crate::telemetry::Metrics;
-use crate::tokens::jittered;
 
 /// Lanes that are looked at in one go.
 const LANES_AT_ONCE: i64 = 128;
@@ -48,8 +47,6 @@ const LANES_AT_ONCE: i64 = 128;
 const LANES_OF_ACCOUNT: i64 = 8;
 /// How often the loop looks by itself.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Over how long twice those are spread that wait for the same moment, such as midnight.
-const MAX_SPREAD: Duration = Duration::from_secs(10 * 60);
 
 /// Tells the sender of this host that something was put into the outbox.
 #[derive(Debug, Default)]
@@ -314,9 +311,4 @@ impl Sender {
             tracing::debug!(account.app_id = app_id, error = %error, "a pause can't be kept");
         }
     }
-}
-
-/// A bit longer, so that what was refused together is not tried together.
-pub(crate) fn spread(wait: Duration) -> Duration {
-    wait + jittered(wait.min(MAX_SPREAD)) / 2
 }

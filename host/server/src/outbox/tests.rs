@@ -16,7 +16,7 @@ use super::*;
 use crate::accounts::NewAccount;
 use crate::audit::Author;
 use crate::clock::Clock;
-use crate::contacts::{Act, Observation};
+use crate::contacts::{Act, UserAction};
 use crate::credentials::{CredentialChange, TokenLine};
 use crate::db::Lease;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
@@ -138,7 +138,7 @@ impl Post {
 
     /// An event of a contact who wrote to an account.
     async fn commit(&self, app_id: &str, event_id: &str, open_id: &str, effects: Vec<Effect>) {
-        let observation = Observation {
+        let action = UserAction {
             app_id: AppId::parse(app_id).unwrap(),
             open_id: OpenId::parse(open_id).unwrap(),
             union_id: None,
@@ -154,7 +154,7 @@ impl Post {
             writes: &[],
             version: random::version(),
             personal: PersonalEffects {
-                sender: Some(&observation.into_sighting()),
+                sender: Some(&action.into_update()),
                 steps: &sorted.steps,
             },
             trace_id: "t",
@@ -478,7 +478,7 @@ async fn a_contact_of_unknown_past_is_tried_once() {
 async fn a_message_waits_for_what_a_callback_told_and_is_not_written_yet() {
     let post = Post::new().await;
     let db = post.bed.db().clone();
-    let observation = |at_ms| Observation {
+    let action = |at_ms| UserAction {
         app_id: AppId::parse(&post.bed.app_id).unwrap(),
         open_id: OpenId::parse("oB").unwrap(),
         union_id: None,
@@ -486,9 +486,11 @@ async fn a_message_waits_for_what_a_callback_told_and_is_not_written_yet() {
         act: Act::Message,
     };
     let two_days = 48 * 3_600_000;
-    let long_ago = observation(Clock.now_ms() - 2 * two_days).into_sighting();
-    let fresh = observation(Clock.now_ms()).into_sighting();
-    crate::db::sightings::write(&db, &[long_ago]).await.unwrap();
+    let long_ago = action(Clock.now_ms() - 2 * two_days).into_update();
+    let fresh = action(Clock.now_ms()).into_update();
+    crate::db::contact_updates::write(&db, &[long_ago])
+        .await
+        .unwrap();
     post.sim("interactions", &json!({"open_id": "oB", "kind": "message"}));
     post.event("m:1", "oA", vec![text("oB", "1")]).await;
     let post = post.with_hosts(1).await;
@@ -499,7 +501,9 @@ async fn a_message_waits_for_what_a_callback_told_and_is_not_written_yet() {
         }
     };
     tokio::time::timeout(PATIENCE, waits).await.unwrap();
-    crate::db::sightings::write(&db, &[fresh]).await.unwrap();
+    crate::db::contact_updates::write(&db, &[fresh])
+        .await
+        .unwrap();
     let (_, states) = post.ended().await;
     assert_eq!(states, [("sent".to_owned(), None)]);
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use wxhost_wechat::errcode::{Advice, ApiError, Class};
 
+use crate::backoff;
 use crate::client::CallError;
-use crate::clock::{millis, until_midnight};
+use crate::clock::millis;
 use crate::db::outbox::{Final, Idempotence, Leased, Report};
 
 /// Tries of a row that say something about it. With the waits between them they span half an hour.
@@ -18,8 +19,6 @@ const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 const BLOCKED_REST: Duration = Duration::from_secs(20);
 /// How long messages over an API end at once that the account has no right to.
 const RIGHTS_REST: Duration = Duration::from_secs(30 * 60);
-/// How long an API rests that is called too often by the minute.
-const MINUTE_REST: Duration = Duration::from_secs(60);
 /// How long WeChat knows a `client_msg_id`: ten minutes, less the time that a call takes to arrive.
 const CLIENT_MSG_ID_KNOWN: Duration = Duration::from_secs(10 * 60 - 15);
 /// Tries without an answer of something that would be shown twice.
@@ -202,27 +201,23 @@ fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verd
     let code = refusal.errcode;
     let told = code.on(&row.outgoing.path);
     let first_wait = Duration::from_secs(code.first_wait_seconds());
-    let (fate, lesson) = match (told.advice(), told.class()) {
+    let limit_rest = backoff::limit_rest(told, now_ms);
+    let (fate, lesson) = match (limit_rest, told.advice(), told.class()) {
         _ if code.exhausts_person() => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
         _ if code.is_not_following() => (Fate::End(Final::Failed), Some(Lesson::NotFollowing)),
-        (Advice::Await, _) => (Fate::End(Final::Held), None),
-        _ if code.is_minute_limit() => (
-            Fate::Uncounted(MINUTE_REST),
-            Some(Lesson::RestApi(MINUTE_REST)),
-        ),
-        (Advice::Backoff | Advice::RefreshToken, _) => (again(attempts, first_wait), None),
-        (Advice::NextDay, _) => {
-            let rest = until_midnight(now_ms);
-            (Fate::Uncounted(rest), Some(Lesson::RestApi(rest)))
+        (_, Advice::Await, _) => (Fate::End(Final::Held), None),
+        (Some(rest), ..) => (Fate::Uncounted(rest), Some(Lesson::RestApi(rest))),
+        (None, Advice::Backoff | Advice::RefreshToken | Advice::NextDay, _) => {
+            (again(attempts, first_wait), None)
         }
-        (Advice::Alert, Class::Rights) => {
+        (_, Advice::Alert, Class::Rights) => {
             (Fate::End(Final::Failed), Some(Lesson::NoRight(RIGHTS_REST)))
         }
-        (Advice::Alert, _) => (
+        (_, Advice::Alert, _) => (
             Fate::Uncounted(BLOCKED_REST),
             Some(Lesson::RestAccount(BLOCKED_REST)),
         ),
-        (Advice::Never | Advice::Fallback, _) => (Fate::End(Final::Failed), unused(row)),
+        (_, Advice::Never | Advice::Fallback, _) => (Fate::End(Final::Failed), unused(row)),
     };
     let reason = match (fate, lesson) {
         (Fate::End(Final::Held), _) => "held-for-review",
@@ -244,8 +239,7 @@ fn again(attempts: i64, first: Duration) -> Fate {
         return Fate::End(Final::Dead);
     }
     let doublings = u32::try_from(attempts - 1).unwrap_or_default();
-    let wait = first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
-    Fate::Again(wait.min(MAX_WAIT.max(first)))
+    Fate::Again(backoff::doubled(first, doublings, MAX_WAIT.max(first)))
 }
 
 fn unused(row: &Leased) -> Option<Lesson> {
@@ -269,6 +263,8 @@ mod tests {
     use wxhost_wechat::errcode;
 
     use super::*;
+    use crate::backoff::MINUTE_REST;
+    use crate::clock::until_midnight;
     use crate::db::outbox::{Kind, Outgoing};
 
     const NOW: i64 = 1_700_000_000_000;

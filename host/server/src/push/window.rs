@@ -17,12 +17,12 @@ use super::content::Content;
 use super::pace::Pace;
 use super::recipient::{Learnt, Recipient, Tried};
 use crate::accounts::Account;
+use crate::backoff::spread;
 use crate::clock::millis;
 use crate::db::DbError;
 use crate::db::push::{
     self, Admitted, Block, Candidates, LeasedLane, Lessons, Outcome, PushRow, Window,
 };
-use crate::outbox::spread;
 
 /// Windows of a push at once, each of another block: while one is kept, the others are sent.
 const WINDOWS_AT_ONCE: usize = 3;

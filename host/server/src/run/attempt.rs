@@ -12,7 +12,7 @@ use super::reruns::{Meeting, Turn};
 use super::{Ended, EndedTask, HeldUp, Runner, Task};
 use crate::accounts::Account;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
-use crate::contacts::Observation;
+use crate::contacts::UserAction;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, LaneRow, ReadSet};
 use crate::db::personal::PersonalEffects;
 use crate::db::{DbError, patiently};
@@ -265,7 +265,7 @@ impl Runner {
             reads
         };
         let context = task.context();
-        let sender = task.sender().map(Observation::into_sighting);
+        let sender = task.sender().map(UserAction::into_update);
         let request = Commit {
             app_id: context.account.app_id.as_str(),
             event_id: &context.event_id,

@@ -21,7 +21,7 @@ pub use self::decision::{Decision, Rejected};
 use self::record::Tally;
 use self::reruns::Reruns;
 use crate::accounts::Account;
-use crate::contacts::Observation;
+use crate::contacts::UserAction;
 use crate::db::commit::LaneRow;
 use crate::random;
 use crate::services::Services;
@@ -105,7 +105,7 @@ pub trait Task: Sync {
     }
 
     /// What the event tells of the contact who caused it.
-    fn sender(&self) -> Option<Observation> {
+    fn sender(&self) -> Option<UserAction> {
         None
     }
 }
@@ -182,9 +182,9 @@ impl Runner {
         // Who runs the event in the end tells of its sender: twice would open a scene twice.
         if !tally.is_sighted
             && !matches!(ended, Ended::HeldUp(_))
-            && let Some(observation) = task.sender()
+            && let Some(action) = task.sender()
         {
-            self.services.sightings.add(observation);
+            self.services.contact_updates.add(action);
         }
         self.record(task.context(), tally);
         ended

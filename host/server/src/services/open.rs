@@ -121,11 +121,11 @@ impl Services {
         let client = Client::new(transport, tokens, Arc::clone(&metrics));
         let (records, record_writer) = records::channel(db.background(), &metrics);
         let (audit, audit_writer) = audit::channel(db.background(), &metrics);
-        let (sightings, sighting_writer) = contacts::channel(db.background(), &metrics);
+        let (contact_updates, update_writer) = contacts::channel(db.background(), &metrics);
         let (receipts, receipt_writer) = outbox::receipts(db.background(), &metrics);
         loops.spawn(record_writer.run(stop.clone()));
         loops.spawn(receipt_writer.run(stop.clone()));
-        loops.spawn(sighting_writer.run(stop.clone()));
+        loops.spawn(update_writer.run(stop.clone()));
         loops.spawn(audit_writer.run(stop.clone()));
         Ok(Self {
             db,
@@ -140,7 +140,7 @@ impl Services {
             egress: Arc::new(egress),
             quotas: Arc::new(quotas),
             records,
-            sightings,
+            contact_updates,
             receipts,
             audit,
             outbox: Arc::default(),

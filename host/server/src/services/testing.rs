@@ -78,7 +78,7 @@ pub(crate) async fn services(db: &Database, base: &str) -> (TestServices, AuditW
         templates: Templates::default(),
         client: client_of(base, &accounts, &keys, store.clone()),
         records: records::channel(db.clone(), &metrics).0,
-        sightings: contacts::channel(db.clone(), &metrics).0,
+        contact_updates: contacts::channel(db.clone(), &metrics).0,
         receipts: outbox::receipts(db.clone(), &metrics).0,
         db: db.clone(),
         store,

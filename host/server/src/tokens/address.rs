@@ -22,8 +22,8 @@ use crate::clock::millis;
 use crate::credentials::{AddressRefusal, Landed, Purpose, TokenError};
 use crate::db::addresses::{self, AddressRow};
 use crate::db::{Database, DbError};
-use crate::random;
 use crate::store::Redis;
+use crate::{backoff, random};
 
 /// How long another host's fetch is waited for.
 const BORROW: Duration = Duration::from_secs(3);
@@ -213,9 +213,9 @@ impl Tokens {
 
 /// How long WeChat is left alone after so many refusals in a row.
 fn probe_after(code: Errcode, times: u32) -> Duration {
-    let doubled = FIRST_PROBE.saturating_mul(1 << times.saturating_sub(1).min(8));
+    let doubled = backoff::doubled(FIRST_PROBE, times.saturating_sub(1), LONGEST_PROBE);
     let least = Duration::from_secs(code.address_block_seconds());
-    random::jittered(doubled.min(LONGEST_PROBE)).max(least)
+    backoff::jittered(doubled).max(least)
 }
 
 /// The address in `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist`.

@@ -9,7 +9,8 @@ use wxhost_wechat::api::token::{self, ClassicToken, Fresh, StableToken, Ticket, 
 use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::ApiError;
 
-use super::{Credential, TokenError, Tokens, Wanted, jittered};
+use super::{Credential, TokenError, Tokens, Wanted};
+use crate::backoff::{self, MINUTE_REST, jittered};
 use crate::clock::until_midnight;
 use crate::credentials::{Attention, Purpose, TokenLine, fetch_rate, hash};
 use crate::telemetry::{FetchLabels, Word};
@@ -25,8 +26,6 @@ pub(super) const SPARED: Duration = Duration::from_secs(10);
 const FIRST_REST: Duration = Duration::from_millis(250);
 /// An outage is noticed to be over after this time.
 const LONGEST_REST: Duration = Duration::from_secs(15);
-/// WeChat counts 45011 by the minute.
-const MINUTE_REST: Duration = Duration::from_secs(60);
 /// 45009 ends at midnight in Beijing, or when the owner clears the quota: it is asked again each hour.
 const DAY_REST: Duration = Duration::from_secs(3600);
 /// Refusals of other kinds: asking again soon gives the same.
@@ -342,11 +341,7 @@ fn missed(error: AnswerError) -> Miss {
 /// How long nobody is asked after so many failures in a row.
 pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
     let doubled = |first: Duration, longest: Duration| {
-        jittered(
-            first
-                .saturating_mul(1 << failures.clamp(1, 16))
-                .min(longest),
-        )
+        jittered(backoff::doubled(first, failures.max(1), longest))
     };
     match error {
         TokenError::Refused(refusal) => match refusal.errcode {

@@ -42,7 +42,6 @@ use crate::clock::millis;
 pub use crate::credentials::{Credential, Token, TokenError, TokenState};
 use crate::credentials::{Flight, Landed, Purpose, Slot};
 use crate::db::DatabaseClock;
-pub(crate) use crate::random::jittered;
 use crate::seal::MasterKeys;
 use crate::store::Store;
 use crate::telemetry::Metrics;

@@ -8,10 +8,10 @@ use wxhost_wechat::id::{AppId, OpenId};
 use super::*;
 use crate::db::allowance::{self, ContactKey, Refusal, Scenes};
 use crate::db::commit::{self, AnswerWay, Commit, Committed, ReadSet};
+use crate::db::contact_updates::{self, ContactUpdate};
 use crate::db::contacts;
 use crate::db::inbox::no_answer;
 use crate::db::personal::{Change, MAX_ATTRIBUTE_BYTES, PersonalEffects, Step};
-use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
 use crate::db::{Database, Lease};
 
@@ -114,13 +114,13 @@ fn change(open_id: &str, change: Change) -> Step {
     }
 }
 
-fn sighting(open_id: &str, at_ms: i64) -> Sighting {
+fn update(open_id: &str, at_ms: i64) -> ContactUpdate {
     let open_id = OpenId::parse(open_id).unwrap();
-    Sighting::new(AppId::parse(APP).unwrap(), open_id, at_ms)
+    ContactUpdate::new(AppId::parse(APP).unwrap(), open_id, at_ms)
 }
 
-fn wrote(open_id: &str, at_ms: i64) -> Sighting {
-    let mut seen = sighting(open_id, at_ms);
+fn wrote(open_id: &str, at_ms: i64) -> ContactUpdate {
+    let mut seen = update(open_id, at_ms);
     seen.last.message = Some(at_ms);
     seen
 }
@@ -189,8 +189,8 @@ fn messages(count: usize) -> Vec<Step> {
     (0..count).map(message).collect()
 }
 
-async fn see(db: &Database, seen: Sighting) {
-    sightings::write(db, &[seen]).await.unwrap();
+async fn see(db: &Database, seen: ContactUpdate) {
+    contact_updates::write(db, &[seen]).await.unwrap();
 }
 
 #[tokio::test]

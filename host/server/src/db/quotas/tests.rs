@@ -7,10 +7,10 @@ use wxhost_wechat::id::{AppId, OpenId};
 
 use super::*;
 use crate::db::commit::{Commit, Expectation, ReadSet, Write, commit};
+use crate::db::contact_updates::{self, ContactUpdate};
 use crate::db::inbox::CallbackRow;
 use crate::db::outbox::{Kind, Outgoing};
 use crate::db::personal::{Change as ContactChange, PersonalEffects, Step};
-use crate::db::sightings::{self, Sighting};
 use crate::db::testing::databases;
 
 const APP: &str = "wx01";
@@ -197,8 +197,8 @@ async fn contacts_that_effects_make_count_until_they_are_met() {
             amounts(&[("attribute-bytes", points), ("contacts-made", 2)])
         );
         let (app_id, open_id) = (AppId::parse(APP).unwrap(), OpenId::parse("oA").unwrap());
-        let seen = Sighting::new(app_id, open_id, 1);
-        sightings::write(&db, &[seen]).await.unwrap();
+        let seen = ContactUpdate::new(app_id, open_id, 1);
+        contact_updates::write(&db, &[seen]).await.unwrap();
         assert_eq!(
             used(&db).await,
             amounts(&[("attribute-bytes", points), ("contacts-made", 1)])

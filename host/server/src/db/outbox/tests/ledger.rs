@@ -21,7 +21,7 @@ async fn five_messages_go_after_one_of_the_contact_and_the_next_one_restores_the
 #[tokio::test]
 async fn scenes_are_counted_apart_and_not_added_together() {
     for db in databases().await {
-        let mut tapped = sighting("oA", NOW);
+        let mut tapped = update("oA", NOW);
         tapped.menu_granted_at = Some(NOW);
         tapped.last.follow = Some(NOW);
         see(&db, tapped).await;
@@ -30,7 +30,7 @@ async fn scenes_are_counted_apart_and_not_added_together() {
             assert_eq!(next(&db, NOW + 1).await, Begun::Go);
         }
         assert_eq!(next(&db, NOW + 1).await, Begun::Refused(Refusal::UsedUp));
-        let mut scanned = sighting("oA", NOW + 2);
+        let mut scanned = update("oA", NOW + 2);
         scanned.last.scan = Some(NOW + 2);
         see(&db, scanned).await;
         assert_eq!(next(&db, NOW + 3).await, Begun::Go);
@@ -44,7 +44,7 @@ async fn nothing_goes_to_who_left() {
     for db in databases().await {
         event(&db, "m:1", &messages(1)).await;
         see(&db, wrote("oA", NOW)).await;
-        let mut left = sighting("oA", NOW + 1);
+        let mut left = update("oA", NOW + 1);
         left.unfollowed_at = Some(NOW + 1);
         see(&db, left).await;
         assert_eq!(next(&db, NOW + 2).await, Begun::Refused(Refusal::Closed));
@@ -59,7 +59,7 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
         for open_id in ["oA", "oB", "oC"] {
             event(&db, open_id, &[send(Kind::CustomerMessage, open_id, "1")]).await;
         }
-        see(&db, sighting("oB", NOW)).await;
+        see(&db, update("oB", NOW)).await;
         let leased = lease_of(&db, APP, at(NOW + 1)).await;
         assert_eq!(leased.len(), 3);
         for row in &leased {
@@ -79,7 +79,7 @@ async fn who_may_have_written_before_the_host_came_is_tried_until_wechat_refuses
         see(&db, wrote("oA", NOW + 3)).await;
         assert_eq!(next(&db, NOW + 4).await, Begun::Go);
         // Who was met two days ago has done nothing since that the host would not know.
-        see(&db, sighting("oD", NOW)).await;
+        see(&db, update("oD", NOW)).await;
         event(&db, "m:3", &[send(Kind::CustomerMessage, "oD", "1")]).await;
         let later = next(&db, NOW + 48 * hour).await;
         assert_eq!(later, Begun::Refused(Refusal::Closed));

@@ -1,6 +1,6 @@
-//! Sightings: what events tell of people, written many at a time.
+//! Contact updates: what events tell of people, written many at a time.
 //!
-//! A sighting never takes anything back: it is applied once or twice, early or late, with the same
+//! An update never takes anything back: it is applied once or twice, early or late, with the same
 //! result, because each column keeps what is newest by WeChat's clock. What plugins keep in a contact
 //! (attributes, opt-out) is not touched here.
 
@@ -16,7 +16,7 @@ pub const BATCH: usize = 16_384;
 
 /// What one event, or several of one contact, tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ContactUpdate {
     /// The account.
     pub app_id: AppId,
     /// The contact.
@@ -39,7 +39,7 @@ pub struct Sighting {
     pub menu_granted_at: Option<i64>,
 }
 
-impl Sighting {
+impl ContactUpdate {
     /// Nothing but that a contact was there at a time, Unix milliseconds.
     pub fn new(app_id: AppId, open_id: OpenId, at_ms: i64) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Sighting {
         }
     }
 
-    /// Takes in what a later sighting of the same contact tells.
+    /// Takes in what a later update of the same contact tells.
     pub fn merge(&mut self, later: Self) {
         self.union_id = later.union_id.or(self.union_id.take());
         self.first_seen_at = self.first_seen_at.min(later.first_seen_at);
@@ -77,7 +77,7 @@ impl Sighting {
     }
 }
 
-/// Which columns a sighting fills. Most tell of a message and nothing else: a statement of their own
+/// Which columns an update fills. Most tell of a message and nothing else: a statement of their own
 /// takes a fraction of the values, and of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -111,13 +111,13 @@ const COUNTS: [(&str, &str); 5] = [
     ("payment_used", "last_payment_at"),
 ];
 
-/// What a new row holds that no sighting tells.
+/// What a new row holds that no update tells.
 const NEW_ROW: &str = ", '[]', '', '{}', 0, 0, 0, 0, 0, 0";
 
 impl Shape {
-    fn of(sighting: &Sighting) -> Self {
-        match sighting {
-            Sighting {
+    fn of(update: &ContactUpdate) -> Self {
+        match update {
+            ContactUpdate {
                 app_id: _,
                 open_id: _,
                 first_seen_at: _,
@@ -171,7 +171,7 @@ impl Shape {
         )
     }
 
-    fn bind<'a>(self, query: AnyQuery<'a>, seen: &'a Sighting) -> AnyQuery<'a> {
+    fn bind<'a>(self, query: AnyQuery<'a>, seen: &'a ContactUpdate) -> AnyQuery<'a> {
         let query = query
             .bind(seen.app_id.as_str())
             .bind(seen.open_id.as_str().as_bytes())
@@ -215,14 +215,14 @@ fn change(column: &str) -> String {
     format!("{column} = CASE WHEN {newer} THEN excluded.{column} ELSE contacts.{column} END")
 }
 
-/// Writes sightings, one per contact, in the order of their keys. Those of a shape are one transaction:
+/// Writes updates, one per contact, in the order of their keys. Those of a shape are one transaction:
 /// transactions that lock rows in one order do not wait for each other in a circle.
 ///
 /// # Errors
 /// The database can't be reached: what was not written yet is not. To write all again is no error.
-pub async fn write(db: &Database, people: &[Sighting]) -> Result<(), DbError> {
+pub async fn write(db: &Database, people: &[ContactUpdate]) -> Result<(), DbError> {
     for shape in [Shape::Message, Shape::Any] {
-        let of_shape: Vec<&Sighting> = people
+        let of_shape: Vec<&ContactUpdate> = people
             .iter()
             .filter(|seen| Shape::of(seen) == shape)
             .collect();
@@ -242,7 +242,7 @@ pub async fn write(db: &Database, people: &[Sighting]) -> Result<(), DbError> {
 pub(super) async fn write_one(
     dialect: Dialect,
     db: &mut AnyConnection,
-    seen: &Sighting,
+    seen: &ContactUpdate,
 ) -> Result<(), DbError> {
     insert(dialect, db, Shape::of(seen), &[seen]).await
 }
@@ -251,7 +251,7 @@ async fn insert(
     dialect: Dialect,
     db: &mut AnyConnection,
     shape: Shape,
-    people: &[&Sighting],
+    people: &[&ContactUpdate],
 ) -> Result<(), DbError> {
     let statement = shape.statement(dialect, people.len());
     let mut query = sqlx::query(AssertSqlSafe(statement));
@@ -272,32 +272,32 @@ mod tests {
     /// More than one statement takes.
     const PEOPLE: usize = 512;
 
-    fn seen(open_id: &str, at: i64) -> Sighting {
+    fn seen(open_id: &str, at: i64) -> ContactUpdate {
         let open_id = OpenId::parse(open_id).unwrap();
-        Sighting::new(AppId::parse(APP).unwrap(), open_id, at)
+        ContactUpdate::new(AppId::parse(APP).unwrap(), open_id, at)
     }
 
-    fn followed(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.followed_at = Some(at);
-        sighting.following = Some((true, at));
-        sighting.last.follow = Some(at);
-        sighting.qr_scene = Some("shop".into());
-        sighting
+    fn followed(at: i64) -> ContactUpdate {
+        let mut update = seen("oA", at);
+        update.followed_at = Some(at);
+        update.following = Some((true, at));
+        update.last.follow = Some(at);
+        update.qr_scene = Some("shop".into());
+        update
     }
 
-    fn unfollowed(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.unfollowed_at = Some(at);
-        sighting.following = Some((false, at));
-        sighting
+    fn unfollowed(at: i64) -> ContactUpdate {
+        let mut update = seen("oA", at);
+        update.unfollowed_at = Some(at);
+        update.following = Some((false, at));
+        update
     }
 
-    fn wrote(at: i64) -> Sighting {
-        let mut sighting = seen("oA", at);
-        sighting.last.message = Some(at);
-        sighting.union_id = Some("u1".into());
-        sighting
+    fn wrote(at: i64) -> ContactUpdate {
+        let mut update = seen("oA", at);
+        update.last.message = Some(at);
+        update.union_id = Some("u1".into());
+        update
     }
 
     /// What follows from a follow at 10, a message at 20 and an unfollow at 30, in any order.
@@ -329,8 +329,8 @@ mod tests {
             let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0]];
             for order in orders {
                 for step in order.into_iter().chain([0]) {
-                    let sighting = [followed(10), wrote(20), unfollowed(30)][step].clone();
-                    write(&db, &[sighting]).await.unwrap();
+                    let update = [followed(10), wrote(20), unfollowed(30)][step].clone();
+                    write(&db, &[update]).await.unwrap();
                 }
                 let contact = find(&db, APP, "oA").await.unwrap().unwrap();
                 assert_eq!(contact, expected(), "{order:?}");
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sightings_merged_before_they_are_written_say_the_same() {
+    async fn updates_merged_before_they_are_written_say_the_same() {
         for db in databases().await {
             let mut all = unfollowed(30);
             all.merge(wrote(20));
@@ -357,9 +357,9 @@ mod tests {
     async fn a_message_alone_changes_only_what_it_tells() {
         for db in databases().await {
             let message = |open_id: &str, at: i64| {
-                let mut sighting = seen(open_id, at);
-                sighting.last.message = Some(at);
-                sighting
+                let mut update = seen(open_id, at);
+                update.last.message = Some(at);
+                update
             };
             write(&db, &[followed(10), message("oB", 5)]).await.unwrap();
             for at in [20, 15] {

@@ -3,14 +3,14 @@
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::message::{Content, Message};
 
-use crate::db::sightings::Sighting;
+use crate::db::contact_updates::ContactUpdate;
 
 /// Longest union id or scene that is kept, in bytes; WeChat's are shorter (a scene has 64 characters).
 const MAX_TEXT_BYTES: usize = 256;
 
 /// What one event tells. Small: it is made on the way to WeChat's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
+pub struct UserAction {
     /// The account.
     pub app_id: AppId,
     /// The contact.
@@ -48,7 +48,7 @@ pub enum Act {
     Other,
 }
 
-impl Observation {
+impl UserAction {
     /// What a callback tells; None for the platform's own events, which no contact caused.
     pub fn of(app_id: &AppId, message: &Message, arrived_ms: i64) -> Option<Self> {
         let act = act(&message.content)?;
@@ -76,9 +76,9 @@ impl Observation {
     }
 
     /// As it is written.
-    pub fn into_sighting(self) -> Sighting {
+    pub fn into_update(self) -> ContactUpdate {
         let at = Some(self.at_ms);
-        let mut seen = Sighting::new(self.app_id, self.open_id, self.at_ms);
+        let mut seen = ContactUpdate::new(self.app_id, self.open_id, self.at_ms);
         seen.union_id = self.union_id;
         match self.act {
             Act::Message => seen.last.message = at,
@@ -163,13 +163,13 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_500;
 
-    fn observed(fields: &str) -> Option<Observation> {
+    fn observed(fields: &str) -> Option<UserAction> {
         let body = format!(
             "<xml><ToUserName>gh_1</ToUserName><FromUserName>oA</FromUserName>{fields}</xml>"
         );
         let tree = Format::Xml.parse(body.as_bytes()).unwrap();
         let message = Message::from_tree(tree).unwrap();
-        Observation::of(&AppId::parse("wx01").unwrap(), &message, NOW)
+        UserAction::of(&AppId::parse("wx01").unwrap(), &message, NOW)
     }
 
     #[track_caller]
