@@ -75,13 +75,13 @@ impl Errcode {
         self.0 == 45009
     }
 
-    /// Whether the person takes no customer-service message before doing something again: the time
+    /// Whether the user takes no customer-service message before doing something again: the time
     /// after the last act is over (45015), or the messages that it allows are used up (45047).
-    pub fn exhausts_person(self) -> bool {
+    pub fn exhausts_user(self) -> bool {
         matches!(self.0, 45015 | 45047)
     }
 
-    /// Whether the person does not follow the account.
+    /// Whether the user does not follow the account.
     pub fn is_not_following(self) -> bool {
         matches!(self.0, 43004 | 50005)
     }
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(Errcode(45011).first_wait_seconds(), 60);
         assert_eq!(Errcode(-1).first_wait_seconds(), 1);
         assert!(Errcode(-1).is_busy() && !Errcode(1).is_busy());
-        assert!(Errcode(45015).exhausts_person() && Errcode(45047).exhausts_person());
+        assert!(Errcode(45015).exhausts_user() && Errcode(45047).exhausts_user());
         assert!(Errcode(43004).is_not_following() && Errcode(50005).is_not_following());
         assert!(Errcode(45011).is_minute_limit() && Errcode(45009).is_daily_limit());
         assert!(Errcode(40003).names_unknown_open_id());

@@ -1,13 +1,13 @@
 //! What WeChat really sends: authentic bodies that no format allows.
 //!
-//! WeChat does not escape `]]>` that a person types, cuts texts inside a character, lets NUL and other
+//! WeChat does not escape `]]>` that a user types, cuts texts inside a character, lets NUL and other
 //! control characters through, leaves half a pair of surrogates behind, and old clients wrote text
-//! between elements. None of it is a reason to tell a person that the service is broken. So a body whose
+//! between elements. None of it is a reason to tell a user that the service is broken. So a body whose
 //! signature is right is read strictly first, which costs nothing more, and leniently where that fails
 //! or leaves room for doubt.
 //!
-//! **Where a CDATA section ends.** In a field that a person writes (`is_written_by_people`) and that
-//! WeChat writes once, at the last `]]></Name>`: whatever the person typed is inside, so it can neither
+//! **Where a CDATA section ends.** In a field that a user writes (`is_written_by_users`) and that
+//! WeChat writes once, at the last `]]></Name>`: whatever the user typed is inside, so it can neither
 //! end the field nor add another. In any other field, at the first `]]></Name>`.
 //!
 //! Everything here takes time in proportion to the body, whatever is in it, and keeps the limits of
@@ -24,7 +24,7 @@ use crate::body::{BYTE_ORDER_MARK, BodyError, Format, MAX_BODY_BYTES};
 use crate::message::Message;
 
 pub(crate) use json::mended as mended_json;
-pub(crate) use section::is_written_by_people;
+pub(crate) use section::is_written_by_users;
 
 /// Reads a callback's body, in whichever format it is.
 pub(crate) fn message(body: &[u8]) -> Result<Message, BodyError> {
@@ -48,7 +48,7 @@ pub(crate) fn message(body: &[u8]) -> Result<Message, BodyError> {
 
 /// A sealed body, of which nothing but the ciphertext is looked at.
 ///
-/// Beside it, compatible mode has the fields in clear, where a person may have written an `Encrypt` of
+/// Beside it, compatible mode has the fields in clear, where a user may have written an `Encrypt` of
 /// their own. WeChat's comes last; the signature tells which one is meant.
 pub(crate) enum SealedBody<'a> {
     /// In XML.

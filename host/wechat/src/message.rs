@@ -3,7 +3,7 @@
 //! Nothing that WeChat sent is dropped: a field is either in [`Message::content`] or, with its path, in
 //! [`Message::extra`]. A kind that is not known here is [`Content::Other`], never an error.
 //!
-//! Of a repeated element the first counts, but for MsgId: WeChat writes it behind what people write,
+//! Of a repeated element the first counts, but for MsgId: WeChat writes it behind what users write,
 //! so the last one is WeChat's.
 
 mod content;
@@ -105,7 +105,7 @@ impl Message {
     }
 
     /// The name that earlier versions gave a message: `m:<MsgId>`. It is not one message's alone: WeChat
-    /// gives the same MsgId to several people.
+    /// gives the same MsgId to several users.
     pub fn earlier_event_id(&self) -> Option<String> {
         identity::earlier(&self.identity, self.msg_id.as_deref()?)
     }

@@ -337,7 +337,7 @@ fn check_articles(articles: &[Article], trigger: Option<&Content>) -> Result<(),
     fields.try_for_each(|(field, value)| bounded(field, value))
 }
 
-/// Whether a reply as it goes out is for this person: what was written for another must not leave, however
+/// Whether a reply as it goes out is for this user: what was written for another must not leave, however
 /// it came here.
 pub fn is_for(reply: &str, to: &OpenId) -> bool {
     #[derive(serde::Deserialize)]

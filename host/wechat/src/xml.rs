@@ -32,7 +32,7 @@ pub fn parse(body: &[u8]) -> Result<Tree<'_>, BodyError> {
 }
 
 /// The same, and whether its shape leaves room for doubt: a CDATA section with something beside it, or
-/// an element twice that WeChat writes once. A person who types `]]>` makes such a body.
+/// an element twice that WeChat writes once. A user who types `]]>` makes such a body.
 pub(crate) fn parse_noting(body: &[u8]) -> Result<(Tree<'_>, bool), BodyError> {
     let text = body::text(body, Format::Xml)?;
     let mut reader = Reader::from_str(text);
@@ -195,7 +195,7 @@ impl<'a> Document<'a> {
         };
         let is_repeated = parent.children.append(element.name, node)?;
         if is_repeated {
-            self.is_doubtful |= self.open.len() == 1 || lenient::is_written_by_people(element.name);
+            self.is_doubtful |= self.open.len() == 1 || lenient::is_written_by_users(element.name);
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
-//! What an event costs: one call, the whole lane, effects that last, pushes, a call of WeChat's API, and the memory of many plugins.
+//! What an event costs: one call, the whole lane, effects that last, pushes, a call of WeChat's API, a cold
+//! start, and the memory of many plugins.
 //!
-//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [pushes] [tokens] [memory]`; all without a name.
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [pushes] [tokens] [cold] [memory]`; all without a name.
 //! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
 #![expect(clippy::print_stdout, reason = "tables are what this program is for")]
 
 mod call;
+mod cold;
 mod effects;
 mod floor;
 mod lane;
@@ -22,6 +24,11 @@ use anyhow::{Result, bail};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What there is to measure, in this order.
+const ALL: [&str; 7] = [
+    "call", "lane", "effects", "pushes", "tokens", "cold", "memory",
+];
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Cargo adds `--bench`.
@@ -32,9 +39,7 @@ fn main() -> Result<()> {
         .collect();
     match wanted.as_slice() {
         ["native-handler", port, accounts] => native::serve(port.parse()?, accounts.as_ref()),
-        [] => ["call", "lane", "effects", "pushes", "tokens", "memory"]
-            .into_iter()
-            .try_for_each(measure),
+        [] => ALL.into_iter().try_for_each(measure),
         wanted => wanted.iter().copied().try_for_each(measure),
     }
 }
@@ -47,7 +52,11 @@ fn measure(what: &str) -> Result<()> {
         "effects" => effects::measure(),
         "pushes" => pushes::measure(),
         "tokens" => tokens::measure(),
+        "cold" => cold::measure(),
         "memory" => memory::measure(),
-        _ => bail!("there is no benchmark {what:?}: call, lane, effects, pushes, tokens or memory"),
+        _ => bail!(
+            "there is no benchmark {what:?}: there are {}",
+            ALL.join(", ")
+        ),
     }
 }

@@ -203,7 +203,7 @@ fn refused(row: &Leased, attempts: i64, refusal: &ApiError, now_ms: i64) -> Verd
     let first_wait = Duration::from_secs(code.first_wait_seconds());
     let limit_rest = backoff::limit_rest(told, now_ms);
     let (fate, lesson) = match (limit_rest, told.advice(), told.class()) {
-        _ if code.exhausts_person() => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
+        _ if code.exhausts_user() => (Fate::End(Final::Failed), Some(Lesson::Exhausted)),
         _ if code.is_not_following() => (Fate::End(Final::Failed), Some(Lesson::NotFollowing)),
         (_, Advice::Await, _) => (Fate::End(Final::Held), None),
         (Some(rest), ..) => (Fate::Uncounted(rest), Some(Lesson::RestApi(rest))),

@@ -48,7 +48,7 @@ pub(super) fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, AnswerError> {
     })
 }
 
-/// Control characters that people typed come as they are, which JSON forbids; and where there is
+/// Control characters that users typed come as they are, which JSON forbids; and where there is
 /// nothing to say of a field, some answers say `null`, though it is a text, a number or a list.
 fn leniently<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     let mended = lenient::mended_json(body);

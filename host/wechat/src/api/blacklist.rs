@@ -7,7 +7,7 @@ use super::user::Page;
 use super::{Call, Done, Request};
 use crate::id::OpenId;
 
-/// Most people that are put on or taken off at once.
+/// Most users that are put on or taken off at once.
 pub const MAX_OPEN_IDS: usize = 20;
 
 /// `POST /cgi-bin/tags/members/getblacklist`: who is on it, page by page.
@@ -18,7 +18,7 @@ pub struct List {
     pub next: Option<OpenId>,
 }
 
-/// `POST /cgi-bin/tags/members/batchblacklist`: puts people on it.
+/// `POST /cgi-bin/tags/members/batchblacklist`: puts users on it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Add {
     /// Whom, [`MAX_OPEN_IDS`] at most.
@@ -26,7 +26,7 @@ pub struct Add {
     pub open_ids: Vec<OpenId>,
 }
 
-/// `POST /cgi-bin/tags/members/batchunblacklist`: takes people off it.
+/// `POST /cgi-bin/tags/members/batchunblacklist`: takes users off it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Remove {
     /// Whom, [`MAX_OPEN_IDS`] at most.

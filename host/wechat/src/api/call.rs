@@ -216,7 +216,7 @@ pub fn is_plain_path(path: &str) -> bool {
     }
 }
 
-// Queries and bodies hold secrets and what people write.
+// Queries and bodies hold secrets and what users write.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.query.iter().map(|(name, _)| name).collect();

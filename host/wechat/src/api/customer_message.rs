@@ -1,4 +1,4 @@
-//! Customer-service messages (客服消息): what an account may write to a person who did something lately.
+//! Customer-service messages (客服消息): what an account may write to a user who did something lately.
 //!
 //! How many messages each act allows, and for how long, is for whoever sends to keep count of; WeChat
 //! refuses one too many with 45047 and one too late with 45015.

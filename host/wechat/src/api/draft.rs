@@ -91,7 +91,7 @@ pub struct News {
     pub content_source_url: String,
     /// Permanent media id of the cover.
     pub thumb_media_id: String,
-    /// Whether people may comment: 1 or 0.
+    /// Whether users may comment: 1 or 0.
     #[serde(default)]
     pub need_open_comment: u8,
     /// Whether only followers may comment: 1 or 0.

@@ -1,4 +1,4 @@
-//! Customer-service accounts (客服管理): the people who answer in an account's name.
+//! Customer-service accounts (客服管理): the staff who answer in an account's name.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub const MAX_NICKNAME_CHARACTERS: usize = 16;
 pub struct Add {
     /// Such as `test1@test`: up to ten letters and digits, `@`, the official account's WeChat id.
     pub kf_account: String,
-    /// What people see, [`MAX_NICKNAME_CHARACTERS`] at most.
+    /// What users see, [`MAX_NICKNAME_CHARACTERS`] at most.
     pub nickname: String,
 }
 
@@ -25,7 +25,7 @@ pub struct Add {
 pub struct Update {
     /// Whose.
     pub kf_account: String,
-    /// What people see, [`MAX_NICKNAME_CHARACTERS`] at most.
+    /// What users see, [`MAX_NICKNAME_CHARACTERS`] at most.
     pub nickname: String,
 }
 
@@ -36,12 +36,12 @@ pub struct Delete {
     pub kf_account: String,
 }
 
-/// `POST /customservice/kfaccount/inviteworker`: asks a person to answer under this account.
+/// `POST /customservice/kfaccount/inviteworker`: asks a user to answer under this account.
 #[derive(Clone, Debug, Serialize)]
 pub struct Invite {
     /// Which.
     pub kf_account: String,
-    /// The person's WeChat id.
+    /// The user's WeChat id.
     #[serde(rename = "invite_wx")]
     pub wechat_id: String,
 }
@@ -76,7 +76,7 @@ pub struct Accounts {
 pub struct Account {
     /// Such as `test1@test`.
     pub kf_account: String,
-    /// What people see.
+    /// What users see.
     #[serde(default, rename = "kf_nick")]
     pub nickname: String,
     /// Its number.
@@ -85,7 +85,7 @@ pub struct Account {
     /// Address of its picture.
     #[serde(default, rename = "kf_headimgurl")]
     pub picture_url: String,
-    /// The person's WeChat id; None until an invitation is accepted.
+    /// The user's WeChat id; None until an invitation is accepted.
     #[serde(default, rename = "kf_wx", deserialize_with = "answer::non_empty")]
     pub wechat_id: Option<String>,
 }
@@ -109,7 +109,7 @@ pub struct OnlineAccount {
     /// Its number.
     #[serde(default, rename = "kf_id", deserialize_with = "answer::label")]
     pub id: String,
-    /// How many people it talks with.
+    /// How many users it talks with.
     #[serde(rename = "accepted_case", deserialize_with = "answer::number")]
     pub sessions: u64,
 }

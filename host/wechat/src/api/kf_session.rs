@@ -12,12 +12,12 @@ pub const MAX_HISTORY_SECONDS: u64 = 86_400;
 /// Most records of an answer.
 pub const MAX_RECORDS: u32 = 10_000;
 
-/// `POST /customservice/kfsession/create`: lets an account that is there answer a person.
+/// `POST /customservice/kfsession/create`: lets an account that is there answer a user.
 #[derive(Clone, Debug, Serialize)]
 pub struct Create {
     /// Such as `test1@test`.
     pub kf_account: String,
-    /// The person.
+    /// The user.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
 }
@@ -27,15 +27,15 @@ pub struct Create {
 pub struct Close {
     /// Such as `test1@test`.
     pub kf_account: String,
-    /// The person.
+    /// The user.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
 }
 
-/// `GET /customservice/kfsession/getsession`: who answers a person.
+/// `GET /customservice/kfsession/getsession`: who answers a user.
 #[derive(Clone, Debug)]
 pub struct OfUser {
-    /// The person.
+    /// The user.
     pub open_id: OpenId,
 }
 
@@ -66,7 +66,7 @@ pub struct History {
     pub number: u32,
 }
 
-/// Who answers a person.
+/// Who answers a user.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Session {
     /// Such as `test1@test`; None for nobody.
@@ -80,7 +80,7 @@ pub struct Session {
 /// Whom an account answers.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Sessions {
-    /// The people.
+    /// The users.
     #[serde(rename = "sessionlist")]
     pub sessions: Vec<AccountSession>,
 }
@@ -88,7 +88,7 @@ pub struct Sessions {
 /// Whom an account answers.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct AccountSession {
-    /// The person.
+    /// The user.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
     /// Unix seconds.
@@ -99,21 +99,21 @@ pub struct AccountSession {
 /// Who waits.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct WaitingList {
-    /// How many people wait.
+    /// How many users wait.
     #[serde(deserialize_with = "answer::number")]
     pub count: u64,
     /// The first of them.
     #[serde(default, rename = "waitcaselist")]
-    pub people: Vec<WaitingUser>,
+    pub users: Vec<WaitingUser>,
 }
 
 /// One who waits.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct WaitingUser {
-    /// The person.
+    /// The user.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
-    /// When the person wrote last, Unix seconds.
+    /// When the user wrote last, Unix seconds.
     #[serde(rename = "latest_time", deserialize_with = "answer::number")]
     pub wrote: u64,
 }
@@ -135,10 +135,10 @@ pub struct Records {
 /// Something that was said.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Record {
-    /// The person.
+    /// The user.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
-    /// 2002 said by the account, 2003 by the person.
+    /// 2002 said by the account, 2003 by the user.
     #[serde(deserialize_with = "answer::number")]
     pub opercode: u64,
     /// The words; a mark such as `[图片]` for what is not text.
@@ -287,7 +287,7 @@ mod tests {
             &Waiting,
             r#"{"count":150,"waitcaselist":[{"latest_time":1,"openid":"oA"}]}"#,
         );
-        assert_eq!((waiting.count, waiting.people.len()), (150, 1));
+        assert_eq!((waiting.count, waiting.users.len()), (150, 1));
         let records = answer(
             &history(),
             r#"{"recordlist":[{"openid":"oA","opercode":2002,"text":"您好，客服test1为您服务。","time":1400563710,

@@ -1,6 +1,6 @@
-//! Mass messages (群发): one message to all followers, to a tag's, or to a list of people.
+//! Mass messages (群发): one message to all followers, to a tag's, or to a list of users.
 //!
-//! A verified subscription account sends one a day; of a service account each person gets four a month,
+//! A verified subscription account sends one a day; of a service account each user gets four a month,
 //! and those who had theirs are passed over in silence. Sending is slow and told by a callback
 //! (`MASSSENDJOBFINISH`); an administrator may have to confirm it first.
 
@@ -12,9 +12,9 @@ use super::{Call, Request};
 use crate::errcode;
 use crate::id::OpenId;
 
-/// Fewest people of a list (40130).
+/// Fewest users of a list (40130).
 pub const MIN_OPEN_IDS: usize = 2;
-/// Most people of a list.
+/// Most users of a list.
 pub const MAX_OPEN_IDS: usize = 10_000;
 /// Most bytes of a [`Draft::client_msg_id`]: the documents say 32 in one place and 64 in another.
 pub const MAX_CLIENT_MSG_ID_BYTES: usize = 32;
@@ -30,7 +30,7 @@ pub struct SendToAll {
     pub draft: Draft,
 }
 
-/// `POST /cgi-bin/message/mass/send`: to a list of people.
+/// `POST /cgi-bin/message/mass/send`: to a list of users.
 #[derive(Clone, Debug)]
 pub struct SendToList {
     /// To whom: [`MIN_OPEN_IDS`] to [`MAX_OPEN_IDS`].
@@ -39,7 +39,7 @@ pub struct SendToList {
     pub draft: Draft,
 }
 
-/// `POST /cgi-bin/message/mass/preview`: to one person, to look at. 100 a day.
+/// `POST /cgi-bin/message/mass/preview`: to one user, to look at. 100 a day.
 #[derive(Clone, Debug)]
 pub struct Preview {
     /// To whom.
@@ -129,7 +129,7 @@ pub struct Images {
     pub media_ids: Vec<String>,
     /// The words beside them.
     pub recommend: String,
-    /// Whether people may comment: 1 or 0.
+    /// Whether users may comment: 1 or 0.
     pub need_open_comment: u8,
     /// Whether only followers may comment: 1 or 0.
     pub only_fans_can_comment: u8,
@@ -140,7 +140,7 @@ pub struct Images {
 pub enum Reviewer {
     /// A follower.
     OpenId(OpenId),
-    /// A person by WeChat id.
+    /// A user by WeChat id.
     WeChatId(String),
 }
 
@@ -395,7 +395,7 @@ mod tests {
         }
     }
 
-    fn people(count: usize) -> Vec<OpenId> {
+    fn users(count: usize) -> Vec<OpenId> {
         vec![OpenId::parse("oA").unwrap(); count]
     }
 
@@ -463,7 +463,7 @@ mod tests {
         );
         assert!(tagged.request().unwrap().idempotent);
         let list = SendToList {
-            open_ids: people(2),
+            open_ids: users(2),
             draft: draft(text()),
         };
         check(
@@ -511,7 +511,7 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let list = SendToList {
-            open_ids: people(2),
+            open_ids: users(2),
             draft: draft(text()),
         };
         let sent = answer(
@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn limits_hold() {
         let list = |count| SendToList {
-            open_ids: people(count),
+            open_ids: users(count),
             draft: draft(text()),
         };
         assert_eq!(

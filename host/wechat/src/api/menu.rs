@@ -56,7 +56,7 @@ pub struct DeleteConditional {
     pub menu_id: LongId,
 }
 
-/// `POST /cgi-bin/menu/trymatch`: the menu that a person sees.
+/// `POST /cgi-bin/menu/trymatch`: the menu that a user sees.
 #[derive(Clone, Debug, Serialize)]
 pub struct TryMatch {
     /// An open id, or a WeChat id.

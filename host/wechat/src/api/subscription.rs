@@ -1,6 +1,6 @@
-//! Subscription notices (订阅通知): messages that a person has agreed to, one per agreement.
+//! Subscription notices (订阅通知): messages that a user has agreed to, one per agreement.
 //!
-//! A person agrees in a page or an article; whether the credit is used up is for whoever sends to
+//! A user agrees in a page or an article; whether the credit is used up is for whoever sends to
 //! remember, and WeChat's 43101 to tell.
 
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub struct SendOnce {
     pub url: Option<String>,
     /// Wins over `url`.
     pub mini_program: Option<MiniProgram>,
-    /// The scene of the link that the person agreed by.
+    /// The scene of the link that the user agreed by.
     pub scene: u16,
     /// The title, [`MAX_TITLE_CHARACTERS`] at most.
     pub title: String,

@@ -1,6 +1,6 @@
 //! Tags of followers (用户标签管理).
 //!
-//! An account has 100 tags, a person 20; ids 0 to 2 are WeChat's own. What can be known here is checked
+//! An account has 100 tags, a user 20; ids 0 to 2 are WeChat's own. What can be known here is checked
 //! here; the counts are WeChat's to keep (45056, 45059).
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::id::OpenId;
 
 /// Most bytes of a tag's name.
 pub const MAX_NAME_BYTES: usize = 30;
-/// Most people that are tagged at once.
+/// Most users that are tagged at once.
 pub const MAX_OPEN_IDS: usize = 50;
 /// The smallest id of an account's own tags.
 pub const FIRST_OWN_ID: u32 = 3;
@@ -55,7 +55,7 @@ pub struct Followers {
     pub next: Option<OpenId>,
 }
 
-/// `POST /cgi-bin/tags/members/batchtagging`: gives a tag to people.
+/// `POST /cgi-bin/tags/members/batchtagging`: gives a tag to users.
 #[derive(Clone, Debug, Serialize)]
 pub struct Add {
     /// Whom, [`MAX_OPEN_IDS`] at most.
@@ -66,7 +66,7 @@ pub struct Add {
     pub id: u32,
 }
 
-/// `POST /cgi-bin/tags/members/batchuntagging`: takes a tag from people.
+/// `POST /cgi-bin/tags/members/batchuntagging`: takes a tag from users.
 #[derive(Clone, Debug, Serialize)]
 pub struct Remove {
     /// From whom, [`MAX_OPEN_IDS`] at most.
@@ -77,7 +77,7 @@ pub struct Remove {
     pub id: u32,
 }
 
-/// `POST /cgi-bin/tags/getidlist`: the tags of a person.
+/// `POST /cgi-bin/tags/getidlist`: the tags of a user.
 #[derive(Clone, Debug, Serialize)]
 pub struct OfUser {
     /// Whose.
@@ -92,7 +92,7 @@ pub struct Tag {
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// How many people have it.
+    /// How many users have it.
     #[serde(default, deserialize_with = "answer::number")]
     pub count: u64,
 }
@@ -111,7 +111,7 @@ pub struct Tags {
     pub tags: Vec<Tag>,
 }
 
-/// The tags of a person.
+/// The tags of a user.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct TagIds {
     /// Their ids.
@@ -207,7 +207,7 @@ mod tests {
     use super::super::testing::{answer, line, refused};
     use super::*;
 
-    fn people(count: usize) -> Vec<OpenId> {
+    fn users(count: usize) -> Vec<OpenId> {
         vec![OpenId::parse("oA").unwrap(); count]
     }
 
@@ -245,21 +245,21 @@ mod tests {
         );
         check(
             line(&Add {
-                open_ids: people(2),
+                open_ids: users(2),
                 id: 134,
             }),
             r#"POST /cgi-bin/tags/members/batchtagging {"openid_list":["oA","oA"],"tagid":134}"#,
         );
         check(
             line(&Remove {
-                open_ids: people(1),
+                open_ids: users(1),
                 id: 134,
             }),
             r#"POST /cgi-bin/tags/members/batchuntagging {"openid_list":["oA"],"tagid":134}"#,
         );
         check(
             line(&OfUser {
-                open_id: people(1).remove(0),
+                open_id: users(1).remove(0),
             }),
             r#"POST /cgi-bin/tags/getidlist {"openid":"oA"}"#,
         );
@@ -278,7 +278,7 @@ mod tests {
         );
         assert_eq!((all.tags.len(), all.tags[1].count), (2, 5));
         let of_user = OfUser {
-            open_id: people(1).remove(0),
+            open_id: users(1).remove(0),
         };
         assert_eq!(answer(&of_user, r#"{"tagid_list":[134,2]}"#).ids, [134, 2]);
     }
@@ -310,7 +310,7 @@ mod tests {
             "tag.id is 0, 3 to 4294967295 is allowed",
         );
         let add = Add {
-            open_ids: people(51),
+            open_ids: users(51),
             id: 134,
         };
         check(
@@ -318,7 +318,7 @@ mod tests {
             "openid_list has 51 items, 1 to 50 are allowed",
         );
         let remove = Remove {
-            open_ids: people(0),
+            open_ids: users(0),
             id: 134,
         };
         check(

@@ -26,7 +26,7 @@ pub struct Send {
     pub mini_program: Option<MiniProgram>,
     /// The template's fields.
     pub data: Data,
-    /// A repetition to the same person under the same id within ten minutes is not sent again.
+    /// A repetition to the same user under the same id within ten minutes is not sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_msg_id: Option<String>,
 }

@@ -9,7 +9,7 @@ use crate::id::{AppId, OpenId};
 
 /// Open ids on a full [`Page`].
 pub const PAGE_SIZE: u64 = 10_000;
-/// Most people that are asked for at once.
+/// Most users that are asked for at once.
 pub const MAX_INFOS: usize = 100;
 /// Most characters of a remark; it has fewer than 30.
 pub const MAX_REMARK_CHARACTERS: usize = 29;
@@ -23,7 +23,7 @@ pub struct Followers {
     pub next: Option<OpenId>,
 }
 
-/// `GET /cgi-bin/user/info`: what is known of a person.
+/// `GET /cgi-bin/user/info`: what is known of a user.
 #[derive(Clone, Debug)]
 pub struct Info {
     /// Who.
@@ -32,7 +32,7 @@ pub struct Info {
     pub language: Language,
 }
 
-/// `POST /cgi-bin/user/info/batchget`: what is known of [`MAX_INFOS`] people at most.
+/// `POST /cgi-bin/user/info/batchget`: what is known of [`MAX_INFOS`] users at most.
 #[derive(Clone, Debug)]
 pub struct Infos {
     /// Who.
@@ -41,7 +41,7 @@ pub struct Infos {
     pub language: Language,
 }
 
-/// `POST /cgi-bin/user/info/updateremark`: how the account names a person.
+/// `POST /cgi-bin/user/info/updateremark`: how the account names a user.
 #[derive(Clone, Debug, Serialize)]
 pub struct SetRemark {
     /// Who.
@@ -89,22 +89,22 @@ pub struct Page {
     pub next: Option<OpenId>,
 }
 
-/// What WeChat knows of a person. Names and pictures are empty since the end of 2021 and left out.
+/// What WeChat knows of a user. Names and pictures are empty since the end of 2021 and left out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct User {
     /// Who.
     #[serde(rename = "openid")]
     pub open_id: OpenId,
-    /// Whether the person follows the account; if not, nothing else is known.
+    /// Whether the user follows the account; if not, nothing else is known.
     #[serde(rename = "subscribe", deserialize_with = "answer::truth")]
     pub subscribed: bool,
     /// Unix seconds of the last follow; 0 if unknown.
     #[serde(default, deserialize_with = "answer::number")]
     pub subscribe_time: u64,
-    /// The person in all accounts of one Open Platform account.
+    /// The user in all accounts of one Open Platform account.
     #[serde(default, rename = "unionid", deserialize_with = "answer::non_empty")]
     pub union_id: Option<String>,
-    /// The person's language, such as `zh_CN`.
+    /// The user's language, such as `zh_CN`.
     #[serde(default)]
     pub language: String,
     /// The account's remark.
@@ -113,7 +113,7 @@ pub struct User {
     /// Ids of tags.
     #[serde(default, rename = "tagid_list")]
     pub tags: Vec<u32>,
-    /// How the person came, such as `ADD_SCENE_QR_CODE`.
+    /// How the user came, such as `ADD_SCENE_QR_CODE`.
     #[serde(default)]
     pub subscribe_scene: String,
     /// The number of the QR code that led here; 0 for none.
@@ -135,7 +135,7 @@ impl User {
     }
 }
 
-/// What is known of several people.
+/// What is known of several users.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Users {
     /// In the order of the question.
@@ -143,7 +143,7 @@ pub struct Users {
     pub users: Vec<User>,
 }
 
-/// Who several people are now.
+/// Who several users are now.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Changes {
     /// In the order of the question.
@@ -151,7 +151,7 @@ pub struct Changes {
     pub changes: Vec<Change>,
 }
 
-/// Who a person is now.
+/// Who a user is now.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Change {
     /// The open id in the account before.

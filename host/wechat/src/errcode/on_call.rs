@@ -29,7 +29,7 @@ pub enum Class {
     Busy,
     /// A day's or a month's quota is used up.
     Exhausted,
-    /// This person can't be reached in this way, by no fault of the message.
+    /// This user can't be reached in this way, by no fault of the message.
     Unreachable,
     /// The message or its template is at fault.
     Content,
@@ -50,8 +50,8 @@ pub enum Concern {
     Call,
     /// The message, whoever it is for.
     Content,
-    /// The person, whatever is sent in this way.
-    Person,
+    /// The user, whatever is sent in this way.
+    User,
     /// This API of the account.
     Path,
     /// The host that called.
@@ -69,7 +69,7 @@ pub enum Concern {
 enum CallKind {
     /// Gives out a credential for an AppId and a secret, or works with both.
     Credential,
-    /// Works for a person who authorised it (网页授权); its tokens are the person's.
+    /// Works for a user who authorised it (网页授权); its tokens are the user's.
     Authorisation,
     /// Belongs to a third-party platform.
     Platform,
@@ -109,7 +109,7 @@ impl CallKind {
         matches!(self, Self::Credential | Self::Platform)
     }
 
-    /// Whether the call sends something that a person sees.
+    /// Whether the call sends something that a user sees.
     fn sends(self) -> bool {
         matches!(self, Self::Notice | Self::Customer | Self::Mass)
     }
@@ -139,7 +139,7 @@ impl OnCall {
         use CallKind as K;
         Some(match (self.code.0, self.kind) {
             (40001, K::Credential) => Class::Owner,
-            // The tokens of these calls are a person's: the account's own is not at fault.
+            // The tokens of these calls are a user's: the account's own is not at fault.
             (40001 | 40014 | 42001, K::Authorisation) => Class::Other,
             (40013, K::Credential | K::Platform | K::Authorisation) => Class::Owner,
             // A mini program's, which the message leads to.
@@ -151,7 +151,7 @@ impl OnCall {
             (40252, _) => Class::Other,
             (45065, K::Mass) => Class::Repeated,
             (45087, K::Customer) | (45062, K::Mass) | (53500, K::Publication) => Class::Rights,
-            // What the person authorised does not reach this far.
+            // What the user authorised does not reach this far.
             (48001 | 50001, K::Authorisation) => Class::Other,
             (50002, K::Credential | K::Platform) => Class::Owner,
             _ => return None,
@@ -178,9 +178,9 @@ impl OnCall {
             Class::Address => Concern::Host,
             Class::Rights | Class::Exhausted => Concern::Path,
             Class::Busy if self.code.is_minute_limit() => Concern::Path,
-            Class::Busy if self.is_too_often_for_person() => Concern::Person,
+            Class::Busy if self.is_too_often_for_user() => Concern::User,
             Class::Busy => Concern::Service,
-            Class::Unreachable => Concern::Person,
+            Class::Unreachable => Concern::User,
             Class::Content => Concern::Content,
             Class::Token => Concern::Credential,
             Class::Success | Class::Repeated | Class::Held | Class::Other => Concern::Call,
@@ -220,7 +220,7 @@ impl OnCall {
         remedy::of(self)
     }
 
-    fn is_too_often_for_person(self) -> bool {
+    fn is_too_often_for_user(self) -> bool {
         matches!(self.code.0, 40241 | 43108 | 43117 | 45169)
     }
 }
@@ -407,10 +407,10 @@ mod tests {
             (0, Concern::Call),
             (40001, Concern::Credential),
             (40003, Concern::Call),
-            (43108, Concern::Person),
+            (43108, Concern::User),
             (45009, Concern::Path),
             (45011, Concern::Path),
-            (45047, Concern::Person),
+            (45047, Concern::User),
             (48001, Concern::Path),
             (50007, Concern::Account),
         ] {

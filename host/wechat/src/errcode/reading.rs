@@ -5,7 +5,7 @@
 //! that sends gives nothing back but its `errcode`, so there only an `errcode` of 0 is a success
 //! ([`sent`]): a proxy's page of HTML says nothing about the message.
 //!
-//! Texts of people and of broken programs stand beside the code, so what JSON forbids inside a string
+//! Texts of users and of broken programs stand beside the code, so what JSON forbids inside a string
 //! is mended before an answer counts as one without a code.
 
 use std::fmt;

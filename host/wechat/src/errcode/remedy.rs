@@ -25,7 +25,7 @@ pub(super) fn of(told: OnCall) -> &'static str {
 fn own(code: i64) -> Option<&'static str> {
     Some(match code {
         40003 | 49003 => {
-            "Use an open id of this very account: each account knows a person by another one."
+            "Use an open id of this very account: each account knows a user by another one."
         }
         40007 => "Upload the media again: temporary media live for three days.",
         40013 | 40166 => "Correct the AppId in the call.",
@@ -42,18 +42,18 @@ fn own(code: i64) -> Option<&'static str> {
         40249 => "Stop this template: WeChat takes its messages for marketing, or unlawful.",
         40252 => "Wait: WeChat reviews the message and delivers it by itself, or blocks it.",
         42007 => "Let the user authorise again.",
-        43004 | 50005 => "The person does not follow the account: send nothing until they do.",
-        43019 => "Take the person off the account's blacklist, or send nothing to them.",
-        43101 => "Drop the subscription: the person refused it, or its one message is used up.",
+        43004 | 50005 => "The user does not follow the account: send nothing until they do.",
+        43019 => "Take the user off the account's blacklist, or send nothing to them.",
+        43101 => "Drop the subscription: the user refused it, or its one message is used up.",
         43116 => "Stop this template: WeChat limits it because it was misused.",
         45009 => "Wait for midnight in Beijing, or clear the quota (ten times a month).",
-        45015 => "Send a template or subscription message, or wait until the person acts again.",
+        45015 => "Send a template or subscription message, or wait until the user acts again.",
         45028 => "Wait for the next day or month: no mass message is left.",
         45047 => {
-            "Wait until the person acts again: they have got all the messages that one act allows."
+            "Wait until the user acts again: they have got all the messages that one act allows."
         }
         45056 => "Delete a tag first: an account has 100 at most.",
-        45059 => "Take a tag off the person first: 20 is the most.",
+        45059 => "Take a tag off the user first: 20 is the most.",
         45065 => "Nothing: this message was taken before.",
         45066 => "Wait a minute before the same mass message is sent again.",
         46003 => "Create a menu first.",
@@ -85,7 +85,7 @@ fn shared(told: OnCall) -> &'static str {
         (Class::Address, _) => "Add this host's address to the account's IP allow-list.",
         (Class::Owner, _) => "Ask the account's owner to look at it in WeChat's console.",
         (Class::Rights, _) => "Ask the account's owner for the right to this API.",
-        (Class::Unreachable, _) => "Send nothing to this person in this way; take another.",
+        (Class::Unreachable, _) => "Send nothing to this user in this way; take another.",
         (Class::Content, _) => "Correct the message; WeChat's text says what is wrong with it.",
         (_, Advice::RefreshToken) => "Renew the access token and repeat once.",
         (_, Advice::Backoff) => "Repeat later, each time after a longer wait.",

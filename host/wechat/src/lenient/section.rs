@@ -4,12 +4,12 @@ use crate::xml::SPACE;
 
 const END: &str = "]]>";
 
-/// Whether people write this field: its content is theirs to choose, and WeChat writes it once.
-pub(crate) fn is_written_by_people(name: &str) -> bool {
+/// Whether users write this field: its content is theirs to choose, and WeChat writes it once.
+pub(crate) fn is_written_by_users(name: &str) -> bool {
     place_of(name).is_some()
 }
 
-/// Fields that people write: messages, what they scanned, places that they named, invoice titles.
+/// Fields that users write: messages, what they scanned, places that they named, invoice titles.
 const WRITTEN_BY_PEOPLE: [&str; 16] = [
     "Content",
     "Recognition",

@@ -340,7 +340,7 @@ pub struct TemplateSent {
 pub enum TemplateVerdict {
     /// It was delivered.
     Delivered,
-    /// The person takes none from the account (`failed:user block`).
+    /// The user takes none from the account (`failed:user block`).
     Blocked,
     /// It was not delivered for another reason (`failed: system failed` …).
     Failed,

@@ -1,6 +1,6 @@
 //! What tells a repeated delivery from a new callback (接收普通消息: 关于重试的消息排重).
 //!
-//! WeChat's rule is MsgId for messages and FromUserName + CreateTime for events. But several people get
+//! WeChat's rule is MsgId for messages and FromUserName + CreateTime for events. But several users get
 //! messages of one MsgId, and WeChat's debugging tool repeats one, so FromUserName and CreateTime join
 //! in; a repeated delivery repeats all three. Two events of one user can share a second, so an event's
 //! own key joins in: EventKey, the id of a finished job, or else a digest of the whole body, which is the
@@ -57,7 +57,7 @@ fn msg_id<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
     let is_event = tree
         .text("MsgType")
         .is_some_and(|kind| kind.eq_ignore_ascii_case("event"));
-    // What a person writes comes before it and may look like one.
+    // What a user writes comes before it and may look like one.
     let msg_id = tree.last_text("MsgId");
     msg_id.filter(|id| !is_event && !id.is_empty())
 }
