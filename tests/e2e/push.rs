@@ -487,6 +487,20 @@ async fn a_push_that_recurs_is_made_listed_and_ended(stage: Stage) -> Result<()>
     let (_, listed) = ask(Method::GET, "schedules", None).await?;
     ensure!(listed["schedules"] == json!([made]), "{listed}");
     let path = format!("schedules/{}", made["id"].as_str().context("an id")?);
+    for (turn, state) in [
+        ("pause", "paused"),
+        ("pause", "paused"),
+        ("resume", "active"),
+    ] {
+        let (status, turned) = ask(Method::POST, &format!("{path}/{turn}"), None).await?;
+        let as_it_was = turned["next_at"] == made["next_at"];
+        ensure!(
+            status == 200 && turned["state"] == state && as_it_was,
+            "{turn}: {turned}"
+        );
+    }
+    let (status, _) = ask(Method::POST, "schedules/nothing/pause", None).await?;
+    ensure!(status == 404, "{status}");
     let ended = host
         .http()
         .delete(format!(

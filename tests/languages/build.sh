@@ -21,12 +21,14 @@ if command -v go; then
     -o "$out/go.wasm" .)
 fi
 if command -v npm; then
+  # A second install over the first leaves out what componentize-js needs of others.
+  rm -rf "$out/javascript"
   mkdir -p "$out/javascript"
   cp "$here"/javascript/* "$out/javascript"
   (cd "$out/javascript" && npm install --silent && node build.mjs "$wit" "$out/javascript.wasm")
 fi
 if command -v python3; then
-  python3 -m venv "$out/python"
+  python3 -m venv --clear "$out/python"
   "$out/python/bin/pip" install --quiet --requirement "$here/python/requirements.txt"
   cp "$here/python/app.py" "$out/python"
   (cd "$out/python" && "$out/python/bin/componentize-py" --wit-path "$wit" --world callback-plugin \

@@ -77,7 +77,10 @@ pub use failure::{Failure, FailureCode};
 pub use foundry::{CheckedPlugin, LoadError};
 pub use limits::CallLimits;
 pub use log::{LogLevel, LogLine, PluginLog};
-pub use manifest::{InvalidGrant, Manifest, Origin, PathPrefix, PushKind, Wanted, is_plain_path};
+pub use manifest::{
+    BUILT_IN_PUSH_KINDS, InvalidGrant, Manifest, Origin, PathPrefix, PushKind, Wanted,
+    is_plain_path,
+};
 pub use permits::TenantPermits;
 pub use plugin::Plugin;
 pub use refusal::{CompileError, DeployError};

@@ -18,6 +18,8 @@ const MAX_MANIFEST_BYTES: usize = 64 << 10;
 const MAX_LABEL_BYTES: usize = 128;
 /// The most kinds of pushes.
 const MAX_PUSH_KINDS: usize = 32;
+/// Kinds of pushes that hosts compose themselves, also for accounts without a plugin.
+pub const BUILT_IN_PUSH_KINDS: [&str; 3] = ["text", "template", "text-or-template"];
 /// The most entries of a list of grants.
 const MAX_GRANTS: usize = 64;
 /// The longest path prefix or origin, in bytes.
@@ -123,6 +125,11 @@ impl Manifest {
             if !is_word(kind) {
                 return Err(format!(
                     "push.kind must be 1 to {MAX_LABEL_BYTES} lower-case letters, digits and -"
+                ));
+            }
+            if BUILT_IN_PUSH_KINDS.contains(&&**kind) {
+                return Err(format!(
+                    "push.kind {kind:?} is a kind of the host's own; take another name"
                 ));
             }
             if !known.insert(kind) {
@@ -394,6 +401,10 @@ mod tests {
             (
                 "[[push]]\nkind = \"a\"\n[[push]]\nkind = \"a\"",
                 "\"a\" comes twice",
+            ),
+            (
+                "[[push]]\nkind = \"template\"",
+                "push.kind \"template\" is a kind of the host's own; take another name",
             ),
             ("[[push]]\nkind = \"a\"\ntitle = \"\"", "push.title must be"),
             (&kinds, "push has 33 kinds; 32 are allowed"),

@@ -194,6 +194,8 @@ pub enum Action {
     PushTurn,
     /// Something was handed in to be sent again and again; the object names the schedule.
     ScheduleMake,
+    /// A schedule was paused or resumed; the object names it.
+    ScheduleTurn,
     /// A schedule was ended.
     ScheduleRemove,
     /// A request was passed on to WeChat.
@@ -234,6 +236,7 @@ impl Action {
             Self::PushMake => "push.make",
             Self::PushTurn => "push.turn",
             Self::ScheduleMake => "schedule.make",
+            Self::ScheduleTurn => "schedule.turn",
             Self::ScheduleRemove => "schedule.remove",
             Self::Forward => "forward",
         }

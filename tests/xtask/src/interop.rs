@@ -1,14 +1,18 @@
-//! Lets published WeChat libraries call WeChat through the host: those of the suite, and those whose
-//! toolchains not every machine has.
+//! What needs toolchains that not every machine has: published WeChat libraries of four languages that
+//! call WeChat through the host, and plugins of other languages as their own tools build them.
 
 use crate::checkout::Checkout;
 use crate::setup::{self, answers};
+use crate::step::Step;
 use anyhow::ensure;
 
 /// Every scenario of a library has this in its name.
 const LIBRARIES: &str = "librar";
 
-/// Runs the clients in Python, Node, Java and Go.
+/// The scenario of the plugins.
+const LANGUAGES: &str = "other_languages";
+
+/// Runs the clients in Python, Node, Java and Go, and deploys plugins in Go, JavaScript and Python.
 pub(crate) fn run(checkout: &Checkout) -> anyhow::Result<()> {
     for (program, question, package) in [
         ("go", "version", "golang"),
@@ -26,11 +30,20 @@ pub(crate) fn run(checkout: &Checkout) -> anyhow::Result<()> {
         .cargo()
         .args(["build", "--workspace", "--bin", "wxhost"])
         .run()?;
-    checkout
-        .cargo()
-        .args(["test", "--workspace", "--test", "e2e", "--", LIBRARIES])
-        .env("WXHOST_INTEROP", "1")
-        .env("WXHOST_BIN", checkout.host("debug"))
-        .env("WXHOST_PLUGINS", plugins)
-        .run()
+    let languages = checkout.target.join("languages");
+    Step::new("sh")
+        .args(["tests/languages/build.sh".as_ref(), languages.as_os_str()])
+        .within(&checkout.root)
+        .run()?;
+    for scenarios in [LIBRARIES, LANGUAGES] {
+        checkout
+            .cargo()
+            .args(["test", "--workspace", "--test", "e2e", "--", scenarios])
+            .env("WXHOST_INTEROP", "1")
+            .env("WXHOST_BIN", checkout.host("debug"))
+            .env("WXHOST_PLUGINS", &plugins)
+            .env("WXHOST_LANGUAGES", &languages)
+            .run()?;
+    }
+    Ok(())
 }

@@ -65,7 +65,8 @@ enum Verb {
         #[arg(long, default_value_t = 60, value_name = "N")]
         seconds: u32,
     },
-    /// Let published client libraries (Python, Node, Java, Go) call WeChat through the host.
+    /// Let published client libraries (Python, Node, Java, Go) call WeChat through the host, and deploy plugins
+    /// in Go, JavaScript and Python.
     Interop,
     /// Install what tests and demo need and this machine lacks.
     Setup,

@@ -235,6 +235,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_plugin_can_have_a_kind_named_like_one_of_ours() {
+        let names: Vec<&str> = BuiltIn::names().collect();
+        assert_eq!(names, wxhost_runtime::BUILT_IN_PUSH_KINDS);
+    }
+
+    #[test]
     fn kinds_read_their_data_and_say_what_is_wrong_with_it() {
         let template = json!({"template_id": "T1", "fields": {"thing1": "tea"}});
         let both = json!({"text": {"content": "hi"}, "template": template});

@@ -87,6 +87,41 @@ pub async fn find(db: &Database, app_id: &str, id: &str) -> Result<Option<Schedu
     Ok(query.fetch_optional(&db.readers).await?)
 }
 
+/// Has a schedule make no pushes until it is resumed. False: there is none of that id.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn pause(db: &Database, app_id: &str, id: &str) -> Result<bool, DbError> {
+    let paused =
+        sqlx::query("UPDATE push_schedules SET state = 'paused' WHERE app_id = $1 AND id = $2")
+            .bind(app_id)
+            .bind(id)
+            .execute(&db.writers)
+            .await?;
+    Ok(paused.rows_affected() == 1)
+}
+
+/// Has a schedule that is paused fire at `next_at` and go on from there; one that is not goes on as it was.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn resume(
+    db: &Database,
+    (app_id, id): (&str, &str),
+    next_at: Option<i64>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE push_schedules SET state = 'active', next_at = $1 \
+         WHERE app_id = $2 AND id = $3 AND state = 'paused'",
+    )
+    .bind(next_at)
+    .bind(app_id)
+    .bind(id)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
+}
+
 /// Removes a schedule. The pushes that it made go on.
 ///
 /// # Errors

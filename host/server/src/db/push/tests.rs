@@ -500,8 +500,21 @@ async fn a_firing_makes_its_push_once_whoever_sees_it() {
             (moved.next_at, moved.last_push_id.as_deref()),
             (Some(110), Some("1"))
         );
-        // One that was missed moves on without a push.
+        // One that is paused fires no more, not even for whoever saw it before.
         let due = schedules::due(&db, 110).await.unwrap().unwrap();
+        assert!(schedules::pause(&db, APP, "s").await.unwrap());
+        assert!(!schedules::pause(&db, APP, "t").await.unwrap());
+        assert_eq!(schedules::due(&db, i64::MAX).await.unwrap(), None);
+        let push = row("3", None);
+        let made = schedules::fire(&db, &due, Some(170), Some((&push, &["oA"]))).await;
+        assert!(!made.unwrap());
+        for next_at in [230, 290] {
+            let resumed = schedules::resume(&db, (APP, "s"), Some(next_at)).await;
+            resumed.unwrap();
+        }
+        let due = schedules::due(&db, i64::MAX).await.unwrap().unwrap();
+        assert_eq!(due.next_at, Some(230), "resumed once");
+        // One that was missed moves on without a push.
         assert!(schedules::fire(&db, &due, None, None).await.unwrap());
         assert_eq!(schedules::due(&db, i64::MAX).await.unwrap(), None);
         assert!(schedules::remove(&db, APP, "s").await.unwrap());

@@ -91,6 +91,8 @@ fn described() -> OpenApiRouter<TenantState> {
         .routes(routes!(push::table_of))
         .routes(routes!(push::recall))
         .routes(routes!(push::schedules_of))
+        .routes(routes!(push::pause_schedule))
+        .routes(routes!(push::resume_schedule))
         .routes(routes!(push::unschedule))
         .routes(routes!(push::pause))
         .routes(routes!(push::resume))

@@ -64,7 +64,9 @@ pub(in crate::http::tenant) struct Schedule {
     time_zone: String,
     /// `skip` or `once`.
     missed: String,
-    /// When it fires next; null if never again.
+    /// `active` or `paused`.
+    state: String,
+    /// When it fires next, if it is not paused; null if never again.
     next_at: Option<i64>,
     /// The push that it made last.
     last_push_id: Option<String>,
@@ -81,6 +83,7 @@ impl From<ScheduleRow> for Schedule {
             cron: row.cron,
             time_zone: row.time_zone,
             missed: row.missed,
+            state: row.state,
             next_at: row.next_at,
             last_push_id: row.last_push_id,
             created_at: row.created_at,
@@ -177,6 +180,64 @@ pub(in crate::http::tenant) async fn schedules_of(
     Ok(Json(Schedules {
         schedules: rows.into_iter().map(Schedule::from).collect(),
     }))
+}
+
+/// Has a recurring push rest: it fires no more until it is resumed.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/schedules/{id}/pause", tag = "for tenants' systems", params(("app_id" = String, Path), ("id" = String, Path)), security(("api_key" = [])), responses(
+    (status = 200, body = Schedule),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(in crate::http::tenant) async fn pause_schedule(
+    caller: Caller,
+    State(state): State<TenantState>,
+    Path((app_id, id)): Path<(String, String)>,
+) -> Result<Json<Schedule>, ApiError> {
+    let paused = turned(&state, &caller, (&app_id, &id), true).await;
+    let object = format!("{id}: paused");
+    let result = paused.as_ref().map(|_| "ok");
+    caller.note(&state, (Action::ScheduleTurn, &app_id, &object), result);
+    paused.map(Json)
+}
+
+/// Lets a recurring push that was paused go on. What fell into the pause was not missed: nothing is made up
+/// for.
+#[utoipa::path(post, path = "/api/v1/accounts/{app_id}/schedules/{id}/resume", tag = "for tenants' systems", params(("app_id" = String, Path), ("id" = String, Path)), security(("api_key" = [])), responses(
+    (status = 200, body = Schedule),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(in crate::http::tenant) async fn resume_schedule(
+    caller: Caller,
+    State(state): State<TenantState>,
+    Path((app_id, id)): Path<(String, String)>,
+) -> Result<Json<Schedule>, ApiError> {
+    let resumed = turned(&state, &caller, (&app_id, &id), false).await;
+    let object = format!("{id}: active");
+    let result = resumed.as_ref().map(|_| "ok");
+    caller.note(&state, (Action::ScheduleTurn, &app_id, &object), result);
+    resumed.map(Json)
+}
+
+async fn turned(
+    state: &TenantState,
+    caller: &Caller,
+    (app_id, id): (&str, &str),
+    rests: bool,
+) -> Result<Schedule, ApiError> {
+    caller.account(state, app_id)?;
+    caller.expect(&Grant::Push)?;
+    let db = &state.services.db;
+    let gone = || ApiError::not_found("schedule", id);
+    let row = schedules::find(db, app_id, id).await?.ok_or_else(gone)?;
+    if rests {
+        schedules::pause(db, app_id, id).await?;
+    } else {
+        let recurrence = Recurrence::parse(&row.cron, &row.time_zone)
+            .map_err(|(field, reason)| ApiError::invalid(field, reason))?;
+        let next_at = recurrence.next_after(db.now_ms());
+        schedules::resume(db, (app_id, id), next_at).await?;
+    }
+    let row = schedules::find(db, app_id, id).await?.ok_or_else(gone)?;
+    Ok(row.into())
 }
 
 /// Ends a recurring push. The pushes that it made go on.
