@@ -129,7 +129,7 @@ impl Manifest {
             }
             if BUILT_IN_PUSH_KINDS.contains(&&**kind) {
                 return Err(format!(
-                    "push.kind {kind:?} is a kind of the host's own; take another name"
+                    "push.kind {kind:?} is the host's own; take another"
                 ));
             }
             if !known.insert(kind) {
@@ -402,10 +402,7 @@ mod tests {
                 "[[push]]\nkind = \"a\"\n[[push]]\nkind = \"a\"",
                 "\"a\" comes twice",
             ),
-            (
-                "[[push]]\nkind = \"template\"",
-                "push.kind \"template\" is a kind of the host's own; take another name",
-            ),
+            ("[[push]]\nkind = \"text\"", "\"text\" is the host's own"),
             ("[[push]]\nkind = \"a\"\ntitle = \"\"", "push.title must be"),
             (&kinds, "push has 33 kinds; 32 are allowed"),
             ("[grants]\nurls = []", "unknown field `urls`"),

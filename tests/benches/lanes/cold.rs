@@ -17,7 +17,7 @@ use wxhost_tests::secrets;
 use wxhost_tests::site::Site;
 use wxhost_wechat::envelope::Mode;
 
-use crate::settings::size;
+use crate::settings::{directory_for_all, size};
 use crate::table::{Table, percentile};
 
 /// Accounts without a token.
@@ -40,11 +40,7 @@ pub(crate) fn measure() -> Result<()> {
 }
 
 async fn measure_all() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::Builder::new()
-        .prefix("wxhost-bench-")
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir()?;
+    let directory = directory_for_all()?;
     let postgres = Postgres::start(directory.path(), Durability::Full).await?;
     let redis = Redis::start(directory.path()).await?;
     let api = WechatApi::start().await?;

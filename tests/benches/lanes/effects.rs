@@ -20,7 +20,7 @@ use wxhost_server::random;
 use wxhost_tests::postgres::{Durability, Postgres};
 
 use crate::load::CONNECTIONS;
-use crate::settings::size;
+use crate::settings::{directory_for_all, size};
 use crate::table::{Table, median};
 
 /// Events of a round.
@@ -34,11 +34,7 @@ pub(crate) fn measure() -> Result<()> {
 }
 
 async fn measure_all() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::Builder::new()
-        .prefix("wxhost-bench-")
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir()?;
+    let directory = directory_for_all()?;
     println!(
         "{CONNECTIONS} events at once, {} a round, each reads a value and writes it; median of {} \
          interleaved rounds.\n",

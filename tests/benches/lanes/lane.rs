@@ -21,7 +21,7 @@ use wxhost_tests::{port, wait};
 use wxhost_wechat::envelope::Mode;
 
 use crate::load::{CONNECTIONS, Load};
-use crate::settings::{size, write_accounts};
+use crate::settings::{directory_for_all, size, write_accounts};
 use crate::table::{Table, median, micros, percentile};
 
 /// Rounds of each contestant; they take turns, so that a slow minute of the machine hits all.
@@ -65,11 +65,7 @@ pub(crate) fn measure() -> Result<()> {
 }
 
 async fn measure_all() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::Builder::new()
-        .prefix("wxhost-bench-")
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir()?;
+    let directory = directory_for_all()?;
     let wechat = patient_wechat()?;
     let accounts = size("BENCH_ACCOUNTS", ACCOUNTS);
     let plain = invent(Mode::Plain, accounts, &wechat);

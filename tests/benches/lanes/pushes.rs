@@ -21,7 +21,7 @@ use wxhost_tests::site::Site;
 use wxhost_tests::{secrets, wait};
 use wxhost_wechat::envelope::Mode;
 
-use crate::settings::{answer, size};
+use crate::settings::{answer, directory_for_all, size};
 use crate::table::{Table, percentile};
 
 /// What each call of WeChat's takes.
@@ -46,11 +46,7 @@ pub(crate) fn measure() -> Result<()> {
 }
 
 async fn measure_all() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::Builder::new()
-        .prefix("wxhost-bench-")
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir()?;
+    let directory = directory_for_all()?;
     println!(
         "WeChat answers each call after {LATENCY_MS} ms; it, and the bare client, share the machine.\n"
     );

@@ -1,13 +1,24 @@
-//! What a benchmark makes of the machine: sizes, rounds, and accounts.
+//! What a benchmark makes of the machine: a directory, sizes, rounds, and accounts.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use wxhost_simulator::SimulatedAccount;
 use wxhost_wechat::envelope::{CallbackKeys, Mode, Receiver, ReceiverSettings};
 use wxhost_wechat::id::{AppId, OriginalId};
 use wxhost_wechat::secret::{CallbackToken, EncodingAesKey};
+
+/// A directory that PostgreSQL, which runs as another user, may enter, too.
+pub(crate) fn directory_for_all() -> Result<TempDir> {
+    Ok(tempfile::Builder::new()
+        .prefix("wxhost-bench-")
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()?)
+}
 
 /// A size that the environment may change, to try things out.
 pub(crate) fn size(name: &str, default: usize) -> usize {
