@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_sightings_are_written_and_listed_in_pages() {
+    async fn many_updates_are_written_and_listed_in_pages() {
         for db in databases().await {
             let batch: Vec<_> = (0..PEOPLE).map(|n| seen(&format!("o{n:03}"), 1)).collect();
             write(&db, &batch).await.unwrap();

@@ -192,11 +192,7 @@ pub(in crate::http::tenant) async fn pause_schedule(
     State(state): State<TenantState>,
     Path((app_id, id)): Path<(String, String)>,
 ) -> Result<Json<Schedule>, ApiError> {
-    let paused = turned(&state, &caller, (&app_id, &id), true).await;
-    let object = format!("{id}: paused");
-    let result = paused.as_ref().map(|_| "ok");
-    caller.note(&state, (Action::ScheduleTurn, &app_id, &object), result);
-    paused.map(Json)
+    turn(&state, &caller, (&app_id, &id), Turn::Pause).await
 }
 
 /// Lets a recurring push that was paused go on. What fell into the pause was not missed: nothing is made up
@@ -210,31 +206,53 @@ pub(in crate::http::tenant) async fn resume_schedule(
     State(state): State<TenantState>,
     Path((app_id, id)): Path<(String, String)>,
 ) -> Result<Json<Schedule>, ApiError> {
-    let resumed = turned(&state, &caller, (&app_id, &id), false).await;
-    let object = format!("{id}: active");
-    let result = resumed.as_ref().map(|_| "ok");
-    caller.note(&state, (Action::ScheduleTurn, &app_id, &object), result);
-    resumed.map(Json)
+    turn(&state, &caller, (&app_id, &id), Turn::Resume).await
+}
+
+/// What is asked of a schedule.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Pause,
+    Resume,
+}
+
+async fn turn(
+    state: &TenantState,
+    caller: &Caller,
+    (app_id, id): (&str, &str),
+    turn: Turn,
+) -> Result<Json<Schedule>, ApiError> {
+    let turned = turned(state, caller, (app_id, id), turn).await;
+    let object = match turn {
+        Turn::Pause => format!("{id}: paused"),
+        Turn::Resume => format!("{id}: active"),
+    };
+    let result = turned.as_ref().map(|_| "ok");
+    caller.note(state, (Action::ScheduleTurn, app_id, &object), result);
+    turned.map(Json)
 }
 
 async fn turned(
     state: &TenantState,
     caller: &Caller,
     (app_id, id): (&str, &str),
-    rests: bool,
+    turn: Turn,
 ) -> Result<Schedule, ApiError> {
     caller.account(state, app_id)?;
     caller.expect(&Grant::Push)?;
     let db = &state.services.db;
     let gone = || ApiError::not_found("schedule", id);
     let row = schedules::find(db, app_id, id).await?.ok_or_else(gone)?;
-    if rests {
-        schedules::pause(db, app_id, id).await?;
-    } else {
-        let recurrence = Recurrence::parse(&row.cron, &row.time_zone)
-            .map_err(|(field, reason)| ApiError::invalid(field, reason))?;
-        let next_at = recurrence.next_after(db.now_ms());
-        schedules::resume(db, (app_id, id), next_at).await?;
+    match turn {
+        Turn::Pause => {
+            schedules::pause(db, app_id, id).await?;
+        }
+        Turn::Resume => {
+            let recurrence = Recurrence::parse(&row.cron, &row.time_zone)
+                .map_err(|(field, reason)| ApiError::invalid(field, reason))?;
+            let next_at = recurrence.next_after(db.now_ms());
+            schedules::resume(db, (app_id, id), next_at).await?;
+        }
     }
     let row = schedules::find(db, app_id, id).await?.ok_or_else(gone)?;
     Ok(row.into())
