@@ -74,6 +74,7 @@ const LAYERS: &[&str] = &[
     "push",
     "run",
     "capabilities",
+    "platform",
     "services",
     // What lanes are made of.
     "contacts",

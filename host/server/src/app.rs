@@ -16,8 +16,9 @@ use crate::contacts::import::Importer;
 use crate::db::allowance::Scenes;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::Routes;
-use crate::http::{admin, health, tenant};
+use crate::http::{admin, component, health, tenant};
 use crate::outbox;
+use crate::platform::PlatformLane;
 use crate::push::PushLane;
 use crate::services::{Services, StartError};
 use crate::store::redis::send_answers;
@@ -68,7 +69,12 @@ impl App {
         spawn_loops(&config, &lane, &loops, &stop);
         spawn_calls(&config, &services, &loops, &stop);
         let closing = CancellationToken::new();
-        let (public, operator) = routes(&config, &lane);
+        let wechat = &config.wechat;
+        let platforms =
+            PlatformLane::new(Arc::clone(&services), &wechat.mp_base, &wechat.open_base);
+        let platforms = Arc::new(platforms);
+        platforms.spawn(&loops, &stop);
+        let (public, operator) = routes(&config, &lane, platforms);
         let mut servers = Vec::new();
         let http = &config.http;
         let (addr, admin_addr) = match http.admin_listen {
@@ -203,11 +209,16 @@ fn spawn_calls(
 }
 
 /// What WeChat and tenants' own systems call, and what the operator calls.
-fn routes(config: &Config, lane: &Arc<CallbackLane>) -> (Routes, Router) {
+fn routes(
+    config: &Config,
+    lane: &Arc<CallbackLane>,
+    platforms: Arc<PlatformLane>,
+) -> (Routes, Router) {
     let services = || Arc::clone(lane.services());
     let public = lane
         .routes()
         .merge(tenant::routes(services()))
+        .merge(component::routes(platforms))
         .merge(health::liveness());
     let token = config.admin.token.clone().unwrap_or_default();
     let operator = health::routes(services()).merge(admin::routes(services(), token));

@@ -136,6 +136,8 @@ pub fn channel(db: Database, metrics: &Metrics) -> (Audit, AuditWriter) {
 pub enum Action {
     /// A tenant was added.
     TenantAdd,
+    /// A tenant's settings were changed; the object names it.
+    TenantChange,
     /// An account was added.
     AccountAdd,
     /// An account's settings were changed; the object names the fields.
@@ -150,6 +152,22 @@ pub enum Action {
     AddressLift,
     /// A new access token was forced.
     TokenRefresh,
+    /// A third-party platform was added.
+    PlatformAdd,
+    /// A platform's settings were changed; the object names the fields.
+    PlatformChange,
+    /// A platform got a new token or EncodingAESKey.
+    PlatformRotateKey,
+    /// A platform's quota was cleared, or its tickets were asked for; the object says which.
+    PlatformCall,
+    /// A platform's authorisers were imported, or one was claimed for a tenant.
+    PlatformImport,
+    /// An invitation was made or revoked; the object names it.
+    InvitationTurn,
+    /// What an account grants a platform was changed by its owner; the object says how.
+    AuthorisationTurn,
+    /// An account was bound to an Open Platform account, or taken out of it.
+    OpenAccountTurn,
     /// A quota of an account or a tenant was changed; the object names it and its owner.
     QuotaChange,
     /// An account's daily counts of calls were cleared.
@@ -207,6 +225,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TenantAdd => "tenant.add",
+            Self::TenantChange => "tenant.change",
             Self::AccountAdd => "account.add",
             Self::AccountChange => "account.change",
             Self::AccountRotateKey => "account.rotate-key",
@@ -214,6 +233,14 @@ impl Action {
             Self::AttentionClear => "attention.clear",
             Self::AddressLift => "address.lift",
             Self::TokenRefresh => "token.refresh",
+            Self::PlatformAdd => "platform.add",
+            Self::PlatformChange => "platform.change",
+            Self::PlatformRotateKey => "platform.rotate-key",
+            Self::PlatformCall => "platform.call",
+            Self::PlatformImport => "platform.import",
+            Self::InvitationTurn => "invitation.turn",
+            Self::AuthorisationTurn => "authorisation.turn",
+            Self::OpenAccountTurn => "open-account.turn",
             Self::QuotaChange => "quota.change",
             Self::QuotaClear => "quota.clear",
             Self::RidTrace => "rid.trace",

@@ -39,6 +39,7 @@ pub mod egress;
 pub mod grants;
 pub mod keys;
 pub mod outbox;
+pub mod platform;
 pub mod plugins;
 pub mod push;
 pub mod quotas;

@@ -72,6 +72,28 @@ pub struct Services {
     pub clock: Clock,
 }
 
+impl Services {
+    /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if this
+    /// fails, so a failure is nobody's.
+    pub async fn announce_change(&self) {
+        if let Err(error) = self
+            .accounts
+            .refresh()
+            .await
+            .and(self.api_keys.refresh().await)
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a change is stored, but will be seen later"
+            );
+        }
+        if let Some(redis) = self.store.shared() {
+            // Redis logs its own absence.
+            let _ = redis.publish_change().await;
+        }
+    }
+}
+
 impl std::fmt::Debug for Services {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Services").finish_non_exhaustive()

@@ -79,6 +79,13 @@ impl ChangeError {
         }
     }
 
+    pub(crate) fn no_platform(app_id: &str) -> Self {
+        Self::NotFound {
+            what: "platform",
+            id: app_id.to_owned(),
+        }
+    }
+
     pub(crate) fn no_account(app_id: &str) -> Self {
         Self::NotFound {
             what: "account",

@@ -145,6 +145,13 @@ struct HeldLabels {
     what: Word,
 }
 
+/// Labels of what is told of a third-party platform; an operator has few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlatformLabels {
+    /// Its component appid.
+    platform: Word,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -164,6 +171,7 @@ pub struct Metrics {
     pub dead_events: Counter,
     /// Deliveries whose event found no room to run in.
     pub without_room: Counter,
+    ticket_ages: Family<PlatformLabels, Gauge>,
     held: Family<HeldLabels, Gauge>,
     held_limits: Family<HeldLabels, Gauge>,
     /// Callbacks under way.
@@ -211,6 +219,7 @@ impl Metrics {
             reruns: Counter::default(),
             dead_events: Counter::default(),
             without_room: Counter::default(),
+            ticket_ages: Family::default(),
             held: Family::default(),
             held_limits: Family::default(),
             under_way: Gauge::default(),
@@ -294,6 +303,12 @@ impl Metrics {
             m.addresses_refused.clone(),
         );
         registry.register(
+            "platform_ticket_age_seconds",
+            "How long ago WeChat pushed a platform its newest ticket; one comes every ten minutes, and is \
+             good for twelve hours",
+            m.ticket_ages.clone(),
+        );
+        registry.register(
             "breakers_opened",
             "Accounts whose calls began to rest because WeChat left them without an answer",
             m.breakers_opened.clone(),
@@ -322,6 +337,14 @@ impl Metrics {
             let labels = call_labels(outcome.to_owned().into());
             self.calls.get_or_create(&labels).inc();
         }
+    }
+
+    /// Notes how old a platform's newest ticket is.
+    pub fn note_ticket_age(&self, platform: &str, seconds: i64) {
+        let labels = PlatformLabels {
+            platform: Word(platform.to_owned().into()),
+        };
+        self.ticket_ages.get_or_create(&labels).set(seconds);
     }
 
     /// The gauge of bytes that are held under a limit of this name and size.

@@ -307,6 +307,7 @@ mod tests {
             id: "acme".to_owned(),
             name: String::new(),
             max_concurrent_calls: 1,
+            like_app_id: None,
             created_at: 1,
         }
     }

@@ -23,6 +23,8 @@ mod percent;
 #[cfg(test)]
 mod testing;
 
+pub mod component;
+pub mod open_account;
 pub mod token;
 
 pub mod customer_message;

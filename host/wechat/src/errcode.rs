@@ -50,6 +50,9 @@ impl Errcode {
     /// Success.
     pub const OK: Self = Self(0);
 
+    /// The account's owner has not granted the platform this API.
+    pub const NOT_GRANTED: Self = Self(61007);
+
     /// The code as the answer of a call, by the call's path such as `/cgi-bin/user/get`.
     pub fn on(self, path: &str) -> OnCall {
         OnCall::new(self, path)
@@ -89,6 +92,31 @@ impl Errcode {
     /// Whether the open id is nobody's, or another account's.
     pub fn names_unknown_open_id(self) -> bool {
         self.0 == 40003
+    }
+
+    /// Whether a platform's ticket is not taken, so that another one may do (61005, 61006).
+    pub fn refuses_ticket(self) -> bool {
+        matches!(self.0, 40091 | 61005 | 61006)
+    }
+
+    /// Whether an authorisation code was exchanged before, or never was one (61009).
+    pub fn refuses_code(self) -> bool {
+        self.0 == 61009
+    }
+
+    /// Whether an authorisation code came too late (61010).
+    pub fn ended_code(self) -> bool {
+        self.0 == 61010
+    }
+
+    /// Whether an account's refresh token is not the one that WeChat expects (61023).
+    pub fn refuses_refresh_token(self) -> bool {
+        self.0 == 61023
+    }
+
+    /// Whether the account lets the platform serve it no more (61003).
+    pub fn is_not_authorised(self) -> bool {
+        self.0 == 61003
     }
 
     /// How long an address that was refused ([`OnCall::is_for_address`]) is refused for certain.

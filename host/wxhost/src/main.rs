@@ -10,6 +10,7 @@ mod contacts;
 mod events;
 mod key;
 mod outbox;
+mod platform;
 mod plugin;
 mod quotas;
 mod serve;
@@ -52,6 +53,9 @@ enum Command {
     /// Official accounts (公众号).
     #[command(subcommand)]
     Account(account::AccountVerb),
+    /// Third-party platforms (第三方平台), and the accounts that they serve.
+    #[command(subcommand)]
+    Platform(platform::PlatformVerb),
     /// Plugins and where they are deployed.
     #[command(subcommand)]
     Plugin(plugin::PluginVerb),
@@ -111,6 +115,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await?,
         Command::Tenant(verb) => tenant::run(verb, &connection).await?,
         Command::Account(verb) => account::run(verb, &connection).await?,
+        Command::Platform(verb) => platform::run(verb, &connection).await?,
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
         Command::Events(verb) => events::run(verb, &connection).await?,

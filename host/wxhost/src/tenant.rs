@@ -23,6 +23,13 @@ pub(crate) enum TenantVerb {
         #[arg(long, value_name = "CALLS")]
         max_concurrent_calls: Option<u32>,
     },
+    /// Says which account's settings, plugin and quotas accounts get that come by an invitation.
+    Like {
+        /// Its id.
+        id: String,
+        /// The account; none without it.
+        app_id: Option<String>,
+    },
     /// Lists all tenants.
     List,
     /// Shows a tenant.
@@ -71,6 +78,15 @@ pub(crate) async fn run(verb: TenantVerb, connection: &Connection) -> Result<()>
         }
         TenantVerb::Show { id } => {
             let tenant = client.get(&["tenants", &id], &[]).await?;
+            if connection.json {
+                print_json(&tenant)
+            } else {
+                print_one(&tenant)
+            }
+        }
+        TenantVerb::Like { id, app_id } => {
+            let body = json!({ "like": app_id });
+            let tenant = client.patch(&["tenants", &id], &body).await?;
             if connection.json {
                 print_json(&tenant)
             } else {

@@ -9,7 +9,7 @@ use wxhost_runtime::{AccountInfo, TenantPermits, account};
 use wxhost_wechat::{envelope::Mode, id::AppId};
 
 use crate::{
-    credentials::{CredentialSettings, Slots},
+    credentials::{AddressGate, CredentialSettings, Slots, TokenLine},
     db::{accounts::AccountRow, deployments::DeploymentRow, tenants::TenantRow},
     inbox::{CallbackSettings, mode_of},
     plugins::PluginSettings,
@@ -17,6 +17,8 @@ use crate::{
     seal::MasterKeys,
     settings::{StoredError, column},
 };
+
+use super::Authorisation;
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
 /// calls, more would not be answered in time.
@@ -96,6 +98,8 @@ pub struct Account {
     pub callbacks: CallbackSettings,
     /// How it calls WeChat.
     pub credentials: CredentialSettings,
+    /// The third-party platform that serves it, if one does; it calls WeChat by that then.
+    pub authorisation: Option<Authorisation>,
     /// What serves it, and what that may reach.
     pub plugin: PluginSettings,
     /// How much it may use, and what it has in use.
@@ -105,14 +109,34 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether it is served.
+    /// Whether it is served: neither disabled nor withdrawn from the platform that serves it.
     pub fn is_active(&self) -> bool {
-        self.status == Status::Active
+        let is_withdrawn = |authorisation: &Authorisation| {
+            !authorisation.is_standing || !authorisation.platform.is_active()
+        };
+        self.status == Status::Active && !self.authorisation.as_ref().is_some_and(is_withdrawn)
+    }
+
+    /// Which call its access token comes from.
+    pub fn token_line(&self) -> TokenLine {
+        match &self.authorisation {
+            Some(_) => TokenLine::Authorizer,
+            None => self.credentials.token_line,
+        }
+    }
+
+    /// Whether WeChat refuses this host's address for it. Of all accounts of a platform it goes by the
+    /// platform's list.
+    pub(crate) fn address(&self) -> &AddressGate {
+        match &self.authorisation {
+            Some(authorisation) => &authorisation.platform.slots.address,
+            None => &self.slots.address,
+        }
     }
 
     pub(super) fn from_rows(
         row: &AccountRow,
-        deployment: Option<&DeploymentRow>,
+        (deployment, authorisation): (Option<&DeploymentRow>, Option<Authorisation>),
         tenant: Option<&Arc<Tenant>>,
         keys: &MasterKeys,
     ) -> Result<Self, StoredError> {
@@ -126,6 +150,7 @@ impl Account {
                 original_id: row.original_id.clone(),
                 name: row.name.clone(),
                 mode: match mode {
+                    _ if authorisation.is_some() => account::Mode::Safe,
                     Mode::Plain => account::Mode::Plain,
                     Mode::Compatible => account::Mode::Compatible,
                     Mode::Safe => account::Mode::Safe,
@@ -134,6 +159,7 @@ impl Account {
             status: row.status.parse().map_err(column("status"))?,
             callbacks: CallbackSettings::from_row(&app_id, &row.original_id, &row.callbacks, keys)?,
             credentials: CredentialSettings::from_row(&row.app_id, &row.credentials, keys)?,
+            authorisation,
             plugin: PluginSettings::from_rows(&row.plugin, deployment, keys)?,
             quotas: Holder::new(&row.app_id, Limits::default(), None),
             slots: Arc::default(),

@@ -92,6 +92,7 @@ impl Accounts {
             id: tenant.id,
             name: tenant.name,
             max_concurrent_calls: tenant.max_concurrent_calls.into(),
+            like_app_id: None,
             created_at: Clock.now_ms(),
         };
         let mut change = self.db().change().await?;
@@ -184,6 +185,21 @@ impl Accounts {
         })
         .await?;
         Ok(noted)
+    }
+
+    /// Notes that an account's owner must let a platform serve it again. A new authorisation takes that away.
+    pub async fn need_authorisation(
+        &self,
+        app_id: &str,
+        attention: &Attention,
+    ) -> Result<bool, ChangeError> {
+        let by = (&Author::host(), Action::AttentionSet);
+        self.update(app_id, by, |row| {
+            row.credentials.attention = Some(attention.to_json()?);
+            Ok(())
+        })
+        .await?;
+        Ok(true)
     }
 
     /// Takes it that an account's owner has acted: WeChat is asked for tokens again.

@@ -7,6 +7,9 @@
 
 mod account;
 mod change;
+mod onboarding;
+mod platform;
+mod platform_change;
 #[cfg(test)]
 mod tests;
 
@@ -15,17 +18,22 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use tokio::sync::Notify;
 use wxhost_wechat::{envelope::Receiver, id::AppId};
 
+pub(crate) use self::platform::Holder;
 pub use self::{
     account::{Account, Status, Tenant},
     change::{AccountChange, NewAccount, NewTenant},
+    onboarding::{Newcomer, OnboardingError},
+    platform::{Authorisation, Platform},
+    platform_change::{NewPlatform, PlatformChange, PlatformKeys},
 };
 use crate::{
+    credentials::Credential,
     db::{self, Database, DbError},
     inbox,
     quotas::Limits,
     registry::{Reading, Registry},
     seal::{MasterKeys, SealError},
-    settings::StoredError,
+    settings::{StoredError, column},
 };
 
 /// Why the accounts could not be loaded at start.
@@ -70,6 +78,7 @@ impl fmt::Debug for Accounts {
 #[derive(Clone, Default)]
 struct Known {
     tenants: HashMap<Arc<str>, Arc<Tenant>>,
+    platforms: HashMap<AppId, Arc<Platform>>,
     accounts: HashMap<AppId, Arc<Account>>,
 }
 
@@ -99,6 +108,17 @@ impl Accounts {
         self.registry.known().accounts.get(app_id).cloned()
     }
 
+    /// The platform of that app id, disabled ones included.
+    pub fn platform(&self, app_id: &str) -> Option<Arc<Platform>> {
+        self.registry.known().platforms.get(app_id).cloned()
+    }
+
+    /// All platforms, in no order.
+    pub fn platforms(&self) -> Vec<Arc<Platform>> {
+        let known = self.registry.known();
+        known.platforms.values().cloned().collect()
+    }
+
     /// The accounts that `wanted` picks, in no order.
     pub fn pick(&self, wanted: impl Fn(&Account) -> bool) -> Vec<Arc<Account>> {
         let known = self.registry.known();
@@ -107,6 +127,37 @@ impl Accounts {
             .filter(|account| wanted(account))
             .cloned()
             .collect()
+    }
+
+    /// Who has that app id and credentials of this kind.
+    pub(crate) fn holder(&self, app_id: &str, credential: Credential) -> Option<Holder> {
+        match credential {
+            Credential::ComponentToken => self.platform(app_id).map(Holder::Platform),
+            Credential::AccessToken | Credential::JsapiTicket | Credential::CardTicket => {
+                self.get(app_id).map(Holder::Account)
+            }
+        }
+    }
+
+    /// Those who have credentials of this kind and are picked, in no order.
+    pub(crate) fn holders(
+        &self,
+        credential: Credential,
+        account: impl Fn(&Account) -> bool,
+        platform: impl Fn(&Platform) -> bool,
+    ) -> Vec<Holder> {
+        match credential {
+            Credential::ComponentToken => {
+                let all = self.platforms().into_iter();
+                all.filter(|this| platform(this))
+                    .map(Holder::Platform)
+                    .collect()
+            }
+            Credential::AccessToken | Credential::JsapiTicket | Credential::CardTicket => {
+                let picked = self.pick(account).into_iter();
+                picked.map(Holder::Account).collect()
+            }
+        }
     }
 
     /// How many accounts there are.
@@ -142,7 +193,7 @@ impl Accounts {
     }
 
     /// Where changes are made.
-    fn db(&self) -> &Database {
+    pub(crate) fn db(&self) -> &Database {
         self.registry.db()
     }
 
@@ -165,11 +216,43 @@ impl Accounts {
             let tenant = Arc::new(Tenant::from_row(row, limits, before));
             next.tenants.insert(Arc::clone(&tenant.id), tenant);
         }
+        let mut broken = self.read_platforms(&mut reading, &mut next).await?;
         if reading.is_anew() {
             next.accounts.clear();
         }
-        let broken = self.read_accounts(&reading, &mut next).await?;
+        broken.extend(self.read_accounts(&reading, &mut next).await?);
         Ok((next, broken))
+    }
+
+    async fn read_platforms(
+        &self,
+        reading: &mut Reading<Known>,
+        next: &mut Known,
+    ) -> Result<Vec<(String, StoredError)>, DbError> {
+        let rows = db::platforms::changed_after(self.db(), reading.since).await?;
+        let mut broken = Vec::new();
+        for row in rows {
+            let before = reading.known.platforms.get(&*row.app_id);
+            match Platform::from_row(&row, &self.keys, before) {
+                Ok(platform) => {
+                    // Its accounts hold on to the platform as it was: make them anew.
+                    if before.is_some() {
+                        reading.begin_anew();
+                    }
+                    let platform = Arc::new(platform);
+                    next.platforms.insert(platform.app_id.clone(), platform);
+                }
+                Err(error) => {
+                    tracing::error!(
+                        platform.app_id = row.app_id,
+                        error = &error as &dyn std::error::Error,
+                        "a platform cannot be used as it is stored; what was known of it stays"
+                    );
+                    broken.push((row.app_id, error));
+                }
+            }
+        }
+        Ok(broken)
     }
 
     async fn read_accounts(
@@ -183,6 +266,12 @@ impl Accounts {
             .into_iter()
             .map(|row| (row.app_id.clone(), row))
             .collect();
+        let authorisations =
+            db::authorisations::of_accounts_changed_after(self.db(), reading.since).await?;
+        let mut authorisations: HashMap<_, _> = authorisations
+            .into_iter()
+            .map(|row| (row.app_id.clone(), row))
+            .collect();
         let limits = db::quotas::of_accounts_changed_after(self.db(), reading.since).await?;
         let mut limits = limits_of(limits);
         let known = &reading.known;
@@ -190,7 +279,25 @@ impl Accounts {
         for row in rows {
             let deployment = deployments.remove(&row.app_id);
             let tenant = next.tenants.get(row.tenant_id.as_str());
-            match Account::from_rows(&row, deployment.as_ref(), tenant, &self.keys) {
+            let authorisation = match (
+                &row.credentials.platform,
+                authorisations.remove(&row.app_id),
+            ) {
+                (None, _) => Ok(None),
+                (Some(id), authorisation) => {
+                    let platform = next.platforms.get(id.as_str());
+                    let own = (&*row.original_id, row.callbacks.window_seconds);
+                    let missing = || column("platform")("there is no authorisation of it");
+                    authorisation.ok_or_else(missing).and_then(|authorisation| {
+                        Authorisation::from_row(&authorisation, platform, own).map(Some)
+                    })
+                }
+            };
+            let made = authorisation.and_then(|authorisation| {
+                let served_by = (deployment.as_ref(), authorisation);
+                Account::from_rows(&row, served_by, tenant, &self.keys)
+            });
+            match made {
                 Ok(account) => {
                     let limits = limits.remove(&row.app_id).unwrap_or_default();
                     let account = account.keep_held(known.accounts.get(&*row.app_id), limits);

@@ -14,6 +14,7 @@ mod event;
 mod pending;
 mod room;
 mod routes;
+mod strangers;
 mod task;
 mod unreadable;
 mod work;

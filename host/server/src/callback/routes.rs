@@ -11,20 +11,23 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use wxhost_wechat::body::MAX_BODY_BYTES;
-use wxhost_wechat::envelope::{self, CallbackQuery, Format, KeySlot, OpenError, Refusal};
+use wxhost_wechat::envelope::{
+    self, Authentic, CallbackQuery, Format, KeySlot, OpenError, Receiver, Refusal,
+};
 use wxhost_wechat::reply;
 
+use super::strangers::Stranger;
 use super::{CallbackLane, Delivery, Reception, Unreadable};
-use crate::accounts::{Account, Status};
+use crate::accounts::Account;
 use crate::http::body::{self, Limits, ReadBody, ReadBudget, ReadError};
 use crate::http::router::Routes;
 use crate::random;
 use crate::telemetry::Metrics;
 
 /// A body that takes longer than 5 s would not be answered: WeChat would have hung up by then.
-const BODY_LIMITS: Limits = Limits {
+pub(super) const BODY_LIMITS: Limits = Limits {
     bytes: MAX_BODY_BYTES,
     time: Duration::from_secs(5),
     discarded_bytes: 4 * MAX_BODY_BYTES,
@@ -38,6 +41,9 @@ const BODIES_BYTES: usize = 64 << 20;
 /// Where a callback is delivered, but for the account's id.
 const PREFIX: &str = "/callback/";
 
+/// Where callbacks of an account come to that a third-party platform serves.
+const PLATFORM_ROUTE: &str = "/component/{platform}/callback/{app_id}";
+
 /// Room for the bodies that are read at the same time.
 pub(super) fn read_budget() -> ReadBudget {
     ReadBudget::new(BODIES_BYTES)
@@ -47,16 +53,44 @@ pub(super) fn read_budget() -> ReadBudget {
 pub(super) fn routes(lane: &Arc<CallbackLane>) -> Routes {
     let router = Router::new()
         .route(&format!("{PREFIX}{{app_id}}"), get(verify).post(receive))
+        .route(PLATFORM_ROUTE, post(receive_by_platform))
         .with_state(Arc::clone(lane));
     let lane = Arc::clone(lane);
     Routes::from(router).direct(PREFIX, move |app_id, request| {
         let lane = Arc::clone(&lane);
-        Box::pin(async move { deliver(&lane, &app_id, request).await })
+        Box::pin(async move { deliver(&lane, Door::own(&app_id), request).await })
     })
 }
 
+/// The address that a callback comes to.
+#[derive(Clone, Copy)]
+struct Door<'a> {
+    app_id: &'a str,
+    /// The platform whose address it is; the account's own without one.
+    platform: Option<&'a str>,
+}
+
+impl<'a> Door<'a> {
+    fn own(app_id: &'a str) -> Self {
+        Self {
+            app_id,
+            platform: None,
+        }
+    }
+
+    /// What opens the callbacks of an account that come here; nothing if none may.
+    fn receiver<'r>(&self, account: &'r Account) -> Option<&'r Receiver> {
+        let Some(platform) = self.platform else {
+            return Some(&account.callbacks.receiver);
+        };
+        let authorisation = account.authorisation.as_ref()?;
+        let is_its = authorisation.platform.app_id.as_str() == platform;
+        is_its.then_some(&authorisation.receiver)
+    }
+}
+
 /// How a callback ended here.
-struct Ending {
+pub(super) struct Ending {
     status: StatusCode,
     code: &'static str,
     body: String,
@@ -64,7 +98,7 @@ struct Ending {
 }
 
 impl Ending {
-    fn refused(status: StatusCode, code: &'static str) -> Self {
+    pub(super) fn refused(status: StatusCode, code: &'static str) -> Self {
         Self {
             status,
             code,
@@ -84,7 +118,7 @@ impl Ending {
         }
     }
 
-    fn success() -> Self {
+    pub(super) fn success() -> Self {
         Self {
             status: StatusCode::OK,
             code: "ok",
@@ -122,23 +156,36 @@ async fn receive(
     Path(app_id): Path<String>,
     request: Request,
 ) -> Response {
-    deliver(&lane, &app_id, request).await
+    deliver(&lane, Door::own(&app_id), request).await
+}
+
+/// The same, of an account that a platform serves.
+async fn receive_by_platform(
+    State(lane): State<Arc<CallbackLane>>,
+    Path((platform, app_id)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let door = Door {
+        app_id: &app_id,
+        platform: Some(&platform),
+    };
+    deliver(&lane, door, request).await
 }
 
 /// The same, for a request whose path was read before.
-async fn deliver(lane: &Arc<CallbackLane>, app_id: &str, request: Request) -> Response {
+async fn deliver(lane: &Arc<CallbackLane>, door: Door<'_>, request: Request) -> Response {
     let _under_way = UnderWay::begin(&lane.services.metrics);
     let started = std::time::Instant::now();
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let ending = match answer(lane, app_id, query, &parts.headers, body).await {
+    let ending = match answer(lane, door, query, &parts.headers, body).await {
         Ok(ending) | Err(ending) => ending,
     };
     lane.services
         .metrics
         .callback_seconds
         .observe(started.elapsed().as_secs_f64());
-    respond(lane, app_id, ending)
+    respond(lane, door.app_id, ending)
 }
 
 fn verify_url(lane: &CallbackLane, app_id: &str, query: &str) -> Ending {
@@ -148,7 +195,7 @@ fn verify_url(lane: &CallbackLane, app_id: &str, query: &str) -> Ending {
         .services
         .accounts
         .get(app_id)
-        .filter(|account| account.status == Status::Active);
+        .filter(|account| account.is_active());
     let receiver = match &account {
         Some(account) => &account.callbacks.receiver,
         None => lane.services.accounts.decoy(),
@@ -169,23 +216,29 @@ fn verify_url(lane: &CallbackLane, app_id: &str, query: &str) -> Ending {
 
 async fn answer(
     lane: &Arc<CallbackLane>,
-    app_id: &str,
+    door: Door<'_>,
     query: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Ending, Ending> {
     let query = CallbackQuery::parse(query);
     let now = lane.services.clock.now_seconds();
-    let account = lane
-        .services
-        .accounts
-        .get(app_id)
-        .filter(|account| account.status == Status::Active);
-    let receiver = match &account {
-        Some(account) => &account.callbacks.receiver,
-        // As much work as for an account with a wrong signature, so that the time tells nothing.
-        None => lane.services.accounts.decoy(),
+    let account = lane.services.accounts.get(door.app_id);
+    let account = account.filter(|account| account.is_active() && door.receiver(account).is_some());
+    let receiver = match (&account, door.platform) {
+        (Some(account), _) => door.receiver(account),
+        (None, Some(platform)) => {
+            let stranger = Stranger {
+                platform,
+                app_id: door.app_id,
+                query: &query,
+            };
+            return stranger.answer(lane, headers, body).await;
+        }
+        (None, None) => None,
     };
+    // As much work as for an account with a wrong signature, so that the time tells nothing.
+    let receiver = receiver.unwrap_or_else(|| lane.services.accounts.decoy());
     if let Err(error) = envelope::check_query(receiver, &query, now) {
         body::let_go(body, BODY_LIMITS).await;
         return Err(match account {
@@ -194,18 +247,25 @@ async fn answer(
         });
     }
     let body = read(&lane.bodies, body, headers).await?;
-    if account.is_none() {
-        let _ = envelope::authenticate(receiver, &query, &body, now);
-    }
-    let account = account.ok_or_else(unknown_account)?;
-    let opened = envelope::authenticate(&account.callbacks.receiver, &query, &body, now)?;
+    let opened = envelope::authenticate(receiver, &query, &body, now);
+    let account = account.as_ref().ok_or_else(unknown_account)?;
+    run(lane, account, receiver, (&query, opened?, headers)).await
+}
+
+/// Runs what an authentic callback tells, and seals the reply.
+pub(super) async fn run(
+    lane: &Arc<CallbackLane>,
+    account: &Arc<Account>,
+    receiver: &Receiver,
+    (query, opened, headers): (&CallbackQuery<'_>, Authentic, &HeaderMap),
+) -> Result<Ending, Ending> {
     let trace_id = trace_id(headers);
-    let message = match opened.read(&account.callbacks.receiver) {
+    let message = match opened.read(receiver) {
         Ok(message) => message,
         Err(OpenError::Unreadable(reason)) => {
             let unreadable = Unreadable {
-                account,
-                query: &query,
+                account: Arc::clone(account),
+                query,
                 opened,
                 reason,
                 trace_id,
@@ -217,17 +277,18 @@ async fn answer(
         }
         Err(error) => return Err(error.into()),
     };
-    let (format, sealing) = (opened.format, opened.sealing);
+    let sealing = (opened.format, opened.sealing);
     let sender = message.from_user.clone();
-    let delivery = Delivery::new(Arc::clone(&account), &query, opened, message, trace_id);
+    let delivery = Delivery::new(Arc::clone(account), query, opened, message, trace_id);
     let reception = lane.receive(delivery).await;
     Ok(match reception {
         Reception::Answered(answer) if answer.is_nothing() => Ending::success(),
         Reception::Answered(answer) if !reply::is_for(answer.as_str(), &sender) => {
-            misaddressed(&account)
+            misaddressed(account)
         }
         Reception::Answered(answer) => {
-            reply(&account, &query, format, sealing, answer.as_str(), now)
+            let now = lane.services.clock.now_seconds();
+            reply(receiver, query, sealing, answer.as_str(), now)
         }
         Reception::StillRunning => {
             Ending::refused(StatusCode::SERVICE_UNAVAILABLE, "still-running")
@@ -238,7 +299,11 @@ async fn answer(
 }
 
 /// The whole body, unless it is too large (or says that it will be) or too slow.
-async fn read(budget: &ReadBudget, body: Body, headers: &HeaderMap) -> Result<ReadBody, Ending> {
+pub(super) async fn read(
+    budget: &ReadBudget,
+    body: Body,
+    headers: &HeaderMap,
+) -> Result<ReadBody, Ending> {
     body::read_within(budget, body, headers, BODY_LIMITS)
         .await
         .map_err(|error| match error {
@@ -250,11 +315,10 @@ async fn read(budget: &ReadBudget, body: Body, headers: &HeaderMap) -> Result<Re
         })
 }
 
-fn reply(
-    account: &Account,
+pub(super) fn reply(
+    receiver: &Receiver,
     query: &CallbackQuery<'_>,
-    format: Format,
-    sealing: Option<KeySlot>,
+    (format, sealing): (Format, Option<KeySlot>),
     answer: &str,
     now: i64,
 ) -> Ending {
@@ -264,15 +328,7 @@ fn reply(
             let nonce = query.nonce.as_deref().unwrap_or_default();
             let timestamp = now.to_string();
             let random = random::sixteen();
-            envelope::seal(
-                &account.callbacks.receiver,
-                slot,
-                format,
-                answer,
-                &timestamp,
-                nonce,
-                random,
-            )
+            envelope::seal(receiver, slot, format, answer, &timestamp, nonce, random)
         }
     };
     Ending {
@@ -294,7 +350,7 @@ fn misaddressed(account: &Account) -> Ending {
     }
 }
 
-fn unknown_account() -> Ending {
+pub(super) fn unknown_account() -> Ending {
     Ending::refused(StatusCode::NOT_FOUND, "unknown-account")
 }
 

@@ -11,6 +11,7 @@
 //! caller, by [`CallError`].
 
 mod answer;
+mod granted;
 mod raw;
 mod refusals;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::Instant;
+use wxhost_wechat::api::component::Secret;
 use wxhost_wechat::api::{AnswerError, Body, Call, InvalidCall, Request};
 use wxhost_wechat::errcode::{self, ApiError};
 
@@ -30,11 +32,11 @@ pub use self::answer::AnswerBody;
 pub use self::raw::{RawRequest, RawResponse};
 use self::refusals::Refusals;
 pub use self::upload::Upload;
-use crate::accounts::Account;
+use crate::accounts::{Account, Platform};
 use crate::backoff::jittered;
 use crate::credentials::{AddressRefusal, Attention};
 use crate::telemetry::{ApiCallLabels, Metrics, Word};
-use crate::tokens::{Credential, Token, TokenError, Tokens};
+use crate::tokens::{Credential, Miss, Token, TokenError, Tokens};
 pub use crate::transport::{
     CALL_CEILING, MAX_ANSWER_BYTES, OpenError, Payload, Transport, TransportError, UnfinishedBody,
 };
@@ -158,7 +160,9 @@ impl From<TokenError> for CallError {
             TokenError::AccountBlocked { attention } => Self::AccountBlocked { attention },
             TokenError::AddressRefused { refusal } => Self::AddressRefused { refusal },
             TokenError::Refused(refusal) => Self::Refused(refusal),
-            TokenError::Unreachable | TokenError::ForcedLately { .. } => Self::Unreachable,
+            TokenError::Unreachable | TokenError::NoTicket | TokenError::ForcedLately { .. } => {
+                Self::Unreachable
+            }
             TokenError::Deadline => Self::TokenTimeout,
         }
     }
@@ -227,6 +231,48 @@ impl Client {
         answer
     }
 
+    /// Makes a call of a third-party platform, with the platform's own token.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_for_platform<C: Call>(
+        &self,
+        platform: &Arc<Platform>,
+        call: &C,
+        deadline: Instant,
+    ) -> Result<C::Answer, CallError> {
+        let request = call.request().map_err(CallError::Invalid)?;
+        let made = self.tokens.platform_exchange(platform, &request, deadline);
+        let answer = made.boxed().await.map_err(|miss| match miss {
+            Miss::Again(Some(refusal)) => CallError::Refused(refusal),
+            Miss::Again(None) => CallError::Broken,
+            Miss::Unsent => CallError::Unreachable,
+            Miss::Final(error) => error.into(),
+        });
+        let answer = answer.and_then(|body| C::answer(&body).map_err(CallError::from));
+        self.count(answer.as_ref().err());
+        answer
+    }
+
+    /// Makes a call with a token that nobody keeps, or with none: it is proved by a platform's secret then.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_with<C: Call>(
+        &self,
+        token: Option<&Secret>,
+        call: &C,
+        deadline: Instant,
+    ) -> Result<C::Answer, CallError> {
+        let request = call.request().map_err(CallError::Invalid)?;
+        let token = token.map(Secret::expose);
+        let made = self.transport.exchange(&request, token, deadline).boxed();
+        let answer = made.await.map_err(CallError::from);
+        let answer = answer.and_then(|body| C::answer(&body).map_err(CallError::from));
+        self.count(answer.as_ref().err());
+        answer
+    }
+
     /// Sends a request and gives WeChat's answer, if it is none of an error, as it came.
     ///
     /// # Errors
@@ -257,6 +303,7 @@ impl Client {
         if matches!(request.body, Body::Multipart(_)) {
             return Err(CallError::Answer("a file is sent by upload".into()));
         }
+        granted::expect(account, &request.path)?;
         self.permit(account)?;
         let (mut refusals, mut tries, mut wait) = (Refusals::default(), 1, FIRST_WAIT);
         loop {

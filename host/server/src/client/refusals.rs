@@ -25,7 +25,7 @@ impl Refusals {
     ) -> bool {
         match self.refused.replace(Arc::clone(token)) {
             // A fetch on the classic line ends a token for good, so the same one is tried first.
-            None if account.credentials.token_line == TokenLine::Classic => true,
+            None if account.token_line() == TokenLine::Classic => true,
             None => tokens.expire(account, token).await,
             Some(before) if before.has_same_value(token) && !self.is_confirmed => {
                 self.is_confirmed = true;

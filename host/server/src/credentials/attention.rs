@@ -6,13 +6,21 @@ use serde::{Deserialize, Serialize};
 use wxhost_wechat::api::token;
 use wxhost_wechat::errcode::Errcode;
 
-/// Which of WeChat's two token calls an account uses. Their tokens live side by side.
+use crate::settings::ChangeError;
+
+/// Which of WeChat's token calls a token comes from. An account by its own secret uses one of the first two,
+/// whose tokens live side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLine {
     /// `cgi-bin/stable_token`: whoever asks gets the same token. The default.
     Stable,
     /// `cgi-bin/token`: each call makes a new token and ends the one before.
     Classic,
+    /// `component/api_authorizer_token`: of an account that a third-party platform serves, by its refresh
+    /// token. Not to be chosen: the account's authorisation decides.
+    Authorizer,
+    /// `component/api_component_token`: a platform's own, by the ticket that WeChat pushes.
+    Component,
 }
 
 impl TokenLine {
@@ -21,7 +29,14 @@ impl TokenLine {
         match self {
             Self::Stable => "stable",
             Self::Classic => "classic",
+            Self::Authorizer => "authorizer",
+            Self::Component => "component",
         }
+    }
+
+    /// Whether each call makes a new token, and may end the one before.
+    pub(crate) fn renews_each_time(self) -> bool {
+        self != Self::Stable
     }
 }
 
@@ -49,6 +64,11 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// As it is stored.
+    pub(crate) fn to_json(&self) -> Result<String, ChangeError> {
+        serde_json::to_string(self).map_err(|error| ChangeError::invalid("attention", error))
+    }
+
     /// What is stored, unless it is a refusal for a host's address: the version before noted those here, and
     /// runs beside this one during an update.
     pub(crate) fn read(stored: &str) -> Result<Option<Self>, serde_json::Error> {

@@ -12,6 +12,9 @@ const BURST: u32 = 20;
 /// `cgi-bin/token` may be called 2,000 times a day: one a minute leaves room for others. Where hosts share
 /// a Redis, it is one a minute for all of them.
 const CLASSIC_PERIOD: Duration = Duration::from_secs(60);
+/// The calls of third-party platforms have limits that WeChat does not publish: as careful as the classic
+/// line's.
+const PLATFORM_PERIOD: Duration = CLASSIC_PERIOD;
 /// `cgi-bin/stable_token` may be called 500,000 times a day: one a second leaves room for five hosts.
 const STABLE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,7 @@ pub(crate) fn fetch_rate(line: TokenLine) -> Rate {
     let period = match line {
         TokenLine::Stable => STABLE_PERIOD,
         TokenLine::Classic => CLASSIC_PERIOD,
+        TokenLine::Authorizer | TokenLine::Component => PLATFORM_PERIOD,
     };
     Rate {
         period,

@@ -10,6 +10,9 @@ pub enum TokenError {
     /// The account has no AppSecret.
     #[error("the account has no AppSecret: set one")]
     NoSecret,
+    /// WeChat has pushed no ticket to the third-party platform yet.
+    #[error("wechat has pushed no ticket to the platform yet; it does so every ten minutes")]
+    NoTicket,
     /// WeChat gives it none before its owner has acted.
     #[error("the account waits for its owner: {}", attention.message)]
     AccountBlocked {
@@ -44,6 +47,7 @@ impl TokenError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoSecret => "no-secret",
+            Self::NoTicket => "no-ticket",
             Self::AccountBlocked { .. } => "account-blocked",
             Self::AddressRefused { .. } => "address-refused",
             Self::Refused(_) => "wechat-refused",

@@ -23,6 +23,15 @@ pub(crate) enum Purpose {
     Ahead,
     /// An operator wants the present one ended.
     Force,
+    /// WeChat has given one out unasked, along with an authorisation: it takes the place of what is held.
+    Grant,
+}
+
+impl Purpose {
+    /// Whether no token that is held or stored does.
+    pub(crate) fn wants_another(self) -> bool {
+        matches!(self, Self::Force | Self::Grant)
+    }
 }
 
 /// A fetch under way; clones wait for the same one.

@@ -93,6 +93,7 @@ impl Default for CredentialSettingsRow {
             token_line: TokenLine::Stable.as_str().to_owned(),
             attention: None,
             jssdk_origins: String::from("[]"),
+            platform: None,
         }
     }
 }
@@ -119,8 +120,7 @@ impl CredentialSettingsRow {
         let secret = self.secret(app_id, keys).ok().flatten();
         let is_the_same = secret.is_some_and(|secret| secret.expose() == failed.expose());
         if is_the_same {
-            let json = serde_json::to_string(attention);
-            self.attention = Some(json.map_err(|e| ChangeError::invalid("attention", e))?);
+            self.attention = Some(attention.to_json()?);
         }
         Ok(is_the_same)
     }
@@ -132,6 +132,7 @@ impl CredentialSettingsRow {
             ("token_line", self.token_line != after.token_line),
             ("attention", self.attention != after.attention),
             ("jssdk_origins", self.jssdk_origins != after.jssdk_origins),
+            ("platform", self.platform != after.platform),
         ])
     }
 }

@@ -22,10 +22,11 @@ const USE_STEP_MS: i64 = 1_000;
 /// How long a token that was given out again counts as such: a refusal that comes later is a new one.
 const REISSUED: Duration = Duration::from_secs(60);
 
-/// What this host holds of one account. It stays with the account when its settings change.
+/// What this host holds of one account, or of one platform. It stays when settings change.
 #[derive(Default)]
 pub struct Slots {
-    access_token: Slot,
+    /// An account's access token, or a platform's.
+    token: Slot,
     jsapi_ticket: Slot,
     card_ticket: Slot,
     /// Whether WeChat refuses this host's address.
@@ -37,7 +38,7 @@ pub struct Slots {
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots")
-            .field("access_token", &self.access_token.current())
+            .field("token", &self.token.current())
             .finish_non_exhaustive()
     }
 }
@@ -45,7 +46,7 @@ impl fmt::Debug for Slots {
 impl Slots {
     pub(crate) fn of(&self, credential: Credential) -> &Slot {
         match credential {
-            Credential::AccessToken => &self.access_token,
+            Credential::AccessToken | Credential::ComponentToken => &self.token,
             Credential::JsapiTicket => &self.jsapi_ticket,
             Credential::CardTicket => &self.card_ticket,
         }

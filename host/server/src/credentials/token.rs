@@ -17,11 +17,21 @@ pub enum Credential {
     JsapiTicket,
     /// Signs cards.
     CardTicket,
+    /// Opens a third-party platform's own calls.
+    ComponentToken,
 }
 
 impl Credential {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::AccessToken, Self::JsapiTicket, Self::CardTicket];
+    /// Those of an account.
+    pub const OF_ACCOUNTS: [Self; 3] = [Self::AccessToken, Self::JsapiTicket, Self::CardTicket];
+
+    /// Those of an account and of a platform.
+    pub const ALL: [Self; 4] = [
+        Self::AccessToken,
+        Self::JsapiTicket,
+        Self::CardTicket,
+        Self::ComponentToken,
+    ];
 
     /// As it stands in keys, logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -29,7 +39,13 @@ impl Credential {
             Self::AccessToken => "access-token",
             Self::JsapiTicket => "jsapi-ticket",
             Self::CardTicket => "card-ticket",
+            Self::ComponentToken => "component-token",
         }
+    }
+
+    /// Whether it opens calls by itself; tickets are fetched with one that does.
+    pub(crate) fn is_token(self) -> bool {
+        matches!(self, Self::AccessToken | Self::ComponentToken)
     }
 
     /// The one of that word.

@@ -169,6 +169,7 @@ pub(crate) mod tests {
                 id: "acme".into(),
                 name: String::new(),
                 max_concurrent_calls: 8,
+                like_app_id: None,
                 created_at: 1,
             };
             tenants::insert(&mut change, &tenant).await.unwrap();

@@ -13,6 +13,8 @@ pub struct CredentialSettingsRow {
     pub attention: Option<String>,
     /// JSON: origins whose pages may have JS-SDK signatures.
     pub jssdk_origins: String,
+    /// The third-party platform that it calls WeChat by, in the place of its AppSecret.
+    pub platform: Option<String>,
 }
 
 /// Adds those of a new account.
@@ -22,7 +24,7 @@ pub async fn insert(
     row: &CredentialSettingsRow,
 ) -> Result<(), DbError> {
     let statement = "INSERT INTO credential_settings (app_id, secret_sealed, token_line, attention, \
-         jssdk_origins) VALUES ($1, $2, $3, $4, $5)";
+         jssdk_origins, platform) VALUES ($1, $2, $3, $4, $5, $6)";
     write(change, statement, app_id, row).await
 }
 
@@ -33,7 +35,7 @@ pub async fn update(
     row: &CredentialSettingsRow,
 ) -> Result<(), DbError> {
     let statement = "UPDATE credential_settings SET secret_sealed = $2, token_line = $3, \
-         attention = $4, jssdk_origins = $5 WHERE app_id = $1";
+         attention = $4, jssdk_origins = $5, platform = $6 WHERE app_id = $1";
     write(change, statement, app_id, row).await
 }
 
@@ -49,6 +51,7 @@ async fn write(
         .bind(&row.token_line)
         .bind(&row.attention)
         .bind(&row.jssdk_origins)
+        .bind(&row.platform)
         .execute(change.connection())
         .await?;
     Ok(())

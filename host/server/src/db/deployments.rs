@@ -122,20 +122,33 @@ pub async fn delete_old(
     Ok(deleted.rows_affected())
 }
 
+const FIND: &str = "SELECT d.*, p.handlers, p.manifest, p.size FROM deployments d \
+     JOIN plugins p ON p.digest = d.digest WHERE d.app_id = $1 AND d.version = $2";
+
+/// One deployment, as a change sees it.
+pub async fn find_for_change(
+    change: &mut Change,
+    app_id: &str,
+    version: i64,
+) -> Result<Option<DeploymentRow>, DbError> {
+    Ok(sqlx::query_as(FIND)
+        .bind(app_id)
+        .bind(version)
+        .fetch_optional(change.connection())
+        .await?)
+}
+
 /// One deployment.
 pub async fn find(
     db: &Database,
     app_id: &str,
     version: i64,
 ) -> Result<Option<DeploymentRow>, DbError> {
-    Ok(sqlx::query_as(
-        "SELECT d.*, p.handlers, p.manifest, p.size FROM deployments d JOIN plugins p ON p.digest = d.digest \
-         WHERE d.app_id = $1 AND d.version = $2",
-    )
-    .bind(app_id)
-    .bind(version)
-    .fetch_optional(&db.readers)
-    .await?)
+    Ok(sqlx::query_as(FIND)
+        .bind(app_id)
+        .bind(version)
+        .fetch_optional(&db.readers)
+        .await?)
 }
 
 /// The active deployments of the accounts changed after `revision`; of all accounts for `-1`.

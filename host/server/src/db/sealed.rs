@@ -1,5 +1,7 @@
 //! The columns that hold sealed boxes, for the day when the master key changes.
 
+use sqlx::AssertSqlSafe;
+
 use super::{Change, Database, DbError};
 
 /// The boxes of an account.
@@ -146,5 +148,113 @@ pub async fn update_event(
     .bind(resealed)
     .execute(&db.writers)
     .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// A column of boxes of third-party platforms, and what names a row of it.
+#[derive(Clone, Copy, Debug)]
+pub struct BoxColumn {
+    /// The table.
+    pub table: &'static str,
+    /// The column.
+    pub column: &'static str,
+    /// The column that names the row; a second one where one does not do.
+    key: (&'static str, Option<&'static str>),
+}
+
+/// All of them.
+pub const PLATFORM_BOXES: &[BoxColumn] = &[
+    BoxColumn::of_platform("platforms", "secret_sealed", "app_id"),
+    BoxColumn::of_platform("platforms", "token_sealed", "app_id"),
+    BoxColumn::of_platform("platforms", "aes_key_sealed", "app_id"),
+    BoxColumn::of_platform("platforms", "former_aes_key_sealed", "app_id"),
+    BoxColumn::of_platform("platform_tickets", "ticket_sealed", "platform"),
+    BoxColumn::of_platform("platform_tickets", "former_sealed", "platform"),
+    BoxColumn {
+        table: "authorisations",
+        column: "refresh_token_sealed",
+        key: ("app_id", Some("platform")),
+    },
+    BoxColumn {
+        table: "authorisations",
+        column: "former_refresh_token_sealed",
+        key: ("app_id", Some("platform")),
+    },
+    BoxColumn {
+        table: "platform_events",
+        column: "body_sealed",
+        key: ("platform", Some("id")),
+    },
+];
+
+impl BoxColumn {
+    const fn of_platform(table: &'static str, column: &'static str, key: &'static str) -> Self {
+        Self {
+            table,
+            column,
+            key: (key, None),
+        }
+    }
+
+    fn keys(&self) -> (&'static str, &'static str) {
+        (self.key.0, self.key.1.unwrap_or("''"))
+    }
+}
+
+/// A box of such a column.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct SealedBox {
+    /// Names the row.
+    #[sqlx(rename = "row_name")]
+    pub row: String,
+    /// The rest of its name.
+    pub sub_row: String,
+    /// The box.
+    pub sealed: String,
+}
+
+/// A block of boxes after that row.
+pub async fn boxes_after(
+    db: &Database,
+    column: &BoxColumn,
+    (row, sub_row): (&str, &str),
+    limit: u32,
+) -> Result<Vec<SealedBox>, DbError> {
+    let (first, second) = column.keys();
+    let statement = format!(
+        "SELECT {first} AS row_name, {second} AS sub_row, {sealed} AS sealed FROM {table} \
+         WHERE {sealed} IS NOT NULL AND ({first} > $1 OR ({first} = $1 AND {second} > $2)) \
+         ORDER BY row_name, sub_row LIMIT $3",
+        sealed = column.column,
+        table = column.table,
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(statement))
+        .bind(row)
+        .bind(sub_row)
+        .bind(i64::from(limit))
+        .fetch_all(&db.readers)
+        .await?)
+}
+
+/// Puts what is in a box into another one, unless somebody has changed it meanwhile; tells whether it did.
+pub async fn update_box(
+    db: &Database,
+    column: &BoxColumn,
+    before: &SealedBox,
+    resealed: &str,
+) -> Result<bool, DbError> {
+    let (first, second) = column.keys();
+    let statement = format!(
+        "UPDATE {} SET {sealed} = $1 WHERE {first} = $2 AND {second} = $3 AND {sealed} = $4",
+        column.table,
+        sealed = column.column,
+    );
+    let updated = sqlx::query(AssertSqlSafe(statement))
+        .bind(resealed)
+        .bind(&before.row)
+        .bind(&before.sub_row)
+        .bind(&before.sealed)
+        .execute(&db.writers)
+        .await?;
     Ok(updated.rows_affected() == 1)
 }

@@ -11,6 +11,8 @@ pub struct TenantRow {
     pub name: String,
     /// How many of its plugins' calls may run at the same time.
     pub max_concurrent_calls: i64,
+    /// The account whose settings, plugin and quotas accounts get that come by an invitation.
+    pub like_app_id: Option<String>,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -34,17 +36,27 @@ pub async fn insert(change: &mut Change, tenant: &TenantRow) -> Result<(), DbErr
 /// The tenant of that id.
 pub async fn find(db: &Database, id: &str) -> Result<Option<TenantRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT id, name, max_concurrent_calls, created_at FROM tenants WHERE id = $1",
+        "SELECT id, name, max_concurrent_calls, like_app_id, created_at FROM tenants WHERE id = $1",
     )
     .bind(id)
     .fetch_optional(&db.readers)
     .await?)
 }
 
+/// Says whose settings a tenant's invited accounts get. False if there is no such tenant.
+pub async fn set_like(change: &mut Change, id: &str, like: Option<&str>) -> Result<bool, DbError> {
+    let set = sqlx::query("UPDATE tenants SET like_app_id = $1 WHERE id = $2")
+        .bind(like)
+        .bind(id)
+        .execute(change.connection())
+        .await?;
+    Ok(set.rows_affected() == 1)
+}
+
 /// The tenants changed after `revision`; all of them for `-1`.
 pub async fn changed_after(db: &Database, revision: i64) -> Result<Vec<TenantRow>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT id, name, max_concurrent_calls, created_at FROM tenants WHERE revision > $1 \
+        "SELECT id, name, max_concurrent_calls, like_app_id, created_at FROM tenants WHERE revision > $1 \
          ORDER BY created_at, id",
     )
     .bind(revision)
@@ -64,6 +76,7 @@ mod tests {
                 id: "acme".into(),
                 name: "Acme 公司".into(),
                 max_concurrent_calls: 8,
+                like_app_id: None,
                 created_at: 1,
             };
             let before = db.revision().await.unwrap();

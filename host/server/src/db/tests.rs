@@ -164,6 +164,7 @@ async fn an_account_of_before_keeps_its_settings() {
                 token_line: "classic".into(),
                 attention: Some("m".into()),
                 jssdk_origins: "o".into(),
+                platform: None,
             },
             plugin: PluginSettingsRow {
                 active_version: Some(3),

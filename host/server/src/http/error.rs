@@ -17,6 +17,7 @@ use wxhost_runtime::ConfigError;
 use crate::{
     client::{CallError, UnfinishedBody},
     db::DbError,
+    platform::CsvError,
     plugins::DeployError,
     random,
     seal::SealError,
@@ -25,6 +26,9 @@ use crate::{
 };
 
 const REQUEST_ID: &str = "x-request-id";
+
+/// Faults of a table that are shown.
+const MAX_FAULTS: usize = 50;
 
 /// When to deploy again while too many uploads wait.
 const BUSY_SECONDS: u32 = 10;
@@ -198,6 +202,24 @@ impl From<ChangeError> for ApiError {
     }
 }
 
+impl From<CsvError> for ApiError {
+    fn from(error: CsvError) -> Self {
+        match error {
+            CsvError::Change(error) => error.into(),
+            CsvError::Faults(faults) => {
+                let message = format!(
+                    "{} lines of the table can't be taken, so nothing of it was",
+                    faults.len()
+                );
+                let shown = faults.iter().take(MAX_FAULTS);
+                let shown = shown.map(|fault| format!("line {}: {}", fault.line, fault.reason));
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-table", message)
+                    .with_faults(shown.collect())
+            }
+        }
+    }
+}
+
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
@@ -222,6 +244,7 @@ impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
         let status = match error {
             TokenError::NoSecret
+            | TokenError::NoTicket
             | TokenError::AccountBlocked { .. }
             | TokenError::AddressRefused { .. } => StatusCode::CONFLICT,
             TokenError::Refused(_) | TokenError::Unreachable => StatusCode::BAD_GATEWAY,

@@ -8,6 +8,7 @@ mod peers;
 pub mod router;
 
 pub mod admin;
+pub mod component;
 pub mod health;
 pub mod tenant;
 

@@ -90,6 +90,7 @@ async fn a_tenants_room_is_shared_by_its_accounts() {
             id: "acme".into(),
             name: String::new(),
             max_concurrent_calls: 8,
+            like_app_id: None,
             created_at: 1,
         };
         crate::db::accounts::tests::add_account(&db, APP).await;

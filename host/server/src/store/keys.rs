@@ -12,9 +12,10 @@
 //! | `wxhost:{<app id>}:pause:<credential>` | string | WeChat's code for "not now": 45009, 45011 | until WeChat may be asked again |
 //! | `wxhost:{<app id>}:forced` | string | a token was forced lately | 31 s |
 //! | `wxhost:{<app id>}:forces` | string | how many were forced | 24 h from the first |
+//! | `wxhost:{<component appid>}:ticket` | hash | `value` (sealed), `told_at`: the newest ticket that WeChat pushed to a platform | 12 h |
 //! | `wxhost:{<app id>}:fetches` | string | when the classic line's budget is full again, Unix milliseconds | until then |
 //!
-//! `<credential>` is `access-token`, `jsapi-ticket` or `card-ticket`. A fencing number is larger than all
+//! `<credential>` is `access-token`, `jsapi-ticket`, `card-ticket`, or `component-token` of a platform. A fencing number is larger than all
 //! before it: one more than the last, or Redis' clock in microseconds if that is more, so that it goes
 //! on rising after everything was wiped.
 //!
@@ -82,6 +83,11 @@ pub fn forced(app_id: &str) -> String {
 /// Key of the number of forced tokens.
 pub fn forces(app_id: &str) -> String {
     format!("wxhost:{{{app_id}}}:forces")
+}
+
+/// Key of the newest ticket of a platform.
+pub fn ticket(platform: &str) -> String {
+    format!("wxhost:{{{platform}}}:ticket")
 }
 
 /// Key of the budget of fetches on the classic line.

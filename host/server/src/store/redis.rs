@@ -9,6 +9,7 @@
 
 mod answers;
 mod rate;
+mod tickets;
 mod version;
 
 use std::sync::Arc;

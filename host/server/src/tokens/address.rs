@@ -16,10 +16,10 @@ use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
 use super::shared::POLL;
-use super::{Credential, Tokens, Wanted, may_ask};
-use crate::accounts::Account;
+use super::{Credential, Tokens, Wanted};
+use crate::accounts::{Account, Holder};
 use crate::clock::millis;
-use crate::credentials::{AddressRefusal, Landed, Purpose, TokenError};
+use crate::credentials::{AddressGate, AddressRefusal, Landed, Purpose, TokenError};
 use crate::db::addresses::{self, AddressRow};
 use crate::db::{Database, DbError};
 use crate::store::Redis;
@@ -65,7 +65,16 @@ pub enum Probe {
 impl Tokens {
     /// WeChat has refused a call of this host for its address.
     pub(crate) fn refuse_address(&self, account: &Account, refusal: &ApiError) -> AddressRefusal {
-        let gate = &account.slots.address;
+        self.shut(account.address(), account.app_id.as_str(), refusal)
+    }
+
+    /// The same, of whoever's list it is.
+    pub(super) fn shut(
+        &self,
+        gate: &AddressGate,
+        app_id: &str,
+        refusal: &ApiError,
+    ) -> AddressRefusal {
         let is_known = gate.refusal().is_some();
         let code = refusal.errcode;
         let kept = gate.refuse(
@@ -83,7 +92,7 @@ impl Tokens {
         );
         if !is_known {
             tracing::error!(
-                account.app_id = account.app_id.as_str(),
+                account.app_id = app_id,
                 wechat.errcode = code.0,
                 wechat.rid = refusal.rid,
                 reason = kept.message,
@@ -95,7 +104,7 @@ impl Tokens {
 
     /// WeChat takes this host's address.
     pub(super) fn accept_address(&self, account: &Account) {
-        if account.slots.address.lift() {
+        if account.address().lift() {
             tracing::info!(
                 account.app_id = account.app_id.as_str(),
                 "WeChat takes this host's address for an account again"
@@ -186,27 +195,21 @@ impl Tokens {
     }
 
     /// Another host wants a token that it can't fetch itself.
-    pub(super) fn fetch_for_others(&self, account: Arc<Account>, credential: Credential) {
-        let is_able = account.is_active()
-            && may_ask(&account).is_ok()
-            && account.slots.address.refusal().is_none();
+    pub(super) fn fetch_for_others(&self, holder: Holder, credential: Credential) {
+        let is_able =
+            holder.is_active() && holder.may_ask().is_ok() && holder.address().refusal().is_none();
         let Some(tokens) = self.this.upgrade().filter(|_| is_able) else {
             return;
         };
-        let slot = account.slots.of(credential);
+        let slot = holder.slots().of(credential);
         // From now on it is renewed here, too.
         slot.use_now(self.parts.clock.now_ms());
         if slot.usable(self.parts.clock.now_ms()).is_some() {
             // Redis may have lost it.
-            let task = async move { tokens.look(&account, credential).await };
+            let task = async move { tokens.look(&holder, credential).await };
             self.parts.tasks.spawn(task);
         } else if slot.pause().is_none() {
-            let wanted = Wanted {
-                account,
-                credential,
-                purpose: Purpose::Need,
-            };
-            self.join(&wanted, None);
+            self.join(&Wanted::new(holder, credential, Purpose::Need), None);
         }
     }
 }

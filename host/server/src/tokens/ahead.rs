@@ -9,9 +9,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{ASLEEP, Credential, Tokens, Wanted};
-use crate::accounts::Account;
+use crate::accounts::{Account, Holder, Platform};
 use crate::clock::millis;
-use crate::credentials::Purpose;
+use crate::credentials::{Purpose, Slot};
 
 /// How often the tokens are gone through.
 const TICK: Duration = Duration::from_millis(250);
@@ -77,29 +77,43 @@ impl Tokens {
     pub(super) async fn renew_due(&self) {
         for credential in Credential::ALL {
             let now_ms = self.parts.clock.now_ms();
-            let due = |account: &Account| is_due(account, credential, now_ms);
-            for account in self.parts.accounts.pick(due) {
+            for holder in self.due(credential, now_ms) {
                 let Ok(turn) = Arc::clone(&self.ahead).acquire_owned().await else {
                     return;
                 };
-                let slot = account.slots.of(credential);
+                let slot = holder.slots().of(credential);
                 let now_ms = self.parts.clock.now_ms();
                 // Another host may have been quicker meanwhile.
-                if !is_due(&account, credential, now_ms) {
+                if !is_due(slot, now_ms) {
                     continue;
                 }
                 let left_ms = slot
                     .current()
                     .map_or(0, |token| token.expires_at_ms - now_ms);
                 slot.begin_ahead(now_ms, (left_ms / AHEAD_STEPS).max(LEAST_STEP_MS));
-                let wanted = Wanted {
-                    account: Arc::clone(&account),
-                    credential,
-                    purpose: Purpose::Ahead,
-                };
+                let wanted = Wanted::new(holder, credential, Purpose::Ahead);
                 self.join(&wanted, Some(turn));
             }
         }
+    }
+
+    /// Whose tokens and tickets of this kind are in use and end soon.
+    fn due(&self, credential: Credential, now_ms: i64) -> Vec<Holder> {
+        let of_account = |account: &Account| {
+            let may_ask = account.credentials.secret.is_some() || account.authorisation.is_some();
+            account.is_active()
+                && may_ask
+                && account.credentials.attention.is_none()
+                && is_due(account.slots.of(credential), now_ms)
+        };
+        let of_platform = |platform: &Platform| {
+            platform.is_active()
+                && platform.attention.is_none()
+                && is_due(platform.slots.of(credential), now_ms)
+        };
+        self.parts
+            .accounts
+            .holders(credential, of_account, of_platform)
     }
 
     async fn confirm_due(&self) {
@@ -110,8 +124,7 @@ impl Tokens {
         let doubted_ms = self.stale_before_ms.load(Ordering::Relaxed);
         let mut due = Vec::new();
         for credential in Credential::ALL {
-            let is_due = |account: &Account| {
-                let slot = account.slots.of(credential);
+            let is_due = |slot: &Slot| {
                 let confirmed_ms = slot.confirmed_at_ms();
                 slot.current().is_some_and(|token| {
                     let period_ms = (token.lifetime_ms / 4).clamp(*LOOK_MS.start(), *LOOK_MS.end());
@@ -119,28 +132,27 @@ impl Tokens {
                         && (confirmed_ms < doubted_ms || now_ms - confirmed_ms >= period_ms)
                 })
             };
-            let accounts = self.parts.accounts.pick(is_due).into_iter();
-            due.extend(accounts.map(|account| (account, credential)));
+            let of_account = |account: &Account| is_due(account.slots.of(credential));
+            let of_platform = |platform: &Platform| is_due(platform.slots.of(credential));
+            let accounts = &self.parts.accounts;
+            let holders = accounts.holders(credential, of_account, of_platform);
+            due.extend(holders.into_iter().map(|holder| (holder, credential)));
         }
         futures::stream::iter(&due)
-            .for_each_concurrent(LOOKS_AT_ONCE, |(account, credential)| {
-                self.look(account, *credential)
+            .for_each_concurrent(LOOKS_AT_ONCE, |(holder, credential)| {
+                self.look(holder, *credential)
             })
             .await;
     }
 }
 
-/// Whether a token is in use and ends soon, and nobody stands in the way of a new one.
-fn is_due(account: &Account, credential: Credential, now_ms: i64) -> bool {
-    let slot = account.slots.of(credential);
-    account.is_active()
-        && account.credentials.secret.is_some()
-        && account.credentials.attention.is_none()
-        && slot.current().is_some_and(|token| {
-            now_ms >= token.renew_at_ms
-                && token.is_usable(now_ms)
-                && slot.may_begin_ahead(now_ms)
-                && slot.is_in_use(&token, now_ms)
-                && slot.pause().is_none()
-        })
+/// Whether a token is in use and ends soon.
+fn is_due(slot: &Slot, now_ms: i64) -> bool {
+    slot.current().is_some_and(|token| {
+        now_ms >= token.renew_at_ms
+            && token.is_usable(now_ms)
+            && slot.may_begin_ahead(now_ms)
+            && slot.is_in_use(&token, now_ms)
+            && slot.pause().is_none()
+    })
 }

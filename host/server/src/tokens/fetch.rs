@@ -1,5 +1,6 @@
 //! Asking WeChat for a token or ticket: how often, how long, and what a refusal means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,11 @@ use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::ApiError;
 
 use super::{Credential, TokenError, Tokens, Wanted};
+use crate::accounts::{Account, Holder};
 use crate::backoff::{self, MINUTE_REST, jittered};
 use crate::clock::until_midnight;
 use crate::credentials::{Attention, Purpose, TokenLine, fetch_rate, hash};
+use crate::settings::ChangeError;
 use crate::telemetry::{FetchLabels, Word};
 use crate::transport::TransportError;
 
@@ -34,6 +37,7 @@ const REFUSED_REST: Duration = Duration::from_secs(300);
 const BORROW_REST: Duration = Duration::from_secs(2);
 
 /// What WeChat has given.
+#[derive(Clone)]
 pub(super) struct Fetched {
     pub(super) value: SecretString,
     /// Unix milliseconds, when it was asked.
@@ -45,7 +49,7 @@ pub(super) struct Fetched {
 }
 
 /// Why one try gave nothing.
-enum Miss {
+pub(crate) enum Miss {
     /// WeChat is busy (-1), or there was no answer: another try may succeed.
     Again(Option<ApiError>),
     /// Nothing was sent.
@@ -75,6 +79,9 @@ impl Tokens {
         failed: Option<&str>,
         until: Instant,
     ) -> Result<Fetched, TokenError> {
+        if let Some(in_hand) = &wanted.in_hand {
+            return Ok(Fetched::clone(in_hand));
+        }
         let force = wanted.purpose == Purpose::Force;
         let fetched = match self.ask(wanted, force, until).await {
             Err(error) if force => {
@@ -126,7 +133,7 @@ impl Tokens {
                 Err(Miss::Final(error)) => return Err(error),
                 Err(Miss::Again(refusal)) => refusal,
                 Err(Miss::Unsent) => {
-                    let rate = fetch_rate(wanted.account.credentials.token_line);
+                    let rate = fetch_rate(wanted.holder.line());
                     wanted.slot().budget.lock().give_back(rate);
                     None
                 }
@@ -143,25 +150,34 @@ impl Tokens {
     }
 
     async fn ask_once(&self, wanted: &Wanted, force: bool, until: Instant) -> Result<Fresh, Miss> {
+        let account = match &wanted.holder {
+            Holder::Platform(platform) => return self.ask_component(platform, until).await,
+            Holder::Account(account) => account,
+        };
         match wanted.credential {
-            Credential::AccessToken => self.ask_token(wanted, force, until).await,
-            Credential::JsapiTicket => self.ask_ticket(wanted, Ticket::Jsapi, until).await,
-            Credential::CardTicket => self.ask_ticket(wanted, Ticket::Card, until).await,
+            Credential::AccessToken => match &account.authorisation {
+                None => self.ask_token(account, force, until).await,
+                Some(authorisation) => self.ask_authorised(account, authorisation, until).await,
+            },
+            Credential::JsapiTicket => self.ask_ticket(account, Ticket::Jsapi, until).await,
+            Credential::CardTicket => self.ask_ticket(account, Ticket::Card, until).await,
+            // A platform's only.
+            Credential::ComponentToken => Err(Miss::Final(TokenError::NoSecret)),
         }
     }
 
+    /// By the account's own secret.
     async fn ask_token(
         &self,
-        wanted: &Wanted,
+        account: &Arc<Account>,
         force_refresh: bool,
         until: Instant,
     ) -> Result<Fresh, Miss> {
-        let account = &wanted.account;
         let (app_id, Some(secret)) = (&account.app_id, &account.credentials.secret) else {
             return Err(Miss::Final(TokenError::NoSecret));
         };
         let answer = match account.credentials.token_line {
-            TokenLine::Stable => {
+            TokenLine::Stable | TokenLine::Authorizer | TokenLine::Component => {
                 let call = StableToken {
                     app_id,
                     secret,
@@ -187,7 +203,13 @@ impl Tokens {
                 Err(Miss::Final(TokenError::AddressRefused { refusal }))
             }
             Err(AnswerError::Refused(refusal)) if needs_owner(&refusal) => {
-                Err(Miss::Final(self.block(wanted, refusal).await))
+                let attention = self.attention(account.app_id.as_str(), &refusal);
+                let noting = self
+                    .parts
+                    .accounts
+                    .need_owner(app_id.as_str(), secret, &attention);
+                self.note_attention(app_id.as_str(), noting).await;
+                Err(Miss::Final(TokenError::AccountBlocked { attention }))
             }
             Err(error) => Err(missed(error)),
         }
@@ -196,10 +218,10 @@ impl Tokens {
     /// Whether WeChat may be asked once more: within this host's budget and, on the classic line, whose
     /// 2,000 calls a day are few, within that of all hosts.
     async fn may_spend(&self, wanted: &Wanted, now: Instant) -> bool {
-        let line = wanted.account.credentials.token_line;
+        let line = wanted.holder.line();
         let rate = fetch_rate(line);
         let is_permitted = wanted.slot().budget.lock().take(rate, now);
-        let is_shared = wanted.credential == Credential::AccessToken && line == TokenLine::Classic;
+        let is_shared = wanted.credential.is_token() && line.renews_each_time();
         match self.parts.store.shared() {
             Some(redis) if is_permitted && is_shared => {
                 // Without Redis each host has its own budget only.
@@ -212,14 +234,14 @@ impl Tokens {
 
     async fn ask_ticket(
         &self,
-        wanted: &Wanted,
+        account: &Arc<Account>,
         ticket: Ticket,
         until: Instant,
     ) -> Result<Fresh, Miss> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let token = self.access_token(&wanted.account, until).await;
+            let token = self.get(account, Credential::AccessToken, until).await;
             let token = token.map_err(Miss::Final)?;
             let answer = self.call(&ticket, Some(token.expose()), until).await?;
             match Ticket::answer(&answer) {
@@ -227,13 +249,13 @@ impl Tokens {
                 Err(AnswerError::Refused(refusal))
                     if refusal.errcode.on(token::TICKET_PATH).names_bad_token()
                         && tries == 1
-                        && self.expire(&wanted.account, &token).await => {}
+                        && self.expire(account, &token).await => {}
                 Err(error) => return Err(missed(error)),
             }
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         call: &impl Call,
         token: Option<&str>,
@@ -249,15 +271,14 @@ impl Tokens {
             .await?)
     }
 
-    /// Notes that the account waits for its owner, for all hosts.
-    async fn block(&self, wanted: &Wanted, refusal: ApiError) -> TokenError {
-        let app_id = wanted.app_id();
+    /// What somebody must mend before WeChat gives tokens again.
+    pub(super) fn attention(&self, app_id: &str, refusal: &ApiError) -> Attention {
         let attention = Attention {
             errcode: refusal.errcode.0,
             message: format!(
                 "{}. {}",
                 refusal.errmsg.trim(),
-                token::refused(&refusal).remedy()
+                token::refused(refusal).remedy()
             ),
             since_ms: self.parts.clock.now_ms(),
         };
@@ -266,21 +287,26 @@ impl Tokens {
             wechat.errcode = attention.errcode,
             wechat.rid = refusal.rid,
             reason = attention.message,
-            "WeChat gives the account no token; its owner must act"
+            "WeChat gives no token; somebody must act"
         );
-        if let Some(secret) = &wanted.account.credentials.secret {
-            let noted = self.parts.accounts.need_owner(app_id, secret, &attention);
-            match noted.await {
-                Ok(true) => self.announce().await,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(
-                    account.app_id = app_id,
-                    error = &error as &dyn std::error::Error,
-                    "that an account waits for its owner can't be stored now"
-                ),
-            }
+        attention
+    }
+
+    /// Has it noted for all hosts.
+    pub(super) async fn note_attention(
+        &self,
+        app_id: &str,
+        noting: impl Future<Output = Result<bool, ChangeError>>,
+    ) {
+        match noting.await {
+            Ok(true) => self.announce().await,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                account.app_id = app_id,
+                error = &error as &dyn std::error::Error,
+                "that somebody must act can't be stored now"
+            ),
         }
-        TokenError::AccountBlocked { attention }
     }
 
     async fn announce(&self) {
@@ -314,12 +340,11 @@ impl Tokens {
 
 impl Wanted {
     fn is_stable(&self) -> bool {
-        self.credential == Credential::AccessToken
-            && self.account.credentials.token_line == TokenLine::Stable
+        self.credential == Credential::AccessToken && self.holder.line() == TokenLine::Stable
     }
 }
 
-fn fetched(fresh: Fresh, asked_at_ms: i64, supersedes: bool) -> Fetched {
+pub(super) fn fetched(fresh: Fresh, asked_at_ms: i64, supersedes: bool) -> Fetched {
     let seconds = i64::try_from(fresh.expires_in_seconds).unwrap_or(i64::MAX);
     Fetched {
         // A day is longer than anything that WeChat gives out, and cannot overflow.
@@ -330,7 +355,7 @@ fn fetched(fresh: Fresh, asked_at_ms: i64, supersedes: bool) -> Fetched {
     }
 }
 
-fn missed(error: AnswerError) -> Miss {
+pub(super) fn missed(error: AnswerError) -> Miss {
     match error {
         AnswerError::Refused(refusal) if refusal.errcode.is_busy() => Miss::Again(Some(refusal)),
         AnswerError::Refused(refusal) => Miss::Final(TokenError::Refused(refusal)),
@@ -355,6 +380,8 @@ pub(super) fn rest(error: &TokenError, failures: u32, now_ms: i64) -> Duration {
         TokenError::AccountBlocked { .. } => LONGEST_REST,
         // Until then others may fetch one.
         TokenError::AddressRefused { .. } => BORROW_REST,
+        // It comes by itself.
+        TokenError::NoTicket => BORROW_REST,
         TokenError::NoSecret | TokenError::ForcedLately { .. } => Duration::ZERO,
     }
 }

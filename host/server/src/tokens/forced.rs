@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::fetch::{Fetched, SPARED};
 use super::{TokenError, Tokens, Wanted};
 use crate::clock::until_midnight;
-use crate::credentials::{Purpose, TokenLine, hash};
+use crate::credentials::{Purpose, hash};
 
 /// WeChat refuses to force a token within 30 s of the last one.
 const FORCE_PAUSE: Duration = Duration::from_secs(31);
@@ -70,7 +70,7 @@ impl Tokens {
     ) -> Result<(), Duration> {
         let most = match purpose {
             Purpose::Force => FORCES_PER_DAY,
-            Purpose::Need | Purpose::Ahead => OWN_FORCES_PER_DAY,
+            Purpose::Need | Purpose::Ahead | Purpose::Grant => OWN_FORCES_PER_DAY,
         };
         let (forces, now) = (&wanted.slot().forces, Instant::now());
         if let Some(redis) = self.parts.store.shared()
@@ -86,7 +86,7 @@ impl Tokens {
     }
 
     pub(super) async fn permit_operator(&self, wanted: &Wanted) -> Result<(), TokenError> {
-        if wanted.account.credentials.token_line == TokenLine::Classic {
+        if wanted.holder.line().renews_each_time() {
             return Ok(());
         }
         let permitted = self.permit_force(wanted, Purpose::Force).await;

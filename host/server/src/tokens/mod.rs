@@ -6,6 +6,7 @@
 //! - `shared`: one fetch for all hosts, by lease and fencing number in Redis; what other hosts have
 //!   fetched. What happens without Redis.
 //! - `fetch`: asking WeChat, how often, how long, and what a refusal means.
+//! - `component`: a third-party platform's own token; `authorised`: those of the accounts that it serves.
 //! - `forced`: when WeChat is made to end the present token.
 //! - `address`: what happens while WeChat refuses this host's address.
 //! - `ahead`: the loops that renew what is in use before it ends and look for lost news.
@@ -16,6 +17,8 @@
 
 mod address;
 mod ahead;
+mod authorised;
+mod component;
 mod fetch;
 mod forced;
 mod shared;
@@ -37,13 +40,17 @@ use wxhost_wechat::id::AppId;
 
 pub use self::address::{AddressReports, Probe};
 pub use self::ahead::{confirm, renew_ahead};
-use crate::accounts::{Account, Accounts};
+pub use self::component::TicketError;
+use self::fetch::Fetched;
+pub(crate) use self::fetch::Miss;
+use crate::accounts::{Account, Accounts, Holder, Platform};
 use crate::clock::millis;
 pub use crate::credentials::{Credential, Token, TokenError, TokenState};
 use crate::credentials::{Flight, Landed, Purpose, Slot};
 use crate::db::DatabaseClock;
 use crate::seal::MasterKeys;
 use crate::store::Store;
+use crate::store::credentials::CredentialKey;
 use crate::telemetry::Metrics;
 use crate::transport::Transport;
 
@@ -88,6 +95,8 @@ pub struct Tokens {
     token_turns: Semaphore,
     /// Fetches of tickets that may run.
     ticket_turns: Semaphore,
+    /// Fetches of platforms' own tokens that may run.
+    component_turns: Semaphore,
     /// Renewals ahead of the end that may run.
     ahead: Arc<Semaphore>,
     /// When this host last looked at the clock; 0 before it has.
@@ -105,18 +114,33 @@ impl fmt::Debug for Tokens {
 /// A token or ticket that is to be fetched.
 #[derive(Clone)]
 struct Wanted {
-    account: Arc<Account>,
+    holder: Holder,
     credential: Credential,
     purpose: Purpose,
+    /// What WeChat has given already, where the purpose is to have it known.
+    in_hand: Option<Arc<Fetched>>,
 }
 
 impl Wanted {
+    fn new(holder: Holder, credential: Credential, purpose: Purpose) -> Self {
+        Self {
+            holder,
+            credential,
+            purpose,
+            in_hand: None,
+        }
+    }
+
+    fn of(account: &Arc<Account>, credential: Credential, purpose: Purpose) -> Self {
+        Self::new(Holder::Account(Arc::clone(account)), credential, purpose)
+    }
+
     fn slot(&self) -> &Slot {
-        self.account.slots.of(self.credential)
+        self.holder.slots().of(self.credential)
     }
 
     fn app_id(&self) -> &str {
-        self.account.app_id.as_str()
+        self.holder.app_id().as_str()
     }
 }
 
@@ -128,6 +152,7 @@ impl Tokens {
             this: Weak::clone(this),
             token_turns: Semaphore::new(FETCHES_AT_ONCE),
             ticket_turns: Semaphore::new(TICKETS_AT_ONCE),
+            component_turns: Semaphore::new(TICKETS_AT_ONCE),
             ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             beat_ms: AtomicI64::new(0),
             stale_before_ms: AtomicI64::new(0),
@@ -165,23 +190,47 @@ impl Tokens {
         {
             return Ok(token);
         }
-        let wanted = Wanted {
-            account: Arc::clone(account),
-            credential,
-            purpose: Purpose::Need,
-        };
+        let wanted = Wanted::of(account, credential, Purpose::Need);
         // In a box: the way that most calls do not take must not make every caller's future larger.
         let slowly = Box::pin(self.get_slowly(&wanted, deadline));
-        match tokio::time::timeout_at(deadline, slowly).await {
-            Ok(got) => got,
-            Err(_) => Err(TokenError::Deadline),
-        }
+        in_time(slowly, deadline).await
+    }
+
+    /// A platform's own token, for the calls of the platform.
+    ///
+    /// # Errors
+    /// There is none, or not before `deadline`.
+    pub async fn component_token(
+        &self,
+        platform: &Arc<Platform>,
+        deadline: Instant,
+    ) -> Result<Arc<Token>, TokenError> {
+        let holder = Holder::Platform(Arc::clone(platform));
+        let wanted = Wanted::new(holder, Credential::ComponentToken, Purpose::Need);
+        wanted.slot().use_now(self.parts.clock.now_ms());
+        let got = Box::pin(self.get_slowly(&wanted, deadline));
+        in_time(got, deadline).await
     }
 
     /// Gives an access token up that WeChat has refused, on this host and, if it is the stored one, on
     /// all. False if a fresh one is not to be hoped for: WeChat has just given this one out again.
     pub async fn expire(&self, account: &Account, failed: &Token) -> bool {
+        let key = Wanted::key_of(account, Credential::AccessToken);
         let slot = account.slots.of(Credential::AccessToken);
+        self.give_up(slot, key, failed).await
+    }
+
+    /// The same for a platform's own token.
+    pub async fn expire_component_token(&self, platform: &Platform, failed: &Token) -> bool {
+        let key = CredentialKey {
+            app_id: platform.app_id.as_str(),
+            credential: Credential::ComponentToken.as_str(),
+        };
+        let slot = platform.slots.of(Credential::ComponentToken);
+        self.give_up(slot, key, failed).await
+    }
+
+    async fn give_up(&self, slot: &Slot, key: CredentialKey<'_>, failed: &Token) -> bool {
         if slot.is_spared(&failed.hash) {
             return false;
         }
@@ -189,7 +238,7 @@ impl Tokens {
         if let Some(held) = slot.current().filter(|held| held.is(failed)) {
             held.mark_failed();
         }
-        Box::pin(self.share_failure(account, failed)).await;
+        Box::pin(self.share_failure(key, failed)).await;
         true
     }
 
@@ -203,25 +252,20 @@ impl Tokens {
         account: &Arc<Account>,
         deadline: Instant,
     ) -> Result<Arc<Token>, TokenError> {
-        let wanted = Wanted {
-            account: Arc::clone(account),
-            credential: Credential::AccessToken,
-            purpose: Purpose::Force,
-        };
-        may_ask(account)?;
-        let landed = async {
-            loop {
-                let flight = self.join(&wanted, None);
-                let is_forced = flight.purpose == Purpose::Force;
-                let landed = flight.landed().await;
-                if is_forced {
-                    return landed;
-                }
+        let wanted = Wanted::of(account, Credential::AccessToken, Purpose::Force);
+        wanted.holder.may_ask()?;
+        in_time(self.land(&wanted), deadline).await
+    }
+
+    /// Waits for a flight of this very purpose.
+    async fn land(&self, wanted: &Wanted) -> Landed {
+        loop {
+            let flight = self.join(wanted, None);
+            let is_this = flight.purpose == wanted.purpose;
+            let landed = flight.landed().await;
+            if is_this {
+                return landed;
             }
-        };
-        match tokio::time::timeout_at(deadline, landed).await {
-            Ok(landed) => landed,
-            Err(_) => Err(TokenError::Deadline),
         }
     }
 
@@ -236,16 +280,23 @@ impl Tokens {
 
     /// Lets WeChat be asked again although it was to be left alone: somebody has mended something.
     pub fn clear_backoff(&self, account: &Account) {
-        for credential in Credential::ALL {
+        for credential in Credential::OF_ACCOUNTS {
             account.slots.of(credential).forget_pause();
         }
+    }
+
+    /// The same for a platform.
+    pub fn clear_platform_backoff(&self, platform: &Platform) {
+        let slot = platform.slots.of(Credential::ComponentToken);
+        slot.forget_pause();
+        platform.slots.address.lift();
     }
 
     /// The same for all hosts, after a quota was cleared.
     pub async fn clear_quota_pause(&self, account: &Account) {
         self.clear_backoff(account);
         if let Some(redis) = self.parts.store.shared() {
-            for credential in Credential::ALL {
+            for credential in Credential::OF_ACCOUNTS {
                 // It ends by itself otherwise.
                 let key = Wanted::key_of(account, credential);
                 let _ = redis.lift_pause(key).await;
@@ -271,13 +322,13 @@ impl Tokens {
     async fn get_slowly(&self, wanted: &Wanted, deadline: Instant) -> Landed {
         let slot = wanted.slot();
         if slot.current().is_some() && !self.is_trusted(slot, self.parts.clock.now_ms()) {
-            self.look(&wanted.account, wanted.credential).await;
+            self.look(&wanted.holder, wanted.credential).await;
         }
         loop {
             if let Some(token) = slot.usable(self.parts.clock.now_ms()) {
                 return Ok(token);
             }
-            may_ask(&wanted.account)?;
+            wanted.holder.may_ask()?;
             if let Some(pause) = slot.pause() {
                 // Others have just been asked for one in vain.
                 let is_hopeless = matches!(pause.error, TokenError::AddressRefused { .. });
@@ -339,15 +390,10 @@ impl Drop for Cleared<'_> {
     }
 }
 
-/// Refuses where WeChat need not be asked.
-fn may_ask(account: &Account) -> Result<(), TokenError> {
-    if account.credentials.secret.is_none() {
-        return Err(TokenError::NoSecret);
-    }
-    match &account.credentials.attention {
-        None => Ok(()),
-        Some(attention) => Err(TokenError::AccountBlocked {
-            attention: attention.clone(),
-        }),
+/// What comes in time, or that nothing does.
+async fn in_time(landed: impl Future<Output = Landed>, deadline: Instant) -> Landed {
+    match tokio::time::timeout_at(deadline, landed).await {
+        Ok(landed) => landed,
+        Err(_) => Err(TokenError::Deadline),
     }
 }

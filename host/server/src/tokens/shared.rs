@@ -17,9 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
 use super::fetch::{Fetched, rest};
-use super::{Credential, TokenError, Tokens, Wanted, may_ask};
-use crate::accounts::Account;
-use crate::credentials::{FLIGHT, Facts, Landed, Purpose, Slot, Token, TokenLine, slack, spread};
+use super::{Credential, TokenError, Tokens, Wanted};
+use crate::accounts::{Account, Holder};
+use crate::credentials::{FLIGHT, Facts, Landed, Purpose, Slot, Token, slack, spread};
 use crate::random;
 use crate::seal::Place;
 use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
@@ -51,13 +51,13 @@ impl Tokens {
     /// Fetches, or finds that another host has.
     pub(super) async fn fly(&self, wanted: &Wanted) -> Landed {
         let until = Instant::now() + FLIGHT;
-        let landed = match may_ask(&wanted.account) {
-            Err(error) => Err(error),
-            Ok(()) => Box::pin(self.fly_permitted(wanted, until)).await,
+        let landed = match wanted.holder.may_ask() {
+            Err(error) if wanted.in_hand.is_none() => Err(error),
+            _ => Box::pin(self.fly_permitted(wanted, until)).await,
         };
         // That an operator's wish was refused says nothing of what others need.
         if let Err(error) = &landed
-            && wanted.purpose != Purpose::Force
+            && !wanted.purpose.wants_another()
         {
             self.note_failure(wanted, error);
         }
@@ -66,14 +66,17 @@ impl Tokens {
 
     async fn fly_permitted(&self, wanted: &Wanted, until: Instant) -> Landed {
         let shared = self.parts.store.shared();
-        let landed = match (wanted.account.slots.address.blocks(), shared) {
-            (Some(refusal), _) => Err(TokenError::AddressRefused { refusal }),
-            (None, None) => self.fly_alone(wanted, until).await,
-            (None, Some(redis)) => self.fly_shared(redis, wanted, until).await,
+        let blocked = wanted.holder.address().blocks();
+        let landed = match (blocked, shared) {
+            (Some(refusal), _) if wanted.in_hand.is_none() => {
+                Err(TokenError::AddressRefused { refusal })
+            }
+            (_, None) => self.fly_alone(wanted, until).await,
+            (_, Some(redis)) => self.fly_shared(redis, wanted, until).await,
         };
         match (landed, shared) {
             (Err(TokenError::AddressRefused { refusal }), Some(redis))
-                if wanted.purpose != Purpose::Force =>
+                if !wanted.purpose.wants_another() =>
             {
                 self.borrow(redis, wanted, refusal, until).await
             }
@@ -140,11 +143,9 @@ impl Tokens {
             wanted,
             until,
         } = *search;
-        if wanted.credential != Credential::AccessToken {
-            // Before the lease is taken, which would be held while the token is waited for.
-            if let Err(error) = self.access_token(&wanted.account, until).await {
-                return Some(Err(error));
-            }
+        // Before the lease is taken, which would be held while the token is waited for.
+        if let Err(error) = self.have_needed(wanted, until).await {
+            return Some(Err(error));
         }
         let owner = random::unique_name();
         let taken = redis.take_token(wanted.key(), &owner, have).await;
@@ -158,7 +159,7 @@ impl Tokens {
                     drop(turn);
                     Some(self.fly_alone(wanted, until).await)
                 }
-                Some(token) => (wanted.purpose != Purpose::Force).then_some(Ok(token)),
+                Some(token) => (!wanted.purpose.wants_another()).then_some(Ok(token)),
             },
             Ok(Taken::Paused { errcode, left_ms }) => Some(self.paused(wanted, errcode, left_ms)),
             Ok(Taken::Busy { .. }) if wanted.purpose == Purpose::Ahead => {
@@ -198,6 +199,8 @@ impl Tokens {
     fn turns(&self, credential: Credential) -> &Semaphore {
         match credential {
             Credential::AccessToken => &self.token_turns,
+            // Others' fetches wait for it: never the other way round.
+            Credential::ComponentToken => &self.component_turns,
             Credential::JsapiTicket | Credential::CardTicket => &self.ticket_turns,
         }
     }
@@ -220,7 +223,7 @@ impl Tokens {
             && match wanted.purpose {
                 Purpose::Need => true,
                 Purpose::Ahead => now_ms < token.renew_at_ms,
-                Purpose::Force => false,
+                Purpose::Force | Purpose::Grant => false,
             }
     }
 
@@ -241,7 +244,7 @@ impl Tokens {
             Err(error) => {
                 let pause = match wanted.purpose {
                     // Forced tokens have a count of their own.
-                    Purpose::Force => None,
+                    Purpose::Force | Purpose::Grant => None,
                     Purpose::Need | Purpose::Ahead => {
                         shared_pause(&error, self.parts.clock.now_ms())
                     }
@@ -278,7 +281,7 @@ impl Tokens {
                     reason = ?refused,
                     "another host has fetched a newer token meanwhile; using that one"
                 );
-                self.look(&wanted.account, wanted.credential).await;
+                self.look(&wanted.holder, wanted.credential).await;
                 let now_ms = self.parts.clock.now_ms();
                 let usable = wanted.slot().usable(now_ms);
                 Ok(usable.unwrap_or_else(|| wanted.slot().hold(token)))
@@ -295,18 +298,15 @@ impl Tokens {
         }
         let now_ms = self.parts.clock.now_ms();
         // A second one would end it for the hosts that cannot be asked.
-        let keeps = shares
-            && wanted.account.credentials.token_line == TokenLine::Classic
-            && wanted.purpose != Purpose::Force;
+        let keeps =
+            shares && wanted.holder.line().renews_each_time() && !wanted.purpose.wants_another();
         let held = slot.usable(now_ms);
         if let Some(token) = held.filter(|token| keeps || self.suffices(wanted, token)) {
             return Ok(token);
         }
         let failed = failed_hash_of(slot);
         let turn = self.turn(wanted.credential, until).await?;
-        if wanted.credential != Credential::AccessToken {
-            self.access_token(&wanted.account, until).await?;
-        }
+        self.have_needed(wanted, until).await?;
         let fetched = self.fetch(wanted, failed.as_deref(), until).await?;
         drop(turn);
         let last = slot.current().map_or(0, |token| token.fence);
@@ -323,15 +323,11 @@ impl Tokens {
 
     /// Compares what is held with the shared store: takes over what is newer, gives up what was refused,
     /// puts back what the store has lost.
-    pub(super) async fn look(&self, account: &Arc<Account>, credential: Credential) {
+    pub(super) async fn look(&self, holder: &Holder, credential: Credential) {
         let Some(redis) = self.parts.store.shared() else {
             return;
         };
-        let wanted = Wanted {
-            account: Arc::clone(account),
-            credential,
-            purpose: Purpose::Need,
-        };
+        let wanted = Wanted::new(holder.clone(), credential, Purpose::Need);
         let slot = wanted.slot();
         let read = redis.read_token(wanted.key()).await;
         let now_ms = self.parts.clock.now_ms();
@@ -425,12 +421,8 @@ impl Tokens {
     }
 
     /// Tells the other hosts that WeChat has refused a token.
-    pub(super) async fn share_failure(&self, account: &Account, failed: &Token) {
+    pub(super) async fn share_failure(&self, key: CredentialKey<'_>, failed: &Token) {
         if let Some(redis) = self.parts.store.shared() {
-            let key = CredentialKey {
-                app_id: account.app_id.as_str(),
-                credential: Credential::AccessToken.as_str(),
-            };
             // They find out by themselves otherwise.
             let _ = redis.mark_failed(key, failed.fence, &failed.hash).await;
         }
@@ -440,28 +432,28 @@ impl Tokens {
     /// the same and `wanted`.
     pub fn on_notification(&self, news: &str) {
         let mut words = news.split(' ');
-        let account = words
-            .next()
-            .and_then(|app_id| self.parts.accounts.get(app_id));
-        let credential = words.next().and_then(Credential::of);
-        let (Some(account), Some(credential)) = (account, credential) else {
+        let app_id = words.next().unwrap_or_default();
+        let Some(credential) = words.next().and_then(Credential::of) else {
+            return;
+        };
+        let Some(holder) = self.parts.accounts.holder(app_id, credential) else {
             return;
         };
         match words.next() {
-            None => self.on_change(account, credential),
-            Some(keys::WANTED) => self.fetch_for_others(account, credential),
+            None => self.on_change(holder, credential),
+            Some(keys::WANTED) => self.fetch_for_others(holder, credential),
             // A newer host may say more.
             Some(_) => {}
         }
     }
 
-    fn on_change(&self, account: Arc<Account>, credential: Credential) {
-        let slot = account.slots.of(credential);
+    fn on_change(&self, holder: Holder, credential: Credential) {
+        let slot = holder.slots().of(credential);
         slot.changed.notify_waiters();
         if slot.current().is_some()
             && let Some(tokens) = self.this.upgrade()
         {
-            let task = async move { tokens.look(&account, credential).await };
+            let task = async move { tokens.look(&holder, credential).await };
             self.parts.tasks.spawn(task);
         }
     }
@@ -489,9 +481,12 @@ impl Tokens {
         if is_noted || mends_itself {
             return;
         }
-        let known = self.parts.accounts.get(wanted.app_id());
+        let known = self
+            .parts
+            .accounts
+            .holder(wanted.app_id(), wanted.credential);
         if matches!(error, TokenError::AccountBlocked { .. })
-            && known.is_some_and(|account| account.credentials.attention.is_some())
+            && known.is_some_and(|holder| holder.attention().is_some())
         {
             // The registry stands in the way until the owner has acted.
             return;
@@ -506,15 +501,29 @@ impl Tokens {
         );
     }
 
-    /// The account's access token, for fetching a ticket.
-    pub(super) async fn access_token(&self, account: &Arc<Account>, until: Instant) -> Landed {
-        self.get(account, Credential::AccessToken, until).await
+    /// Has the token at hand that a fetch is made with: the account's for a ticket, the platform's for the
+    /// token of an account that it serves.
+    async fn have_needed(&self, wanted: &Wanted, until: Instant) -> Result<(), TokenError> {
+        let Holder::Account(account) = &wanted.holder else {
+            return Ok(());
+        };
+        if !wanted.credential.is_token() {
+            self.get(account, Credential::AccessToken, until).await?;
+        } else if let Some(authorisation) = &account.authorisation
+            && wanted.in_hand.is_none()
+        {
+            self.component_token(&authorisation.platform, until).await?;
+        }
+        Ok(())
     }
 }
 
 impl Wanted {
     pub(super) fn key(&self) -> CredentialKey<'_> {
-        Self::key_of(&self.account, self.credential)
+        CredentialKey {
+            app_id: self.app_id(),
+            credential: self.credential.as_str(),
+        }
     }
 
     pub(super) fn key_of(account: &Account, credential: Credential) -> CredentialKey<'_> {

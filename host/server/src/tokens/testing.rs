@@ -284,7 +284,7 @@ impl Bed {
                        "force_refresh": true})
                 .to_string(),
             ),
-            TokenLine::Classic => http.get(format!(
+            TokenLine::Classic | TokenLine::Authorizer | TokenLine::Component => http.get(format!(
                 "{url}/cgi-bin/token?grant_type=client_credential&appid={app_id}&secret={SECRET}"
             )),
         };

@@ -110,6 +110,17 @@ pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, 
     deserializer.deserialize_any(Number)
 }
 
+/// The same where it may be missing, null, or no number at all.
+pub(super) fn optional_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    })
+}
+
 /// A text; an empty one is none.
 pub(super) fn non_empty<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -56,6 +56,13 @@ pub struct Fresh {
 }
 
 impl Fresh {
+    pub(super) fn new(value: &str, expires_in_seconds: u64) -> Result<Self, &'static str> {
+        Self::try_from(Answer {
+            access_token: value.into(),
+            expires_in: expires_in_seconds,
+        })
+    }
+
     /// The token or ticket itself: visible ASCII characters, [`MAX_BYTES`] at most.
     pub fn expose(&self) -> &str {
         self.value.expose_secret()
@@ -146,7 +153,7 @@ pub const STABLE_PATH: &str = "/cgi-bin/stable_token";
 
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(alias = "ticket")]
+    #[serde(alias = "ticket", alias = "component_access_token")]
     access_token: SecretString,
     #[serde(deserialize_with = "answer::number")]
     expires_in: u64,

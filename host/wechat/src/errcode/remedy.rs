@@ -62,12 +62,55 @@ fn own(code: i64) -> Option<&'static str> {
         48006 => "Wait for the next month: the quota can be cleared ten times a month.",
         50004 => "Ask WeChat why the account may get no tokens.",
         50007 => "Get the account unfrozen in WeChat's console.",
+        61000 | 61001 | 61011 => {
+            "Correct the platform's AppId: it is not one of a third-party platform of official accounts."
+        }
         61003 | 61007 => {
             "Let the account's owner authorise the third-party platform again, with this right."
         }
+        61004 => {
+            "Add this host's address to the account's IP allow-list; of an account that a third-party platform serves, to the platform's."
+        }
+        61005 => "Wait for the platform's next ticket, or have WeChat push tickets again.",
+        61006 => {
+            "Wait for the platform's next ticket; if that is refused, too, correct the platform's secret."
+        }
+        61008 => "Correct the call: a key stands in it twice.",
+        61009 => {
+            "Let the account's owner authorise the platform once more: the code was used, or is another's."
+        }
+        61010 => {
+            "Let the account's owner authorise the platform once more: the code came too late."
+        }
+        61012 | 61013 | 61025 => {
+            "Correct the option: it has no such name or value, or is not to be changed."
+        }
+        61014 => "Use the platform's token for calls of the platform.",
+        61015 => "Use the account's token: the platform's opens its own calls only.",
+        61016 | 61017 => {
+            "See whether the account is verified, and let its owner authorise the permission set again."
+        }
+        61018..=61022 => {
+            "Nothing: the permission set needs no confirmation, or can't be confirmed now."
+        }
+        61023 => {
+            "Let the account's owner authorise the platform again: WeChat knows another refresh token."
+        }
         61024 => "Use the third-party platform's token: the account is run by a platform.",
+        61028 | 61029 => {
+            "Release the platform to everybody (全网发布), with the base permission sets."
+        }
+        61030 => "Let the account's administrator end the authorisation in WeChat.",
         65303 => "Create the default menu first.",
         76003 => "Give the path from `/` on, without a host.",
+        86000 => "Call it for an account that a third-party platform serves.",
+        89000 => "Unbind the account from its Open Platform account first.",
+        89001 => "Bind accounts of the same owner only.",
+        89002 => "Bind the account to an Open Platform account first.",
+        89003 => {
+            "Manage this Open Platform account in WeChat's console: it was not made by the API."
+        }
+        89004 => "Take an account out of the Open Platform account first: it is full.",
         89501 | 89503..=89505 => {
             "Let the account's administrator confirm this host's address in WeChat."
         }

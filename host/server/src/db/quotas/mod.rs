@@ -181,6 +181,22 @@ pub async fn set(
     Ok(())
 }
 
+/// Sets for an account what is set for another.
+///
+/// # Errors
+/// The database failed.
+pub async fn copy(change: &mut Change, from: &str, to: &str) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO account_quotas (app_id, quota, most) \
+         SELECT $1, quota, most FROM account_quotas WHERE app_id = $2",
+    )
+    .bind(to)
+    .bind(from)
+    .execute(change.connection())
+    .await?;
+    Ok(())
+}
+
 /// What is in use of each quota that has been used, `day` being today.
 ///
 /// # Errors

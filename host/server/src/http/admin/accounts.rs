@@ -4,13 +4,14 @@ use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use wxhost_wechat::{
+    component::permission,
     id::{AppId, OriginalId},
     secret::{AppSecret, CallbackToken, EncodingAesKey},
 };
 
 use super::{
     JsonBody, PageSize, Query, Read, SecretText, Write, addresses::AddressRefusal,
-    permission::Everything,
+    authorizers::PermissionSet, permission::Everything,
 };
 use crate::{
     accounts::{AccountChange, NewAccount, Status},
@@ -152,6 +153,12 @@ pub(super) struct Account {
     has_secret: bool,
     /// `stable` or `classic`.
     token_line: String,
+    /// The third-party platform by which it calls WeChat, in the place of its AppSecret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    /// What its owner lets that platform do; only where a single account is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorisation: Option<Authorisation>,
     /// What its owner must mend before WeChat gives it tokens again.
     attention: Option<Attention>,
     /// Hosts whose address WeChat refuses for it.
@@ -177,7 +184,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    fn of(stored: &str) -> Option<Self> {
+    pub(super) fn of(stored: &str) -> Option<Self> {
         let attention = credentials::Attention::read(stored).ok()??;
         Some(Self {
             errcode: attention.errcode,
@@ -190,7 +197,11 @@ impl Attention {
 impl From<AccountRow> for Account {
     fn from(row: AccountRow) -> Self {
         Self {
-            callback_path: format!("/callback/{}", row.app_id),
+            callback_path: match &row.credentials.platform {
+                None => format!("/callback/{}", row.app_id),
+                Some(platform) => format!("/component/{platform}/callback/{}", row.app_id),
+            },
+            platform: row.credentials.platform,
             app_id: row.app_id,
             tenant_id: row.tenant_id,
             name: row.name,
@@ -213,6 +224,7 @@ impl From<AccountRow> for Account {
             updated_at: row.updated_at,
             has_secret: row.credentials.secret_sealed.is_some(),
             token_line: row.credentials.token_line,
+            authorisation: None,
             attention: row.credentials.attention.as_deref().and_then(Attention::of),
             address_refusals: Vec::new(),
             grants: serde_json::from_str(&row.plugin.grants).unwrap_or_default(),
@@ -220,6 +232,17 @@ impl From<AccountRow> for Account {
             access_token: None,
         }
     }
+}
+
+/// What an account's owner lets a third-party platform do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Authorisation {
+    /// Whether it stands; the account rests where it was withdrawn.
+    is_standing: bool,
+    /// The permission sets that are granted.
+    permission_sets: Vec<PermissionSet>,
+    /// Those that the account's plugin needs and does not have: its calls fail with 61007.
+    missing: Vec<PermissionSet>,
 }
 
 /// A page of accounts.
@@ -334,6 +357,19 @@ pub(super) async fn show(read: Read<AccountRow>) -> Result<Json<Account>, ApiErr
             .client
             .tokens()
             .state(&known, Credential::AccessToken);
+        account.authorisation = known.authorisation.as_ref().map(|by| Authorisation {
+            is_standing: by.is_standing,
+            permission_sets: by
+                .permission_sets
+                .iter()
+                .copied()
+                .map(PermissionSet::of)
+                .collect(),
+            missing: missing_sets(&known)
+                .into_iter()
+                .map(PermissionSet::of)
+                .collect(),
+        });
     }
     Ok(Json(account))
 }
@@ -375,6 +411,24 @@ pub(super) async fn change(
         .await?;
     write.announce().await;
     Ok(Json(row.into()))
+}
+
+/// The permission sets that an account's plugin needs for what it is granted, and lacks.
+fn missing_sets(account: &crate::accounts::Account) -> Vec<u32> {
+    let (Some(by), Some(deployment)) = (&account.authorisation, &account.plugin.deployment) else {
+        return Vec::new();
+    };
+    let granted = &by.permission_sets;
+    let wanted = deployment.wanted.api.iter();
+    let mut missing: Vec<u32> = wanted
+        .filter_map(|path| permission::missing(path.as_path(), granted))
+        .collect();
+    if !granted.contains(&permission::MESSAGES) {
+        missing.push(permission::MESSAGES);
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    missing
 }
 
 /// Gives an account new keys.
@@ -419,15 +473,15 @@ async fn add_refusals(services: &Services, accounts: &mut [Account]) -> Result<(
     Ok(())
 }
 
-fn token(text: &SecretText) -> Result<CallbackToken, ApiError> {
+pub(super) fn token(text: &SecretText) -> Result<CallbackToken, ApiError> {
     CallbackToken::parse(text.expose()).map_err(|e| ApiError::invalid("token", e))
 }
 
-fn aes_key(text: &SecretText) -> Result<EncodingAesKey, ApiError> {
+pub(super) fn aes_key(text: &SecretText) -> Result<EncodingAesKey, ApiError> {
     EncodingAesKey::parse(text.expose()).map_err(|e| ApiError::invalid("encoding_aes_key", e))
 }
 
-fn secret(text: &SecretText) -> Result<AppSecret, ApiError> {
+pub(super) fn secret(text: &SecretText) -> Result<AppSecret, ApiError> {
     AppSecret::parse(text.expose()).map_err(|e| ApiError::invalid("secret", e))
 }
 
@@ -438,7 +492,7 @@ fn token_line(word: Option<&str>) -> Result<Option<TokenLine>, ApiError> {
 }
 
 /// Tells `null` from absence.
-fn even_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(super) fn even_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)

@@ -7,15 +7,19 @@
 mod accounts;
 mod addresses;
 mod audit;
+mod authorizers;
 mod calls;
 mod clear_quota;
 mod contacts;
 mod deployments;
 mod events;
+mod invitations;
 mod keys;
 mod kv;
+mod open_accounts;
 mod outbox;
 mod permission;
+mod platforms;
 mod quotas;
 mod tenants;
 #[cfg(test)]
@@ -42,6 +46,9 @@ use crate::services::Services;
 
 /// Bytes of a deployment's body: a large component (a script engine has 18 MB) in Base64.
 const MAX_DEPLOYMENT_BYTES: usize = 64 << 20;
+
+/// Bytes of a table of authorisers.
+const MAX_TABLE_BYTES: usize = 32 << 20;
 
 /// Bytes that the large ones of all requests under way may have together, while they are read.
 const BODIES_BYTES: usize = 128 << 20;
@@ -70,10 +77,11 @@ fn document() -> utoipa::openapi::OpenApi {
 
 /// The routes with their descriptions.
 fn described() -> OpenApiRouter<AdminState> {
+    let imports = OpenApiRouter::new().routes(routes!(platforms::show_import, platforms::import));
     let deployments = OpenApiRouter::new().routes(routes!(deployments::list, deployments::deploy));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(tenants::list, tenants::add))
-        .routes(routes!(tenants::show))
+        .routes(routes!(tenants::show, tenants::change))
         .routes(routes!(accounts::list, accounts::add))
         .routes(routes!(accounts::show, accounts::change))
         .routes(routes!(accounts::rotate_key))
@@ -102,6 +110,24 @@ fn described() -> OpenApiRouter<AdminState> {
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
         .routes(routes!(audit::list))
+        .routes(routes!(platforms::list, platforms::add))
+        .routes(routes!(platforms::show, platforms::change))
+        .routes(routes!(platforms::rotate_key))
+        .routes(routes!(platforms::clear_attention))
+        .routes(routes!(platforms::start_tickets))
+        .routes(routes!(platforms::clear_quota))
+        .routes(routes!(platforms::events))
+        .routes(routes!(invitations::list, invitations::make))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(authorizers::list))
+        .routes(routes!(authorizers::show))
+        .routes(routes!(authorizers::claim))
+        .routes(routes!(
+            open_accounts::show,
+            open_accounts::bind,
+            open_accounts::unbind
+        ))
+        .merge(max_body(imports, MAX_TABLE_BYTES))
         .merge(max_body(deployments, MAX_DEPLOYMENT_BYTES))
 }
 

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::audit::{Action, Author};
 use crate::db::accounts::AccountRow;
+use crate::db::platforms::PlatformRow;
 use crate::db::tenants::TenantRow;
 use crate::db::{self, calls};
 use crate::http::error::{ApiError, RequestId};
@@ -141,6 +142,18 @@ impl Object for AccountRow {
     }
 }
 
+impl Object for PlatformRow {
+    async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
+        let id = path.get("platform");
+        let platform = db::platforms::find(&services.db, id).await?;
+        platform.ok_or_else(|| ApiError::not_found("platform", id))
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        Some(&self.app_id)
+    }
+}
+
 impl Object for calls::Call {
     async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
         let id = path.get("id");
@@ -219,25 +232,9 @@ impl<T> Write<T> {
         Author::admin(&*self.permission.by.request_id)
     }
 
-    /// Takes over a change that is stored, and tells the other hosts. They see it in a second even if
-    /// this fails, so a failure is not the caller's.
+    /// Takes over a change that is stored, and tells the other hosts.
     pub(super) async fn announce(&self) {
-        let Services {
-            accounts,
-            api_keys,
-            store,
-            ..
-        } = self.services();
-        if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a change is stored, but will be seen later"
-            );
-        }
-        if let Some(redis) = store.shared() {
-            // Redis logs its own absence.
-            let _ = redis.publish_change().await;
-        }
+        self.services().announce_change().await;
     }
 }
 

@@ -4,9 +4,10 @@ use axum::{Json, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{JsonBody, Read, Write, permission::Everything};
+use super::{JsonBody, Read, Write, accounts::even_null, permission::Everything};
 use crate::{
     accounts::NewTenant,
+    audit::Action,
     db::tenants::{self, TenantRow},
     http::error::{ApiError, ErrorBody},
 };
@@ -37,8 +38,20 @@ pub(super) struct Tenant {
     name: String,
     /// How many of its plugins' calls may run at the same time.
     max_concurrent_calls: i64,
+    /// The account whose settings, plugin and quotas accounts get that come by an invitation.
+    like: Option<String>,
     /// Unix milliseconds.
     created_at: i64,
+}
+
+/// What is to be changed of a tenant; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantToChange {
+    /// The account whose settings, plugin and quotas accounts get that come by an invitation; `null` for none.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>)]
+    like: Option<Option<String>>,
 }
 
 impl From<TenantRow> for Tenant {
@@ -47,6 +60,7 @@ impl From<TenantRow> for Tenant {
             id: row.id,
             name: row.name,
             max_concurrent_calls: row.max_concurrent_calls,
+            like: row.like_app_id,
             created_at: row.created_at,
         }
     }
@@ -97,4 +111,34 @@ pub(super) async fn list(read: Read<Everything>) -> Result<Json<Tenants>, ApiErr
 ))]
 pub(super) async fn show(read: Read<TenantRow>) -> Result<Json<Tenant>, ApiError> {
     Ok(Json(read.object.into()))
+}
+
+/// Changes a tenant.
+#[utoipa::path(patch, path = "/api/v1/tenants/{id}", tag = "tenants", params(("id" = String, Path)), request_body = TenantToChange, responses(
+    (status = 200, body = Tenant),
+    (status = "4XX", body = ErrorBody),
+))]
+pub(super) async fn change(
+    write: Write<TenantRow>,
+    JsonBody(body): JsonBody<TenantToChange>,
+) -> Result<Json<Tenant>, ApiError> {
+    let services = write.services();
+    let mut row = write.object.clone();
+    if let Some(like) = body.like {
+        if let Some(app_id) = &like
+            && services.accounts.get(app_id).is_none()
+        {
+            return Err(ApiError::not_found("account", app_id));
+        }
+        let mut change = services.db.change().await?;
+        tenants::set_like(&mut change, &row.id, like.as_deref()).await?;
+        let object = format!("{} like {}", row.id, like.as_deref().unwrap_or("nothing"));
+        write
+            .author()
+            .note(&mut change, Action::TenantChange, None, &object)
+            .await?;
+        change.commit().await?;
+        row.like_app_id = like;
+    }
+    Ok(Json(row.into()))
 }

@@ -4,6 +4,7 @@ use futures::future::join_all;
 
 use super::super::testing::{Bed, redis, until};
 use super::*;
+use crate::accounts::Holder;
 use crate::store::StoreAway;
 use crate::store::credentials::{CredentialKey, StoredToken, Taken, Written};
 use crate::store::{Redis, keys};
@@ -260,7 +261,7 @@ async fn what_redis_forgets_is_put_back_without_a_fetch() {
     forget(&redis, &bed.app_id).await;
     assert_eq!(host.token().await.unwrap().fence, held.fence);
     host.tokens
-        .look(&host.account(), Credential::AccessToken)
+        .look(&Holder::Account(host.account()), Credential::AccessToken)
         .await;
     let newcomer = bed.sharing(&redis).await;
     assert_eq!(newcomer.token().await.unwrap().fence, held.fence);

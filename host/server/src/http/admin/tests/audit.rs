@@ -83,7 +83,7 @@ async fn no_change_goes_without_an_entry() {
 
 /// What each GET of the document shows of people, by the word of the audit; nothing where it shows
 /// nothing of them.
-const LOOKS: [(&str, Option<&str>); 20] = [
+const LOOKS: [(&str, Option<&str>); 28] = [
     ("/api/v1/accounts", None),
     ("/api/v1/accounts/{app_id}", None),
     ("/api/v1/accounts/{app_id}/calls", Some("calls.read")),
@@ -97,6 +97,7 @@ const LOOKS: [(&str, Option<&str>); 20] = [
     ("/api/v1/accounts/{app_id}/events", None),
     ("/api/v1/accounts/{app_id}/kv", Some("kv.read")),
     ("/api/v1/accounts/{app_id}/kv/{key}", Some("kv.read points")),
+    ("/api/v1/accounts/{app_id}/open-account", None),
     ("/api/v1/accounts/{app_id}/outbox", Some("outbox.read")),
     ("/api/v1/accounts/{app_id}/outbox/pauses", None),
     ("/api/v1/accounts/{app_id}/quotas", None),
@@ -104,6 +105,13 @@ const LOOKS: [(&str, Option<&str>); 20] = [
     ("/api/v1/audit", None),
     ("/api/v1/calls/{id}", Some("calls.read call")),
     ("/api/v1/keys", None),
+    ("/api/v1/platforms", None),
+    ("/api/v1/platforms/{platform}", None),
+    ("/api/v1/platforms/{platform}/authorizers", None),
+    ("/api/v1/platforms/{platform}/authorizers/{app_id}", None),
+    ("/api/v1/platforms/{platform}/events", None),
+    ("/api/v1/platforms/{platform}/import", None),
+    ("/api/v1/platforms/{platform}/invitations", None),
     ("/api/v1/tenants", None),
     ("/api/v1/tenants/{id}", None),
     ("/api/v1/tenants/{id}/quotas", None),
