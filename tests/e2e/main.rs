@@ -3,6 +3,7 @@
 //! Scenarios live in the modules below and are listed there; [`stage::Stage`] is what each is given.
 //! Arguments are those of `cargo test` (a part of a name, `--list`, `--test-threads` …).
 
+mod agency;
 mod office;
 mod scenario;
 mod shop;
@@ -20,6 +21,7 @@ mod languages;
 mod leaks;
 mod neighbours;
 mod outages;
+mod platforms;
 mod protocol;
 mod push;
 mod quotas;
@@ -99,6 +101,7 @@ fn scenarios() -> Vec<Scenario> {
         languages::scenarios(),
         crashes::scenarios(),
         outages::scenarios(),
+        platforms::scenarios(),
         service::scenarios(),
         interop::scenarios(),
         tokens::scenarios(),

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
+use wxhost_simulator::SimulatedComponent;
 use wxhost_simulator::api::{ApiServer, Settings};
+use wxhost_wechat::id::AppId;
 
 use crate::account::Account;
 use crate::{host, secrets};
@@ -103,6 +105,16 @@ impl WechatApi {
     /// Does what `/_sim` offers.
     pub fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         Ok(self.server.control().ask(method, path, body)?)
+    }
+
+    /// Does what `/_sim/components/ID/{what}` offers, and waits for the platform's answer.
+    pub async fn tell(&self, component: &AppId, what: &str, body: &Value) -> Result<Value> {
+        Ok(self.server.control().tell(component, what, body).await?)
+    }
+
+    /// Knows a third-party platform.
+    pub fn put_component(&self, component: &SimulatedComponent) -> Result<()> {
+        Ok(self.server.control().put_component(component)?)
     }
 
     /// Every AppSecret, token and ticket that it knows.

@@ -24,6 +24,8 @@ pub struct SimulatedAccount {
     pub aes_key: EncodingAesKey,
     /// URL. WeChat takes ports 80 and 443 only; the pretend one takes any.
     pub callback_url: String,
+    /// The third-party platform by which its callbacks travel; none where they come to its own URL.
+    pub component: Option<AppId>,
 }
 
 impl SimulatedAccount {
@@ -43,11 +45,17 @@ impl SimulatedAccount {
                 .expect("32 letters and digits make a token"),
             aes_key: EncodingAesKey::parse(&environment.letters(43))
                 .expect("43 letters and digits make a key"),
+            component: None,
         }
+    }
+
+    /// Whom what is sealed is for: the platform by which it travels, or the account itself.
+    pub fn receive_id(&self) -> &AppId {
+        self.component.as_ref().unwrap_or(&self.app_id)
     }
 }
 
-fn hexadecimal(environment: &dyn Environment, length: usize) -> String {
+pub(crate) fn hexadecimal(environment: &dyn Environment, length: usize) -> String {
     let mut bytes = vec![0; length];
     environment.fill(&mut bytes);
     bytes

@@ -185,7 +185,7 @@ fn open(account: &SimulatedAccount, outer: &Tree<'_>, encrypt: &str) -> Result<V
         return Err(Flaw::WrongSignature);
     }
     MessageCipher::new(&account.aes_key)
-        .decrypt(encrypt, account.app_id.as_str())
+        .decrypt(encrypt, account.receive_id().as_str())
         .map_err(|_| Flaw::Undecipherable)
 }
 

@@ -29,6 +29,8 @@ mod routes;
 mod world;
 
 mod app;
+mod component;
+mod component_doors;
 mod quota;
 mod tickets;
 mod tokens;
@@ -45,6 +47,7 @@ mod templates;
 mod address_calls;
 mod articles;
 mod code_calls;
+mod component_calls;
 mod customer_calls;
 mod desk;
 mod mass_calls;
@@ -61,5 +64,6 @@ mod user_calls;
 mod tests;
 
 pub use app::{AppKind, AppSettings};
+pub use component::ComponentSettings;
 pub use control::{Control, ControlError};
 pub use server::{ApiServer, Settings};

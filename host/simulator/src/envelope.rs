@@ -47,7 +47,7 @@ impl Envelope {
             let encrypt = MessageCipher::new(&account.aes_key).encrypt(
                 environment.envelope_head(),
                 &callback.to_clear(),
-                account.app_id.as_str(),
+                account.receive_id().as_str(),
             );
             envelope.enclose(account, callback, stamp, &encrypt);
         }

@@ -9,6 +9,7 @@
 //!
 //! * [`Environment`]: where the pretend WeChat takes the time and chance from.
 //! * [`SimulatedAccount`]: an official account as WeChat's settings page knows it.
+//! * [`SimulatedComponent`]: a third-party platform, by which an account's callbacks may travel.
 //! * [`UserAction`]: what a user does; [`Callback`]: what WeChat tells the host about it.
 //! * [`Envelope`]: a callback signed, and encrypted where the mode asks for it, ready to be posted.
 //! * [`WechatPlatform`]: posts, waits five seconds, sends again, mutes; answers with a [`Delivery`].
@@ -37,6 +38,7 @@ mod environment;
 
 mod account;
 mod callback;
+mod component;
 mod envelope;
 mod user_action;
 
@@ -51,6 +53,7 @@ pub mod api;
 pub use account::SimulatedAccount;
 pub use answer::{Flaw, SERVICE_FAULT, Shown};
 pub use callback::{Callback, Field};
+pub use component::SimulatedComponent;
 pub use delivery::{Attempt, Delivery, Outcome};
 pub use envelope::{Envelope, Stamp};
 pub use environment::{Environment, SeededEnvironment, SystemEnvironment};

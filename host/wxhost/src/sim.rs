@@ -82,6 +82,9 @@ struct AccountArgs {
     /// Bodies in JSON instead of XML.
     #[arg(long)]
     json_bodies: bool,
+    /// The component appid of the third-party platform whose callback URL, token and key these are.
+    #[arg(long, value_name = "APPID")]
+    component: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +315,10 @@ impl AccountArgs {
             token: CallbackToken::parse(&self.token).context("--token")?,
             aes_key,
             callback_url: self.url.clone(),
+            component: match &self.component {
+                None => None,
+                Some(app_id) => Some(AppId::parse(app_id).context("--component")?),
+            },
         })
     }
 }

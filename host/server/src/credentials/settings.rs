@@ -55,6 +55,8 @@ pub struct CredentialChange {
     pub token_line: Option<TokenLine>,
     /// Origins whose pages may have JS-SDK signatures.
     pub jssdk_origins: Option<Vec<String>>,
+    /// No third-party platform serves it any more: it calls WeChat by its own AppSecret.
+    pub leaves_platform: bool,
 }
 
 impl CredentialChange {
@@ -70,6 +72,10 @@ impl CredentialChange {
                 None => None,
                 Some(secret) => Some(keys.seal(place, secret.expose().as_bytes())?),
             };
+            row.attention = None;
+        }
+        if self.leaves_platform {
+            row.platform = None;
             row.attention = None;
         }
         if let Some(line) = self.token_line {

@@ -2,6 +2,7 @@
 //! the platform and write to it. They are nobody's here; the host answers by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -14,9 +15,14 @@ use wxhost_wechat::message::Message;
 use super::{CALL_TIME, digest};
 use crate::accounts::Platform;
 use crate::client::CallError;
-use crate::db::authorisations;
+use crate::db::authorisations::{self, AuthorisationRow};
 use crate::seal::Place;
 use crate::services::Services;
+
+/// How long the event of an authorisation is waited for.
+const EVENT_TIME: Duration = Duration::from_secs(2);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether this is one of WeChat's test accounts.
 pub fn is_account(app_id: &str) -> bool {
@@ -81,18 +87,29 @@ impl Work {
             .map(drop)
     }
 
+    /// What the event of the authorisation brought. It may still be under way, and its code is good once: it is
+    /// waited for.
+    async fn authorisation(&self) -> Option<AuthorisationRow> {
+        let until = Instant::now() + EVENT_TIME;
+        loop {
+            let (app_id, platform) = (self.app_id.as_str(), self.platform.app_id.as_str());
+            let found = authorisations::find(&self.services.db, app_id, platform).await;
+            let found = found.ok().flatten();
+            let has_token = |row: &AuthorisationRow| row.refresh_token_sealed.is_some();
+            if found.as_ref().is_some_and(has_token) || Instant::now() >= until {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// The account's token: by the code, or, if the host has exchanged that already, by what it brought.
     async fn token(&self) -> Result<Secret, CallError> {
         let unknown = || CallError::Answer("wechat gives the test account no token".to_owned());
         let code = Secret::parse(&self.code).map_err(|_| unknown())?;
         let (services, platform) = (&self.services, &self.platform);
         let deadline = Instant::now() + CALL_TIME;
-        let is_known = {
-            let found =
-                authorisations::find(&services.db, self.app_id.as_str(), platform.app_id.as_str());
-            found.await.ok().flatten()
-        };
-        if let Some(row) = is_known
+        if let Some(row) = self.authorisation().await
             && let Some(sealed) = &row.refresh_token_sealed
         {
             let place = Place::refresh_token(self.app_id.as_str(), platform.app_id.as_str());

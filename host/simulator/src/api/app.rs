@@ -174,6 +174,8 @@ pub(crate) struct App {
     pub(crate) codes: Codes,
     pub(crate) mass: MassMessages,
     pub(crate) desk: Desk,
+    /// The Open Platform account that it belongs to.
+    pub(crate) open_account: Option<String>,
 }
 
 impl App {
@@ -194,6 +196,7 @@ impl App {
             codes: Codes::default(),
             mass: MassMessages::default(),
             desk: Desk::default(),
+            open_account: None,
         }
     }
 

@@ -56,7 +56,7 @@ impl Arrival {
         let pairs: Vec<String> = self
             .query
             .iter()
-            .filter(|(name, _)| name != "access_token")
+            .filter(|(name, _)| name != "access_token" && name != "component_access_token")
             .map(|(name, value)| match name.as_str() {
                 "secret" | "appsecret" => format!("{name}=***"),
                 _ => format!("{name}={value}"),

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::api::app::{App, AppSettings};
 use crate::api::arrival::Arrival;
+use crate::api::component::{Component, ComponentSettings};
 use crate::api::fault::Fault;
 use crate::api::record::Selection;
 use crate::api::staging::{self, parsed};
@@ -45,6 +46,18 @@ POST   /_sim/apps/APPID/templates          {template_id, content, title?,
 POST   /_sim/apps/APPID/acceptances        {open_id, template_id, count?}
 POST   /_sim/apps/APPID/media              {media_id, kind: image|voice|video|thumb, permanent?}
 GET    /_sim/apps/APPID/messages?open_id   what users have been shown
+POST   /_sim/components                    {app_id, secret, token, aes_key, event_url, message_url,
+                                           permission_sets?, allowed_ips?, rotate_refresh_tokens?,
+                                           ticket_valid_seconds?, token_lifetime_seconds?, event_first?}
+GET    /_sim/components/ID                 its accounts with their counts, and what was pushed to it
+PATCH  /_sim/components/ID                 some of its settings
+POST   /_sim/components/ID/ticket          {push?, create_time?} a new ticket
+POST   /_sim/components/ID/authorize       {app_id, original_id, nick_name?, principal_name?, service_type?,
+                                           verify_type?, mini_program?, permission_sets?, pre_auth_code?,
+                                           push?} an account's administrator agrees
+POST   /_sim/components/ID/unauthorize     {app_id, push?} and takes it back
+POST   /_sim/components/ID/push            {info_type, fields?, create_time?, repeat?} any event
+POST   /_sim/components/ID/scan            the form of the page on which an administrator agrees
 GET    /_sim/secrets                       every secret, token and ticket there was
 GET    /_sim/faults
 POST   /_sim/faults                        {kind: slow|busy|drop|errcode|html-502, ms?, errcode?,
@@ -58,7 +71,7 @@ GET    /_sim/counters                      what is counted over all apps
 /// Sets up, moves, breaks and shows a pretend WeChat in this process.
 #[derive(Debug, Clone)]
 pub struct Control {
-    world: Arc<Mutex<World>>,
+    pub(crate) world: Arc<Mutex<World>>,
 }
 
 /// Why the control surface did not do as it was told.
@@ -163,6 +176,16 @@ fn obey(world: &mut World, arrival: &Arrival, path: &str) -> Result<Value, Contr
         ("PATCH", ["apps", app_id]) => change_app(world, app_id, &arrival.body),
         (_, ["apps", app_id, rest @ ..]) => staging::obey(world, app_id, rest, arrival)
             .unwrap_or_else(|| Err(ControlError::absent("control; GET /_sim lists them"))),
+        ("POST", ["components"]) => {
+            let settings: ComponentSettings = parsed(&arrival.body)?;
+            world.put_component(settings);
+            Ok(json!({}))
+        }
+        ("GET", ["components", id]) => match world.components.get(*id) {
+            None => Err(ControlError::absent("component")),
+            Some(component) => Ok(component.shown()),
+        },
+        ("PATCH", ["components", id]) => change_component(world, id, &arrival.body),
         ("GET", ["secrets"]) => Ok(secrets(world)),
         ("GET", ["faults"]) => Ok(json!(world.faults.told())),
         ("POST", ["faults"]) => {
@@ -245,6 +268,18 @@ fn change_app(world: &mut World, app_id: &str, body: &[u8]) -> Result<Value, Con
     shown_app(world, app_id)
 }
 
+fn change_component(world: &mut World, id: &str, body: &[u8]) -> Result<Value, ControlError> {
+    let changes: serde_json::Map<String, Value> = parsed(body)?;
+    let component = world.components.get_mut(id);
+    let component = component.ok_or_else(|| ControlError::absent("component"))?;
+    let mut settings = json!(component.settings);
+    for (name, value) in changes {
+        settings[name.as_str()] = value;
+    }
+    component.settings = parsed(settings.to_string().as_bytes())?;
+    Ok(json!({}))
+}
+
 fn app_counts(app: &App) -> Value {
     let mut shown = app.tokens.counts();
     shown["app_id"] = json!(app.settings.app_id);
@@ -265,12 +300,13 @@ fn shown_app(world: &World, app_id: &str) -> Result<Value, ControlError> {
 
 /// For tests that look for them where they must not be.
 fn secrets(world: &World) -> Value {
+    let of_components = world.components.values().flat_map(Component::secrets);
     let values = world.apps.values().flat_map(|app| {
         std::iter::once(app.settings.secret.as_str())
             .chain(app.tokens.values())
             .chain(app.tickets.values())
     });
-    values.collect()
+    values.chain(of_components).collect()
 }
 
 fn requests(world: &World, arrival: &Arrival) -> Result<Value, ControlError> {

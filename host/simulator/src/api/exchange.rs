@@ -11,11 +11,11 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use parking_lot::Mutex;
 
 use crate::api::arrival::Arrival;
-use crate::api::control;
 use crate::api::fault::{Fault, FaultKind};
 use crate::api::record::Record;
 use crate::api::refusal::Refusal;
 use crate::api::world::{self, Caller, Sent, World};
+use crate::api::{component_doors, control};
 
 /// Bytes that a body may have: the largest media (10 MB) and the form around it.
 const MAX_BODY_BYTES: usize = 12 << 20;
@@ -46,6 +46,9 @@ pub(crate) async fn answer(
         return Ok(page(status, "<html><title>413</title></html>"));
     };
     let arrival = Arrival::new(&parts.method, &parts.uri, &parts.headers, body, peer);
+    if let Some(response) = component_doors::answer(&world, &arrival).await {
+        return Ok(response);
+    }
     if control::owns(&arrival.path) {
         return Ok(control::answer(&world, &arrival));
     }

@@ -10,11 +10,13 @@ use crate::api::answer::Outcome;
 use crate::api::app::App;
 use crate::api::arrival::Arrival;
 use crate::api::body::Body;
+use crate::api::component_calls::ComponentCall;
 use crate::api::refusal::Refusal;
 use crate::api::rid::Rids;
 use crate::api::{
-    address_calls, articles, code_calls, customer_calls, desk, mass_calls, media_calls, menu_calls,
-    quota_calls, subscription_calls, tag_calls, template_calls, token_calls, user_calls,
+    address_calls, articles, code_calls, component_calls, customer_calls, desk, mass_calls,
+    media_calls, menu_calls, quota_calls, subscription_calls, tag_calls, template_calls,
+    token_calls, user_calls,
 };
 
 /// Every family's calls.
@@ -33,6 +35,7 @@ const FAMILIES: &[&[Route]] = &[
     menu_calls::ROUTES,
     code_calls::ROUTES,
     desk::ROUTES,
+    component_calls::ROUTES,
 ];
 
 /// One path.
@@ -47,6 +50,8 @@ pub(crate) struct Route {
 pub(crate) enum Entry {
     /// Names its app by app id and secret, in the query or in the body.
     Secret(fn(&mut SecretCall<'_>) -> Outcome),
+    /// Of a third-party platform: with its token in the query, or its secret in the body.
+    Component(fn(&mut ComponentCall<'_>) -> Outcome),
     /// With an access token in the query.
     Token(fn(&mut Call<'_>) -> Outcome),
 }

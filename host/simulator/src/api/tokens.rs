@@ -31,6 +31,8 @@ pub(crate) enum Line {
     Classic,
     /// `/cgi-bin/stable_token`
     Stable,
+    /// Given out to a third-party platform that the account has authorised.
+    Component,
 }
 
 impl Line {
@@ -38,6 +40,7 @@ impl Line {
         match self {
             Self::Classic => "classic",
             Self::Stable => "stable",
+            Self::Component => "component",
         }
     }
 }
@@ -126,7 +129,8 @@ impl Moment<'_> {
 pub(crate) struct TokenBook {
     classic: VecDeque<Token>,
     stable: VecDeque<Token>,
-    issued: [u64; 2],
+    component: VecDeque<Token>,
+    issued: [u64; 3],
     forced_today: (u64, u32),
     last_forced_ms: Option<u64>,
     classic_fetches: u64,
@@ -189,6 +193,22 @@ impl TokenBook {
         Ok(self.issue(Line::Stable, moment, true))
     }
 
+    /// To a third-party platform: always a new token, and the one before it lives on for the time of grace.
+    pub(crate) fn fetch_authorizer(&mut self, moment: Moment<'_>) -> &Token {
+        let grace_ends = moment.now_ms + moment.overlap_ms();
+        for token in &mut self.component {
+            token.end_by(grace_ends);
+        }
+        self.issue(Line::Component, moment, false)
+    }
+
+    /// Ends what third-party platforms hold.
+    pub(crate) fn end_authorizers(&mut self, now_ms: u64) {
+        for token in &mut self.component {
+            token.end_by(now_ms);
+        }
+    }
+
     fn present_stable(&self, moment: Moment<'_>) -> Option<usize> {
         let newest = self.stable.len().checked_sub(1)?;
         let token = &self.stable[newest];
@@ -210,6 +230,7 @@ impl TokenBook {
         let tokens = match line {
             Line::Classic => &mut self.classic,
             Line::Stable => &mut self.stable,
+            Line::Component => &mut self.component,
         };
         if tokens.len() == MAX_REMEMBERED
             && let Some(oldest) = tokens.pop_front()
@@ -225,8 +246,15 @@ impl TokenBook {
         let tokens = match line {
             Line::Classic => &self.classic,
             Line::Stable => &self.stable,
+            Line::Component => &self.component,
         };
         tokens.iter().rev().find(|token| token.serial == serial)
+    }
+
+    /// Whether a token of the classic line opens a call, by its value.
+    pub(crate) fn validity_of(&self, value: &str, now_ms: u64) -> Validity {
+        let found = self.classic.iter().find(|token| token.value == value);
+        found.map_or(Validity::Superseded, |token| token.validity(now_ms))
     }
 
     /// The token that a line issued last.
@@ -234,6 +262,7 @@ impl TokenBook {
         match line {
             Line::Classic => self.classic.back(),
             Line::Stable => self.stable.back(),
+            Line::Component => self.component.back(),
         }
     }
 
@@ -265,7 +294,11 @@ impl TokenBook {
 
     /// Every value that is remembered.
     pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        let tokens = self.classic.iter().chain(&self.stable);
+        let tokens = self
+            .classic
+            .iter()
+            .chain(&self.stable)
+            .chain(&self.component);
         tokens.map(|token| token.value.as_str())
     }
 
@@ -278,6 +311,7 @@ impl TokenBook {
             "forced": self.forced,
             "stable_issued": self.issued[Line::Stable as usize],
             "classic_issued": self.issued[Line::Classic as usize],
+            "component_issued": self.issued[Line::Component as usize],
             "invalid_token_uses": self.invalid_uses.values().sum::<u64>(),
             "invalid_token_uses_by_path": self.invalid_uses,
         })
@@ -285,7 +319,12 @@ impl TokenBook {
 
     /// The tokens without their values, in the order of their issue.
     pub(crate) fn shown(&self) -> Vec<Value> {
-        let mut tokens: Vec<&Token> = self.classic.iter().chain(&self.stable).collect();
+        let tokens = self
+            .classic
+            .iter()
+            .chain(&self.stable)
+            .chain(&self.component);
+        let mut tokens: Vec<&Token> = tokens.collect();
         tokens.sort_by_key(|token| token.issued_at_ms);
         tokens.into_iter().map(Token::shown).collect()
     }

@@ -7,12 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
+use wxhost_wechat::component::permission;
 use wxhost_wechat::id::AppId;
 
 use crate::Environment;
-use crate::api::answer::{Answer, Outcome};
+use crate::api::answer::{self, Answer, Outcome};
 use crate::api::app::{App, AppSettings};
 use crate::api::arrival::Arrival;
+use crate::api::component::{Component, ComponentSettings};
+use crate::api::component_calls::{ComponentCall, SECRET_CALLS};
 use crate::api::fault::Faults;
 use crate::api::record::Records;
 use crate::api::refusal::Refusal;
@@ -31,6 +34,7 @@ pub(crate) struct World {
     /// How far the clock was moved ahead of the environment.
     pub(crate) advanced: Duration,
     pub(crate) apps: HashMap<AppId, App>,
+    pub(crate) components: HashMap<AppId, Component>,
     pub(crate) faults: Faults,
     pub(crate) records: Records,
     pub(crate) rids: Rids,
@@ -54,6 +58,8 @@ pub(crate) struct Caller {
     /// `stable#3`, `unknown`, or none.
     pub(crate) token: Option<String>,
     owner: Option<Owner>,
+    /// The third-party platform whose own token it is.
+    component: Option<AppId>,
 }
 
 /// An answer as it goes out.
@@ -74,6 +80,7 @@ impl World {
             environment,
             advanced: Duration::ZERO,
             apps: HashMap::new(),
+            components: HashMap::new(),
             faults: Faults::default(),
             records: Records::default(),
             rids: Rids::default(),
@@ -106,11 +113,22 @@ impl World {
         Ok(())
     }
 
+    /// Adds a third-party platform, or changes the settings of one.
+    pub(crate) fn put_component(&mut self, settings: ComponentSettings) {
+        if let Some(component) = self.components.get_mut(&settings.app_id) {
+            component.settings = settings;
+            return;
+        }
+        let app_id = settings.app_id.clone();
+        self.components.insert(app_id, Component::new(settings));
+    }
+
     /// Who a request says it is from: by its token, or by the app id that it names.
     pub(crate) fn caller(&self, arrival: &Arrival) -> Caller {
         let named = match arrival.path.as_str() {
             TOKEN => arrival.parameter("appid").map(str::to_owned),
-            STABLE_TOKEN | CLEAR_QUOTA_V2 => app_id_in(&arrival.body),
+            STABLE_TOKEN | CLEAR_QUOTA_V2 => app_id_in(&arrival.body, "appid"),
+            path if SECRET_CALLS.contains(&path) => app_id_in(&arrival.body, "component_appid"),
             _ => return self.owner_of_token(arrival),
         };
         Caller {
@@ -120,14 +138,28 @@ impl World {
     }
 
     fn owner_of_token(&self, arrival: &Arrival) -> Caller {
-        let Some(token) = arrival.parameter("access_token") else {
+        let newer = arrival.parameter("access_token");
+        let Some(token) = newer.or_else(|| arrival.parameter("component_access_token")) else {
             return Caller::default();
         };
+        let components = &self.components;
+        let component = components
+            .values()
+            .find(|component| component.tokens.values().any(|value| value == token));
+        if let Some(component) = component {
+            return Caller {
+                app_id: Some(component.settings.app_id.clone()),
+                token: Some("component".to_owned()),
+                component: Some(component.settings.app_id.clone()),
+                ..Caller::default()
+            };
+        }
         match self.owners.get(token) {
             Some(owner) => Caller {
                 app_id: Some(owner.app_id.clone()),
                 token: Some(format!("{}#{}", owner.line.name(), owner.serial)),
                 owner: Some(owner.clone()),
+                component: None,
             },
             None => Caller {
                 token: Some("unknown".to_owned()),
@@ -146,7 +178,12 @@ impl World {
                 Err(Refusal::of(if wants_get { 43001 } else { 43002 }))
             }
             Some(route) => match route.call {
+                Entry::Secret(_) if self.names_component(caller) => Err(Refusal::of(61024)),
                 Entry::Secret(run) => self.perform_with_secret(run, route, arrival, caller),
+                Entry::Component(run) => self.perform_for_component(run, arrival, caller),
+                Entry::Token(_) if caller.component.is_some() => {
+                    self.perform_by_component(route.path, arrival, caller)
+                }
                 Entry::Token(run) => self.open(route, arrival, caller).and_then(|owner| {
                     self.perform_with_token(run, arrival, &owner, &mut shown_escaped)
                 }),
@@ -189,7 +226,7 @@ impl World {
         for value in app.tokens.take_forgotten() {
             self.owners.remove(&value);
         }
-        for line in [Line::Classic, Line::Stable] {
+        for line in [Line::Classic, Line::Stable, Line::Component] {
             if let Some(newest) = app.tokens.newest(line)
                 && !self.owners.contains_key(&newest.value)
             {
@@ -213,6 +250,10 @@ impl World {
         let now_ms = self.now_ms();
         let value = arrival.parameter("access_token");
         let value = value.ok_or_else(|| Refusal::of(41001))?;
+        if let Some(owner) = &caller.owner {
+            let ip = self.client_ip(arrival, caller);
+            self.expect_granted(owner, route.path, &ip)?;
+        }
         let owned = caller.owner.as_ref().and_then(|owner| {
             let app = self.apps.get_mut(&owner.app_id)?;
             let validity = app.tokens.find(owner.line, owner.serial)?.validity(now_ms);
@@ -232,6 +273,114 @@ impl World {
             }
         }
         Ok(owner.app_id.clone())
+    }
+
+    fn names_component(&self, caller: &Caller) -> bool {
+        let named = caller.app_id.as_ref();
+        named.is_some_and(|app_id| self.components.contains_key(app_id))
+    }
+
+    /// Carries a call of a platform out: 41001, 61014, 40001, 40014, 42001, 40013, 61004.
+    fn perform_for_component(
+        &mut self,
+        run: fn(&mut ComponentCall<'_>) -> Outcome,
+        arrival: &Arrival,
+        caller: &Caller,
+    ) -> Outcome {
+        let now_ms = self.now_ms();
+        let ip = self.client_ip(arrival, caller);
+        if !SECRET_CALLS.contains(&arrival.path.as_str()) {
+            self.expect_component_token(arrival, caller, now_ms)?;
+        }
+        let named = caller.app_id.as_ref();
+        let component = named.and_then(|app_id| self.components.get_mut(app_id));
+        let component = component.ok_or_else(|| Refusal::of(40013))?;
+        let allowed = component.settings.allowed_ips.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&ip)) {
+            return Err(Refusal::of(61004));
+        }
+        let outcome = run(&mut ComponentCall {
+            component,
+            apps: &mut self.apps,
+            arrival,
+            now_ms,
+            chance: &*self.environment,
+        });
+        if let Ok(Answer::Json(body)) = &outcome {
+            let named = body["authorization_info"]["authorizer_appid"].as_str();
+            let named = named
+                .map(str::to_owned)
+                .or_else(|| app_id_in(&arrival.body, "authorizer_appid"));
+            if let Some(app_id) = named.and_then(|named| AppId::parse(&named).ok()) {
+                self.index_tokens(&app_id);
+            }
+        }
+        outcome
+    }
+
+    fn expect_component_token(
+        &self,
+        arrival: &Arrival,
+        caller: &Caller,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let newer = arrival.parameter("access_token");
+        let value = newer.or_else(|| arrival.parameter("component_access_token"));
+        let value = value.ok_or_else(|| Refusal::of(41001))?;
+        if caller.owner.is_some() {
+            return Err(Refusal::of(61014));
+        }
+        let component = caller
+            .component
+            .as_ref()
+            .and_then(|id| self.components.get(id));
+        let Some(component) = component else {
+            let well_formed = tokens::is_well_formed(value);
+            return Err(Refusal::of(if well_formed { 40001 } else { 40014 }));
+        };
+        match component.tokens.validity_of(value, now_ms) {
+            Validity::Valid => Ok(()),
+            Validity::Expired => Err(Refusal::of(42001)),
+            Validity::Superseded => Err(Refusal::of(40001)),
+        }
+    }
+
+    /// A platform's token opens next to nothing of what accounts call.
+    fn perform_by_component(&mut self, path: &str, arrival: &Arrival, caller: &Caller) -> Outcome {
+        let id = caller.component.clone().ok_or_else(|| Refusal::of(61015))?;
+        self.expect_component_token(arrival, caller, self.now_ms())?;
+        match path {
+            "/cgi-bin/clear_quota"
+                if app_id_in(&arrival.body, "appid").as_deref() == Some(id.as_str()) =>
+            {
+                answer::ok()
+            }
+            "/cgi-bin/getcallbackip" => {
+                answer::data(serde_json::json!({ "ip_list": ["127.0.0.1"] }))
+            }
+            _ => Err(Refusal::of(61015)),
+        }
+    }
+
+    /// Whether what an account has granted covers a call with a token that a platform holds: 61003, 61004,
+    /// 61007.
+    fn expect_granted(&self, owner: &Owner, path: &str, ip: &str) -> Result<(), Refusal> {
+        if owner.line != Line::Component {
+            return Ok(());
+        }
+        let standing = self.components.values().find_map(|component| {
+            let authorizer = component.authorizers.get(&owner.app_id)?;
+            authorizer.is_standing.then_some((component, authorizer))
+        });
+        let (component, authorizer) = standing.ok_or_else(|| Refusal::of(61003))?;
+        let allowed = component.settings.allowed_ips.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.iter().any(|given| given == ip)) {
+            return Err(Refusal::of(61004));
+        }
+        match permission::missing(path, &authorizer.sets) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::of(61007)),
+        }
     }
 
     fn perform_with_token(
@@ -304,13 +453,15 @@ impl World {
 /// The body as it may be shown: text only, without a secret.
 pub(crate) fn shown_body(arrival: &Arrival) -> Option<String> {
     let text = std::str::from_utf8(&arrival.body).ok()?;
-    if !matches!(arrival.path.as_str(), STABLE_TOKEN | CLEAR_QUOTA_V2) {
+    let path = arrival.path.as_str();
+    let holds_secrets = path.starts_with("/cgi-bin/component/");
+    if !holds_secrets && !matches!(path, STABLE_TOKEN | CLEAR_QUOTA_V2) {
         return Some(text.to_owned());
     }
     let Ok(mut body) = serde_json::from_str::<Value>(text) else {
         return None;
     };
-    for name in ["secret", "appsecret"] {
+    for name in SECRET_FIELDS {
         if let Some(secret) = body.get_mut(name) {
             *secret = "***".into();
         }
@@ -318,9 +469,20 @@ pub(crate) fn shown_body(arrival: &Arrival) -> Option<String> {
     Some(body.to_string())
 }
 
-fn app_id_in(body: &[u8]) -> Option<String> {
+/// Fields of bodies that are never shown.
+const SECRET_FIELDS: [&str; 7] = [
+    "secret",
+    "appsecret",
+    "component_appsecret",
+    "component_secret",
+    "component_verify_ticket",
+    "authorization_code",
+    "authorizer_refresh_token",
+];
+
+fn app_id_in(body: &[u8], name: &str) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    Some(body.get("appid")?.as_str()?.to_owned())
+    Some(body.get(name)?.as_str()?.to_owned())
 }
 
 /// Answers that are usually files, and the older calls, name their errors plain text.

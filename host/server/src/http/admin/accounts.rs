@@ -94,6 +94,11 @@ pub(super) struct AccountToChange {
     secret: Option<Option<SecretText>>,
     /// `stable` or `classic`.
     token_line: Option<String>,
+    /// `null`: no third-party platform serves it any more, and it calls WeChat by its own AppSecret. That one
+    /// does is said by claiming its authorisation.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>)]
+    platform: Option<Option<String>>,
     /// What its plugin may reach.
     grants: Option<OperatorGrants>,
     /// Origins whose pages may have JS-SDK signatures.
@@ -297,6 +302,7 @@ pub(super) async fn add(
             secret: body.secret.as_ref().map(secret).transpose()?.map(Some),
             token_line: token_line(body.token_line.as_deref())?,
             jssdk_origins: body.jssdk_origins,
+            leaves_platform: false,
         },
         grants: body.grants,
     };
@@ -383,6 +389,13 @@ pub(super) async fn change(
     write: Write<AccountRow>,
     JsonBody(body): JsonBody<AccountToChange>,
 ) -> Result<Json<Account>, ApiError> {
+    if let Some(Some(platform)) = &body.platform {
+        let how = format!(
+            "must be null; claim the account: /api/v1/platforms/{platform}/authorizers/{}/claim",
+            write.object.app_id
+        );
+        return Err(ApiError::invalid("platform", how));
+    }
     let mode = body.mode.as_deref().map(mode_of).transpose();
     let status = body.status.as_deref().map(str::parse::<Status>).transpose();
     let change = AccountChange {
@@ -401,6 +414,7 @@ pub(super) async fn change(
             },
             token_line: token_line(body.token_line.as_deref())?,
             jssdk_origins: body.jssdk_origins,
+            leaves_platform: body.platform.is_some(),
         },
         grants: body.grants,
     };
