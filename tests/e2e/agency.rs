@@ -184,7 +184,10 @@ impl Agency {
         let path = format!("/api/v1/accounts/{app_id}");
         wait::until("an account that is served", wait::SOON, async || {
             let (status, shown) = host.admin().try_call(Method::GET, &path, None).await?;
-            let is_served = status == 200 && shown["authorisation"]["is_standing"] == true;
+            // Row and memory are read one after the other.
+            let is_served = status == 200
+                && shown["platform"] == self.id().as_str()
+                && shown["authorisation"]["is_standing"] == true;
             Ok(is_served.then_some(shown))
         })
         .await
@@ -221,6 +224,26 @@ impl Agency {
         let url = format!("{}/wechat/{app_id}{path}", host.base());
         let answer = host.http().get(url).bearer_auth(&self.key).send().await?;
         Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
+    /// An account that has come without an invitation is given to the agency's tenant, and served.
+    pub(crate) async fn claimed(&self, host: &Host, app_id: &AppId) -> Result<()> {
+        let told = self.authorize(app_id, &json!({})).await?;
+        ensure!(told["push"]["ok"] == true, "{told}");
+        self.claim(host, app_id).await?;
+        self.served(host, app_id).await?;
+        Ok(())
+    }
+
+    /// Gives an account to the agency's tenant, once the host has heard of it.
+    pub(crate) async fn claim(&self, host: &Host, app_id: &AppId) -> Result<()> {
+        let path = self.path(&format!("authorizers/{app_id}/claim"));
+        let body = json!({"tenant_id": self.tenant});
+        wait::until("an authoriser that is known", wait::SOON, async || {
+            let claimed = host.admin().try_call(Method::POST, &path, Some(&body));
+            Ok((claimed.await?.0 == 202).then_some(()))
+        })
+        .await
     }
 
     /// What WeChat has counted of an account under the platform.

@@ -20,6 +20,7 @@ mod interop;
 mod languages;
 mod leaks;
 mod neighbours;
+mod onboarding;
 mod outages;
 mod platforms;
 mod protocol;
@@ -100,6 +101,7 @@ fn scenarios() -> Vec<Scenario> {
         hostile::scenarios(),
         languages::scenarios(),
         crashes::scenarios(),
+        onboarding::scenarios(),
         outages::scenarios(),
         platforms::scenarios(),
         service::scenarios(),

@@ -71,6 +71,39 @@ impl Status {
     }
 }
 
+/// Why an account is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// The operator has disabled it.
+    Disabled,
+    /// Its owner has taken back what they granted the third-party platform that serves it.
+    Withdrawn,
+    /// The operator has disabled that platform.
+    NoPlatform,
+}
+
+impl Unserved {
+    /// A stable word, in kebab-case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Disabled => "account-disabled",
+            Self::Withdrawn => "authorisation-withdrawn",
+            Self::NoPlatform => "platform-disabled",
+        }
+    }
+
+    /// What it means, and what to do.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Disabled => "the account is disabled; its operator can enable it",
+            Self::Withdrawn => {
+                "the account's owner has taken the authorisation back; let them authorise the platform again"
+            }
+            Self::NoPlatform => "the third-party platform that serves the account is disabled",
+        }
+    }
+}
+
 impl FromStr for Status {
     type Err = String;
 
@@ -109,12 +142,19 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether it is served: neither disabled nor withdrawn from the platform that serves it.
+    /// Whether it is served.
     pub fn is_active(&self) -> bool {
-        let is_withdrawn = |authorisation: &Authorisation| {
-            !authorisation.is_standing || !authorisation.platform.is_active()
-        };
-        self.status == Status::Active && !self.authorisation.as_ref().is_some_and(is_withdrawn)
+        self.unserved().is_none()
+    }
+
+    /// Why it is not served, if it is not.
+    pub fn unserved(&self) -> Option<Unserved> {
+        match (self.status, &self.authorisation) {
+            (Status::Disabled, _) => Some(Unserved::Disabled),
+            (Status::Active, Some(by)) if !by.is_standing => Some(Unserved::Withdrawn),
+            (Status::Active, Some(by)) if !by.platform.is_active() => Some(Unserved::NoPlatform),
+            (Status::Active, _) => None,
+        }
     }
 
     /// Which call its access token comes from.

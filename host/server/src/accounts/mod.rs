@@ -20,7 +20,7 @@ use wxhost_wechat::{envelope::Receiver, id::AppId};
 
 pub(crate) use self::platform::Holder;
 pub use self::{
-    account::{Account, Status, Tenant},
+    account::{Account, Status, Tenant, Unserved},
     change::{AccountChange, NewAccount, NewTenant},
     onboarding::{Newcomer, OnboardingError},
     platform::{Authorisation, Platform},

@@ -86,12 +86,13 @@ impl Sender {
         let now_ms = self.db.now_ms();
         let verdict = match self.accounts.get(&row.app_id) {
             None => self.without_account(row).await?,
-            Some(account) => match overdue(row, now_ms).or_else(|| forbidden(row, now_ms)) {
-                Some(verdict) => verdict,
-                None if !account.is_active() => {
-                    Verdict::rest_account(ACCOUNT_REST, "account-disabled")
-                }
-                None => {
+            Some(account) => match (
+                overdue(row, now_ms).or_else(|| forbidden(row, now_ms)),
+                account.unserved(),
+            ) {
+                (Some(verdict), _) => verdict,
+                (None, Some(why)) => Verdict::rest_account(ACCOUNT_REST, why.code()),
+                (None, None) => {
                     let lease = self.lease(owner);
                     match outbox::begin(&self.db, row, lease, &self.scenes).await? {
                         Begun::Go => return Ok(Some(account)),

@@ -92,14 +92,13 @@ impl Caller {
             .get(app_id)
             .filter(|account| self.key.reaches(account))
             .ok_or_else(unknown_account)?;
-        if account.is_active() {
-            Ok(account)
-        } else {
-            Err(ApiError::new(
+        match account.unserved() {
+            None => Ok(account),
+            Some(why) => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                "account-disabled",
-                "the account is disabled; its operator can enable it",
-            ))
+                why.code(),
+                why.message(),
+            )),
         }
     }
 
