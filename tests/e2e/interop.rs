@@ -12,11 +12,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use wxhost_simulator::{SimulatedAccount, SimulatedComponent, SystemEnvironment};
 use wxhost_tests::account::new_user;
 use wxhost_tests::api::WechatApi;
 use wxhost_tests::plugin::{self, Plugin};
+use wxhost_tests::{port, wait};
 use wxhost_wechat::envelope::Mode;
 
+use crate::agency::Agency;
 use crate::office::Office;
 use crate::samples;
 use crate::scenario::scenarios;
@@ -25,7 +28,9 @@ use crate::stage::Stage;
 scenarios! {
     BOTH: python_library_encrypts_a_callback_and_reads_the_reply,
         python_library_calls_wechat_through_the_host,
+        python_library_seals_for_a_third_party_platform,
         node_libraries_call_wechat_through_the_host;
+    ALONE: python_library_plays_a_third_party_platform;
 }
 
 /// The libraries that `forward.mjs` knows.
@@ -69,6 +74,99 @@ async fn python_library_calls_wechat_through_the_host(stage: Stage) -> Result<()
         arguments: vec![interop("forward.py").into()],
     };
     expect_wechat_understood(&stage, &[python]).await
+}
+
+/// The pretend WeChat is one for other people's platforms, too.
+async fn python_library_plays_a_third_party_platform(stage: Stage) -> Result<()> {
+    let python = Talker {
+        program: stage.python(&prepare).await?,
+        arguments: vec![interop("component.py").into()],
+    };
+    let api = WechatApi::start().await?;
+    let port = port::free()?;
+    let component = SimulatedComponent::register("", &SystemEnvironment);
+    let component = SimulatedComponent {
+        event_url: format!("http://127.0.0.1:{port}/events"),
+        ..component
+    };
+    api.put_component(&component)?;
+    let account = SimulatedAccount::register("", Mode::Safe, &SystemEnvironment);
+    let app_id = &account.app_id;
+    let app = json!({"app_id": app_id, "secret": "0123456789abcdef0123456789abcdef"});
+    api.ask(Method::POST, "/apps", &app)?;
+    let user = new_user()?;
+    let follower = json!({"open_ids": [user.as_str()]});
+    api.ask(
+        Method::POST,
+        &format!("/apps/{app_id}/followers"),
+        &follower,
+    )?;
+    let task = json!({
+        "app_id": component.app_id,
+        "secret": component.secret.expose(),
+        "token": component.token.expose(),
+        "aes_key": component.aes_key.expose(),
+        "base": api.url(),
+        "port": port,
+    });
+    let wechat = async {
+        let tell = async |what: &str, body: Value| {
+            let told = api.tell(&component.app_id, what, &body).await?;
+            anyhow::Ok(told["push"]["ok"] == true)
+        };
+        wait::until("a platform that takes a ticket", wait::SOON, async || {
+            Ok(tell("ticket", json!({})).await?.then_some(()))
+        })
+        .await?;
+        let agreement =
+            json!({"app_id": app_id, "original_id": account.original_id, "nick_name": "茶馆"});
+        ensure!(tell("authorize", agreement).await?, "the authorisation");
+        ensure!(
+            tell("unauthorize", json!({"app_id": app_id})).await?,
+            "its end"
+        );
+        Ok(())
+    };
+    let (told, wechat) = tokio::join!(talk(&python, &task), wechat);
+    wechat?;
+    let expected = json!([
+        {"app_id": app_id, "name": "茶馆", "followers": [user.as_str()], "option": "1", "listed": 1},
+        {"withdrawn": app_id},
+    ]);
+    let told = told?;
+    ensure!(told["told"] == expected, "{told}");
+    Ok(())
+}
+
+/// What a library seals for a platform is opened by the host, and the host's replies by the library.
+async fn python_library_seals_for_a_third_party_platform(stage: Stage) -> Result<()> {
+    let program = stage.python(&prepare).await?;
+    let talker = |script: &str| Talker {
+        program: program.clone(),
+        arguments: vec![interop(script).into()],
+    };
+    let (agency, host) = Agency::open(&stage).await?;
+    let (app_id, original_id) = agency.newcomer()?;
+    agency.claimed(&host, &app_id).await?;
+    let base = format!("{}/component/{}", host.base(), agency.id());
+    let mut task = json!({
+        "app_id": agency.id(),
+        "token": agency.component.token.expose(),
+        "aes_key": agency.component.aes_key.expose(),
+        "tell": format!("{base}/events"),
+    });
+    let told = talk(&talker("component.py"), &task).await?;
+    ensure!(
+        told == json!({"status": 200, "answer": "success"}),
+        "{told}"
+    );
+    task["url"] = format!("{base}/callback/{app_id}").into();
+    task["original_id"] = original_id.as_str().into();
+    task["user"] = new_user()?.as_str().into();
+    task["text"] = "你好，平台".into();
+    let told = talk(&talker("talk.py"), &task).await?;
+    ensure!(told["text"] == samples::hello("你好，平台"), "{told}");
+    Ok(())
 }
 
 async fn node_libraries_call_wechat_through_the_host(stage: Stage) -> Result<()> {
