@@ -281,13 +281,15 @@ async fn prepare() -> Result<PathBuf> {
 }
 
 /// The Node libraries with the script that talks to them, installed once and kept in the target directory.
-async fn prepare_node() -> Result<PathBuf> {
+pub(crate) async fn prepare_node() -> Result<PathBuf> {
     let place = plugin::target_directory()?.join("interop-node");
     std::fs::create_dir_all(&place)?;
     let wanted = std::fs::read_to_string(interop("node/package-lock.json"))?;
     let installed = place.join("installed.json");
     let script = place.join("forward.mjs");
-    std::fs::copy(interop("node/forward.mjs"), &script)?;
+    for script in ["forward.mjs", "scan.mjs"] {
+        std::fs::copy(interop("node").join(script), place.join(script))?;
+    }
     if std::fs::read_to_string(&installed).is_ok_and(|found| found == wanted) {
         return Ok(script);
     }

@@ -1,20 +1,27 @@
-//! WeChat libraries in Java and Go call WeChat through the host. Not every machine has their toolchains, so
-//! these run by `cargo xtask interop` only.
+//! WeChat libraries in Java and Go call WeChat through the host, and a browser walks through its pages. Not
+//! every machine has what that needs, so these run by `cargo xtask interop` only.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::json;
 use tokio::process::Command;
 use wxhost_tests::plugin;
 
-use crate::interop::{Talker, expect_wechat_understood, interop, run};
+use crate::agency::Agency;
+use crate::interop::{Talker, expect_wechat_understood, interop, prepare_node, run, talk};
 use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
     EMBEDDED: java_library_calls_wechat_through_the_host,
-        go_library_calls_wechat_through_the_host;
+        go_library_calls_wechat_through_the_host,
+        a_browser_walks_through_an_invitation;
 }
+
+/// Where Debian puts the browser.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Says that these are to run.
 pub(crate) const WANTED: &str = "WXHOST_INTEROP";
@@ -49,4 +56,41 @@ async fn go_library_calls_wechat_through_the_host(stage: Stage) -> Result<()> {
         arguments: Vec::new(),
     };
     expect_wechat_understood(&stage, &[go]).await
+}
+
+/// The pictures are left in the target directory, to be looked at.
+async fn a_browser_walks_through_an_invitation(stage: Stage) -> Result<()> {
+    let script = stage.node(&prepare_node).await?;
+    let script = script.with_file_name("scan.mjs");
+    let browser = Talker {
+        program: "node".into(),
+        arguments: vec![script.into()],
+    };
+    let pictures = plugin::target_directory()?.join("pictures");
+    std::fs::create_dir_all(&pictures)?;
+    let (agency, host) = Agency::open(&stage).await?;
+    for form in ["pc", "h5"] {
+        let (app_id, original_id) = agency.newcomer()?;
+        let app = json!({"app_id": app_id, "secret": "0123456789abcdef0123456789abcdef"});
+        agency.api.ask(Method::POST, "/apps", &app)?;
+        let task = json!({
+            "link": agency.invite(&host, &json!({})).await?,
+            "form": form,
+            "app_id": app_id,
+            "pictures": pictures,
+            "chromium": CHROMIUM,
+        });
+        let told = talk(&browser, &task).await?;
+        for page in ["said", "again"] {
+            let text = told[page].as_str().context("a page")?;
+            ensure!(text.contains("授权成功"), "{told}");
+        }
+        ensure!(
+            told["qr_code"] == true && told["complaints"] == json!([]),
+            "{told}"
+        );
+        let reply = agency.ask(&host, (&app_id, &original_id), "hi").await?;
+        ensure!(reply == "You wrote: hi", "{reply}");
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
 //! What needs toolchains that not every machine has: published WeChat libraries of four languages that
-//! call WeChat through the host, and plugins of other languages as their own tools build them.
+//! call WeChat through the host, a browser, and plugins of other languages as their own tools build them.
 
 use crate::checkout::Checkout;
 use crate::setup::{self, answers};
@@ -9,15 +9,20 @@ use anyhow::ensure;
 /// Every scenario of a library has this in its name.
 const LIBRARIES: &str = "librar";
 
+/// Every scenario of a browser has this in its name.
+const BROWSER: &str = "a_browser";
+
 /// The scenario of the plugins.
 const LANGUAGES: &str = "other_languages";
 
-/// Runs the clients in Python, Node, Java and Go, and deploys plugins in Go, JavaScript and Python.
+/// Runs the clients in Python, Node, Java and Go, walks through pages in a browser, and deploys plugins in Go,
+/// JavaScript and Python.
 pub(crate) fn run(checkout: &Checkout) -> anyhow::Result<()> {
     for (program, question, package) in [
         ("go", "version", "golang"),
         ("mvn", "--version", "maven"),
         ("javac", "--version", "default-jdk-headless"),
+        ("chromium", "--version", "chromium"),
     ] {
         ensure!(
             answers(program, question),
@@ -35,7 +40,7 @@ pub(crate) fn run(checkout: &Checkout) -> anyhow::Result<()> {
         .args(["tests/languages/build.sh".as_ref(), languages.as_os_str()])
         .within(&checkout.root)
         .run()?;
-    for scenarios in [LIBRARIES, LANGUAGES] {
+    for scenarios in [LIBRARIES, BROWSER, LANGUAGES] {
         checkout
             .cargo()
             .args(["test", "--workspace", "--test", "e2e", "--", scenarios])

@@ -437,7 +437,7 @@ fn page(world: &World, arrival: &Arrival) -> Response<Body> {
     let html = format!(
         "<!doctype html><html lang=\"zh-CN\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>公众号授权</title><h1>公众号授权</h1>{box_}<p>选择要授权给 {id} 的公众号：</p>\
+         <title>公众号授权</title><link rel=\"icon\" href=\"data:,\"><h1>公众号授权</h1>{box_}<p>选择要授权给 {id} 的公众号：</p>\
          <form method=\"post\" action=\"{CONTROL}{id}/scan\">\
          <input type=\"hidden\" name=\"pre_auth_code\" value=\"{}\">\
          <input type=\"hidden\" name=\"redirect_uri\" value=\"{}\">{buttons}</form></html>",

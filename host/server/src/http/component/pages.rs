@@ -20,7 +20,7 @@ const QR_SIDE: u32 = 240;
 
 /// What a browser may do with these pages: nothing but show them. WeChat demands to see by the referrer that
 /// its link stood on the platform's domain.
-const POLICY: &str = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; \
+const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
 
 /// Keeps which visit a browser has begun.
@@ -243,7 +243,7 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
     let html = format!(
         "<!doctype html><html lang=\"zh-CN\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><style>\
+         <title>{title}</title><link rel=\"icon\" href=\"data:,\"><style>\
          :root{{color-scheme:light dark}}\
          body{{font:17px/1.6 system-ui,sans-serif;max-width:34em;margin:0 auto;padding:2em 1.2em}}\
          h1{{font-size:1.4em;line-height:1.3}}.dim{{opacity:.7;font-size:.9em}}\
