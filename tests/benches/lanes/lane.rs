@@ -257,7 +257,7 @@ async fn start_native(directory: &Path, accounts: &Path) -> Result<(Process, u16
 }
 
 /// CPU time that a process has used, in the kernel's ticks of 10 ms.
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in parentheses and may hold spaces; utime and stime are 14 and 15.
     let fields = stat.rsplit(')').next().context("fields after the name")?;

@@ -130,10 +130,13 @@ fn write_request(bytes: &mut Vec<u8>, account: &SimulatedAccount, envelope: &Env
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
+    let path = match &account.component {
+        None => format!("/callback/{}", account.app_id),
+        Some(platform) => format!("/component/{platform}/callback/{}", account.app_id),
+    };
     let head = format!(
-        "POST /callback/{}?{} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/4.0\r\nAccept: */*\r\n\
+        "POST {path}?{} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/4.0\r\nAccept: */*\r\n\
          Content-Type: text/xml\r\nContent-Length: {}\r\n\r\n",
-        account.app_id,
         query.join("&"),
         envelope.body.len()
     );

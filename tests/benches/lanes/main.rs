@@ -1,7 +1,7 @@
 //! What an event costs: one call, the whole lane, effects that last, pushes, a call of WeChat's API, a cold
-//! start, and the memory of many plugins.
+//! start, accounts that come by a scan, and the memory of many plugins.
 //!
-//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [pushes] [tokens] [cold] [memory]`; all without a name.
+//! `cargo bench -p wxhost-tests --bench lanes -- [call] [lane] [effects] [pushes] [tokens] [cold] [scan] [memory]`; all without a name.
 //! Prints Markdown tables; README.md beside this file has the last ones and says what they mean.
 #![expect(clippy::print_stdout, reason = "tables are what this program is for")]
 
@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod native;
 mod pushes;
+mod scan;
 mod settings;
 mod table;
 mod tokens;
@@ -25,8 +26,8 @@ use anyhow::{Result, bail};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What there is to measure, in this order.
-const ALL: [&str; 7] = [
-    "call", "lane", "effects", "pushes", "tokens", "cold", "memory",
+const ALL: [&str; 8] = [
+    "call", "lane", "effects", "pushes", "tokens", "cold", "scan", "memory",
 ];
 
 fn main() -> Result<()> {
@@ -53,6 +54,7 @@ fn measure(what: &str) -> Result<()> {
         "pushes" => pushes::measure(),
         "tokens" => tokens::measure(),
         "cold" => cold::measure(),
+        "scan" => scan::measure(),
         "memory" => memory::measure(),
         _ => bail!(
             "there is no benchmark {what:?}: there are {}",

@@ -56,14 +56,23 @@ pub(super) fn routes(lane: &Arc<CallbackLane>) -> Routes {
         .route(PLATFORM_ROUTE, post(receive_by_platform))
         .with_state(Arc::clone(lane));
     let lane = Arc::clone(lane);
-    Routes::from(router).direct(PREFIX, move |app_id, request| {
-        let lane = Arc::clone(&lane);
-        Box::pin(async move { deliver(&lane, Door::own(&app_id), request).await })
-    })
+    Routes::from(router).direct(
+        |path| Door::of(path).is_some(),
+        move |request| {
+            let lane = Arc::clone(&lane);
+            Box::pin(async move {
+                let path = request.uri().path().to_owned();
+                match Door::of(&path) {
+                    Some(door) => deliver(&lane, door, request).await,
+                    None => StatusCode::NOT_FOUND.into_response(),
+                }
+            })
+        },
+    )
 }
 
 /// The address that a callback comes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Door<'a> {
     app_id: &'a str,
     /// The platform whose address it is; the account's own without one.
@@ -71,6 +80,21 @@ struct Door<'a> {
 }
 
 impl<'a> Door<'a> {
+    /// The door of a path in which nothing is escaped.
+    fn of(path: &'a str) -> Option<Self> {
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_word = |text: &str| !text.is_empty() && text.bytes().all(is_letter);
+        if let Some(app_id) = path.strip_prefix(PREFIX) {
+            return is_word(app_id).then_some(Self::own(app_id));
+        }
+        let (platform, rest) = path.strip_prefix("/component/")?.split_once('/')?;
+        let app_id = rest.strip_prefix("callback/")?;
+        (is_word(platform) && is_word(app_id)).then_some(Self {
+            app_id,
+            platform: Some(platform),
+        })
+    }
+
     fn own(app_id: &'a str) -> Self {
         Self {
             app_id,
@@ -414,6 +438,25 @@ impl Drop for UnderWay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_paths_take_the_short_way() {
+        let door = |app_id, platform| Some(Door { app_id, platform });
+        for (path, expected) in [
+            ("/callback/wx01", door("wx01", None)),
+            ("/callback/gh_a-1", door("gh_a-1", None)),
+            ("/callback/wx%30", None),
+            ("/callback/", None),
+            ("/callback/wx01/", None),
+            ("/component/wx0c/callback/wx01", door("wx01", Some("wx0c"))),
+            ("/component/wx0c/callback/", None),
+            ("/component/wx%30/callback/wx01", None),
+            ("/component/wx0c/events", None),
+            ("/api/v1/tenants", None),
+        ] {
+            assert_eq!(Door::of(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_proxys_trace_is_followed_and_nonsense_is_not() {

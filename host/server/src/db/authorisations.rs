@@ -352,6 +352,28 @@ pub async fn lease_one(
         .await?)
 }
 
+/// Prolongs the lease of an authorisation.
+///
+/// # Errors
+/// The database failed.
+pub async fn renew(
+    db: &Database,
+    (app_id, platform): (&str, &str),
+    lease: Lease<'_>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE authorisations SET due_at = $1 \
+         WHERE app_id = $2 AND platform = $3 AND lease_owner = $4",
+    )
+    .bind(lease.until_ms)
+    .bind(app_id)
+    .bind(platform)
+    .bind(lease.owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
+}
+
 /// What an account has granted to a platform.
 ///
 /// # Errors
@@ -474,6 +496,28 @@ pub async fn take_code(
         Some((state, _, error)) if state == "failed" => Code::Failed(error.unwrap_or_default()),
         _ => Code::UnderWay,
     })
+}
+
+/// Prolongs the turn to exchange a code.
+///
+/// # Errors
+/// The database failed.
+pub async fn renew_code(
+    db: &Database,
+    (platform, hash): (&str, &str),
+    lease: Lease<'_>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE authorisation_codes SET leased_until = $1 \
+         WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'",
+    )
+    .bind(lease.until_ms)
+    .bind(platform)
+    .bind(hash)
+    .bind(lease.owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
 }
 
 /// Notes that a code was exchanged, along with what it brought.

@@ -83,6 +83,28 @@ pub async fn lease(
         .await?)
 }
 
+/// Prolongs the lease of an event.
+///
+/// # Errors
+/// The database failed.
+pub async fn renew(
+    db: &Database,
+    (platform, id): (&str, &str),
+    lease: Lease<'_>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE platform_events SET due_at = $1 \
+         WHERE platform = $2 AND id = $3 AND lease_owner = $4 AND state = 'due'",
+    )
+    .bind(lease.until_ms)
+    .bind(platform)
+    .bind(id)
+    .bind(lease.owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
+}
+
 /// How an attempt has ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {

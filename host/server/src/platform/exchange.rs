@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::Instant;
 use wxhost_wechat::api::component::{GetAuthorizerInfo, Granted, QueryAuth, Secret};
 use wxhost_wechat::errcode::ApiError;
@@ -10,7 +11,7 @@ use wxhost_wechat::id::AppId;
 
 use std::sync::Arc;
 
-use super::{CALL_TIME, PlatformLane, digest};
+use super::{CALL_TIME, LEASE, PlatformLane, digest, while_leased};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::client::CallError;
@@ -20,8 +21,6 @@ use crate::db::{DbError, Lease, accounts};
 use crate::random;
 use crate::seal::{Place, SealError};
 
-/// How long one exchange may take before another one may try.
-const TURN: Duration = Duration::from_secs(15);
 /// How often somebody who waits looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long somebody waits.
@@ -72,7 +71,7 @@ impl PlatformLane {
         let owner = random::unique_name();
         let patience = Instant::now() + PATIENCE;
         loop {
-            let lease = Lease::begin(db, &owner, TURN);
+            let lease = Lease::begin(db, &owner, LEASE);
             match authorisations::take_code(db, id, &hash, lease).await? {
                 Code::Taken => break,
                 Code::Done(app_id) => {
@@ -86,13 +85,24 @@ impl PlatformLane {
                 Code::UnderWay => tokio::time::sleep(LOOK).await,
             }
         }
-        let exchanged = self.exchange_now(platform, wanted, &hash).await;
+        let key = (id, &*hash);
+        let owner = &*owner;
+        let renew = || {
+            async move {
+                let lease = Lease::begin(db, owner, LEASE);
+                // Another one may be at it where this fails, and finds the code used.
+                let _ = authorisations::renew_code(db, key, lease).await;
+            }
+            .boxed()
+        };
+        let exchanging = self.exchange_now(platform, wanted, &hash);
+        let exchanged = while_leased(exchanging, renew).await;
         if let Err(error) = &exchanged {
             let failed = match error {
                 ExchangeError::Refused(reason) => Some(&**reason),
                 _ => None,
             };
-            authorisations::fail_code(db, (id, &hash), &owner, failed).await?;
+            authorisations::fail_code(db, key, owner, failed).await?;
         }
         exchanged
     }

@@ -22,6 +22,7 @@ mod told;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -38,8 +39,11 @@ use crate::services::Services;
 
 /// How often the loops look by themselves.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long a host has what it has leased.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long a host has what it has leased, unless it renews that: what a host that is killed costs a customer
+/// who waits.
+const LEASE: Duration = Duration::from_secs(6);
+/// How often it renews it while it is at work.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// How long a call of a platform may take.
 const CALL_TIME: Duration = Duration::from_secs(10);
 
@@ -92,6 +96,23 @@ impl PlatformLane {
     /// Has a look taken at what is due, on this host at least.
     pub fn wake(&self) {
         self.due.notify_one();
+    }
+}
+
+/// Works, and has what the work is on leased for as long.
+async fn while_leased<'a, T>(
+    work: impl Future<Output = T>,
+    renew: impl Fn() -> BoxFuture<'a, ()>,
+) -> T {
+    let renewing = async {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            renew().await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = renewing => unreachable!("it goes on for as long as the work does"),
     }
 }
 

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wxhost_wechat::api::component::{Authorizer, GetAuthorizerInfo};
 use wxhost_wechat::api::token::Fresh;
 use wxhost_wechat::id::AppId;
 
-use super::{CALL_TIME, LEASE, PERIOD, PlatformLane};
+use super::{CALL_TIME, LEASE, PERIOD, PlatformLane, while_leased};
 use crate::accounts::{Account, Newcomer, OnboardingError, Platform};
 use crate::audit::{Action, Author};
 use crate::backoff;
@@ -140,7 +140,16 @@ impl PlatformLane {
 
     /// Looks at an authorisation, and says how that ended.
     async fn settle(&self, row: &AuthorisationRow, owner: &str) {
-        let Err(why) = self.look_at(row, owner).await else {
+        let db = &self.services.db;
+        let key = (&*row.app_id, &*row.platform);
+        let renew = || {
+            async move {
+                // Another host looks at it where this fails.
+                let _ = authorisations::renew(db, key, Lease::begin(db, owner, LEASE)).await;
+            }
+            .boxed()
+        };
+        let Err(why) = while_leased(self.look_at(row, owner), renew).await else {
             return;
         };
         tracing::warn!(
@@ -149,13 +158,11 @@ impl PlatformLane {
             error = %why,
             "an authorisation leads to no account now"
         );
-        let db = &self.services.db;
         let due_at = why.may_change().then(|| {
             let beyond = u32::try_from(row.attempts).unwrap_or(u32::MAX);
             let wait = backoff::doubled(FIRST_WAIT, beyond, MAX_WAIT);
             db.now_ms() + millis(backoff::jittered(wait))
         });
-        let key = (&*row.app_id, &*row.platform);
         let text = why.to_string();
         if let Err(error) = authorisations::postpone(db, key, owner, (&text, due_at)).await {
             tracing::debug!(error = %error, "how a look at an authorisation ended can't be kept");

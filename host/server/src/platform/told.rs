@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 use wxhost_wechat::component::{Event, Told};
 
 use super::exchange::{ExchangeError, Wanted};
-use super::{LEASE, PERIOD, PlatformLane, digest};
+use super::{LEASE, PERIOD, PlatformLane, digest, while_leased};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::backoff;
@@ -216,7 +216,17 @@ pub(super) async fn see_to(lane: Arc<PlatformLane>, stop: CancellationToken) {
             continue;
         }
         let one = async |event: PlatformEventRow| {
-            let end = lane.see_to(&event).await;
+            let key = (&*event.platform, &*event.id);
+            let (db, owner) = (&db, &*owner);
+            let renew = || {
+                async move {
+                    // Another host sees to it where this fails.
+                    let lease = Lease::begin(db, owner, LEASE);
+                    let _ = platform_events::renew(db, key, lease).await;
+                }
+                .boxed()
+            };
+            let end = while_leased(lane.see_to(&event), renew).await;
             if let Err(error) = &end {
                 tracing::warn!(
                     platform.app_id = event.platform,
@@ -237,8 +247,7 @@ pub(super) async fn see_to(lane: Arc<PlatformLane>, stop: CancellationToken) {
                 }
                 Err(_) => End::Failed(&text),
             };
-            let key = (&*event.platform, &*event.id);
-            if let Err(error) = platform_events::end(&db, key, &owner, end).await {
+            if let Err(error) = platform_events::end(db, key, owner, end).await {
                 tracing::debug!(error = %error, "how an event of a platform ended can't be kept");
             }
         };
