@@ -20,6 +20,7 @@ mod tenant;
 mod demo;
 mod introduction;
 mod sim;
+mod sim_platform;
 mod transcript;
 
 use std::process::ExitCode;

@@ -20,6 +20,7 @@ use wxhost_wechat::secret::{AppSecret, CallbackToken, EncodingAesKey};
 
 use crate::introduction::Introduction;
 use crate::serve::stop_signal;
+use crate::sim_platform;
 use crate::transcript;
 
 /// Plays WeChat: sends callbacks to a running host, or answers its API calls.
@@ -50,6 +51,9 @@ struct ServeArgs {
     /// Seconds that tokens live.
     #[arg(long, default_value_t = 7200)]
     token_lifetime_seconds: u64,
+    /// Invents a third-party platform (第三方平台), too, whose host is at this address, and pushes it tickets.
+    #[arg(long, value_name = "URL")]
+    platform_at: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -229,13 +233,30 @@ impl ServeArgs {
             let (app_id, secret) = (&app.app_id, app.secret.expose());
             transcript::say(&format!("  app {app_id}  secret {secret}"));
         }
+        let pages = match &self.platform_at {
+            None => String::new(),
+            Some(_) => format!(" WXHOST_WECHAT_MP_BASE={url} WXHOST_WECHAT_OPEN_BASE={url}"),
+        };
         transcript::say(&format!(
-            "  a host uses it with  WXHOST_WECHAT_API_BASE={url}"
+            "  a host uses it with  WXHOST_WECHAT_API_BASE={url}{pages}"
         ));
         transcript::say(&format!(
             "  what it can be told, and asked:  curl {url}/_sim"
         ));
-        stop_signal().await?;
+        let platform = match &self.platform_at {
+            None => None,
+            Some(host_url) => Some(sim_platform::invent(server.control(), host_url)?),
+        };
+        let pushing = async {
+            match &platform {
+                None => std::future::pending().await,
+                Some(platform) => sim_platform::push_tickets(server.control(), platform).await,
+            }
+        };
+        tokio::select! {
+            stopped = stop_signal() => drop(stopped?),
+            () = pushing => {}
+        }
         server.stop().await;
         Ok(())
     }

@@ -49,6 +49,14 @@ impl fmt::Debug for Platform {
 }
 
 impl Platform {
+    /// Its name for people; its app id where it has none.
+    pub fn shown_name(&self) -> &str {
+        match &*self.name {
+            "" => self.app_id.as_str(),
+            name => name,
+        }
+    }
+
     /// Whether it is served.
     pub fn is_active(&self) -> bool {
         self.status == Status::Active

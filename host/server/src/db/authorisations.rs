@@ -1,4 +1,4 @@
-//! What accounts have granted to third-party platforms, and the codes by which they did.
+//! What accounts have granted to third-party platforms.
 //!
 //! A refresh token is written only where nothing has changed it since it was read (`version`), and the one
 //! before stays beside it. What WeChat says of an account counts by WeChat's time (`told_at`).
@@ -444,146 +444,132 @@ pub async fn list(
         .await?)
 }
 
-/// What became of a code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// It is this caller's to exchange.
-    Taken,
-    /// Another one exchanges it now.
-    UnderWay,
-    /// It was exchanged; it is this account's.
-    Done(String),
-    /// It can't be exchanged any more: why.
-    Failed(String),
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// Takes the turn to exchange a code, by its hash.
-///
-/// # Errors
-/// The database failed.
-pub async fn take_code(
-    db: &Database,
-    platform: &str,
-    hash: &str,
-    lease: Lease<'_>,
-) -> Result<Code, DbError> {
-    let taken = sqlx::query(
-        "INSERT INTO authorisation_codes (platform, hash, state, owner, leased_until, created_at) \
-         VALUES ($1, $2, 'taken', $3, $4, $5) ON CONFLICT (platform, hash) DO UPDATE \
-         SET owner = excluded.owner, leased_until = excluded.leased_until \
-         WHERE authorisation_codes.state = 'taken' AND authorisation_codes.leased_until <= $6",
-    )
-    .bind(platform)
-    .bind(hash)
-    .bind(lease.owner)
-    .bind(lease.until_ms)
-    .bind(lease.now_ms)
-    .bind(lease.now_ms)
-    .execute(&db.writers)
-    .await?;
-    if taken.rows_affected() == 1 {
-        return Ok(Code::Taken);
-    }
-    let found: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT state, app_id, error FROM authorisation_codes WHERE platform = $1 AND hash = $2",
-    )
-    .bind(platform)
-    .bind(hash)
-    .fetch_optional(&db.readers)
-    .await?;
-    Ok(match found {
-        Some((state, Some(app_id), _)) if state == "done" => Code::Done(app_id),
-        Some((state, _, error)) if state == "failed" => Code::Failed(error.unwrap_or_default()),
-        _ => Code::UnderWay,
-    })
-}
+    use super::*;
+    use crate::db::platforms::tests::add_platform;
+    use crate::db::testing::databases;
 
-/// Prolongs the turn to exchange a code.
-///
-/// # Errors
-/// The database failed.
-pub async fn renew_code(
-    db: &Database,
-    (platform, hash): (&str, &str),
-    lease: Lease<'_>,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "UPDATE authorisation_codes SET leased_until = $1 \
-         WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'",
-    )
-    .bind(lease.until_ms)
-    .bind(platform)
-    .bind(hash)
-    .bind(lease.owner)
-    .execute(&db.writers)
-    .await?;
-    Ok(())
-}
-
-/// Notes that a code was exchanged, along with what it brought.
-///
-/// # Errors
-/// The database failed.
-pub async fn end_code(
-    change: &mut Change,
-    platform: &str,
-    hash: &str,
-    app_id: &str,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "UPDATE authorisation_codes SET state = 'done', app_id = $1 WHERE platform = $2 AND hash = $3",
-    )
-    .bind(app_id)
-    .bind(platform)
-    .bind(hash)
-    .execute(change.connection())
-    .await?;
-    Ok(())
-}
-
-/// Notes that a code can't be exchanged any more, or gives the turn back for another try.
-///
-/// # Errors
-/// The database failed.
-pub async fn fail_code(
-    db: &Database,
-    (platform, hash): (&str, &str),
-    owner: &str,
-    error: Option<&str>,
-) -> Result<(), DbError> {
-    let statement = match error {
-        Some(_) => {
-            "UPDATE authorisation_codes SET state = 'failed', error = $1 \
-             WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'"
+    fn granted(refresh_token: Option<&str>, told_at: i64) -> Grant<'_> {
+        Grant {
+            app_id: "wx01",
+            platform: "wx0c",
+            refresh_token_sealed: refresh_token,
+            permission_sets: "[1,7]",
+            told_at,
+            claim: Some(Claim {
+                tenant_id: "acme",
+                invitation: None,
+            }),
         }
-        None => {
-            "UPDATE authorisation_codes SET leased_until = 0, error = $1 \
-             WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'"
-        }
-    };
-    sqlx::query(statement)
-        .bind(error)
-        .bind(platform)
-        .bind(hash)
-        .bind(owner)
-        .execute(&db.writers)
-        .await?;
-    Ok(())
-}
-
-/// Forgets codes and visits that were made before `before_ms`: none is good for so long.
-///
-/// # Errors
-/// The database failed.
-pub async fn forget_codes(db: &Database, before_ms: i64) -> Result<(), DbError> {
-    for statement in [
-        "DELETE FROM authorisation_codes WHERE created_at < $1",
-        "DELETE FROM invitation_visits WHERE created_at < $1",
-    ] {
-        sqlx::query(statement)
-            .bind(before_ms)
-            .execute(&db.writers)
-            .await?;
     }
-    Ok(())
+
+    async fn row(db: &Database) -> AuthorisationRow {
+        find(db, "wx01", "wx0c").await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn wechats_later_word_counts_whichever_comes_first() {
+        for db in databases().await {
+            add_platform(&db, "wx0c").await;
+            let tell = async |is_grant: bool, told_at: i64| {
+                let mut change = db.change().await.unwrap();
+                let told = match is_grant {
+                    true => grant(&mut change, &granted(Some("r"), told_at), 1).await,
+                    false => withdraw(&mut change, "wx01", "wx0c", (told_at, 1)).await,
+                };
+                change.commit().await.unwrap();
+                (told.unwrap(), row(&db).await.state)
+            };
+            let (standing, withdrawn) = (STANDING.to_owned(), WITHDRAWN.to_owned());
+            // The end is told before the beginning.
+            assert_eq!(tell(false, 20).await, (true, withdrawn.clone()));
+            assert_eq!(tell(true, 10).await, (false, withdrawn.clone()));
+            assert_eq!(row(&db).await.refresh_token_sealed, None);
+            assert_eq!(tell(true, 30).await, (true, standing.clone()));
+            assert_eq!(tell(false, 25).await, (false, standing.clone()));
+            assert_eq!(tell(false, 40).await, (true, withdrawn.clone()));
+            assert_eq!(row(&db).await.refresh_token_sealed, None);
+            assert_eq!(tell(false, 41).await, (false, withdrawn));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_is_changed_only_by_who_read_the_present_one() {
+        for db in databases().await {
+            add_platform(&db, "wx0c").await;
+            let mut change = db.change().await.unwrap();
+            grant(&mut change, &granted(Some("a"), 1), 1).await.unwrap();
+            change.commit().await.unwrap();
+            let read = row(&db).await;
+            let key = ("wx01", "wx0c");
+            assert!(rotate(&db, key, read.version, "b").await.unwrap());
+            assert!(!rotate(&db, key, read.version, "late").await.unwrap());
+            let now = row(&db).await;
+            assert_eq!(now.refresh_token_sealed.as_deref(), Some("b"));
+            assert_eq!(now.former_refresh_token_sealed.as_deref(), Some("a"));
+            // A new authorisation overtakes a refresh that is under way.
+            let mut change = db.change().await.unwrap();
+            grant(&mut change, &granted(Some("c"), 2), 1).await.unwrap();
+            change.commit().await.unwrap();
+            assert!(!rotate(&db, key, now.version, "late").await.unwrap());
+            // One that tells no token leaves the present one.
+            let mut change = db.change().await.unwrap();
+            grant(&mut change, &granted(None, 3), 1).await.unwrap();
+            change.commit().await.unwrap();
+            assert_eq!(row(&db).await.refresh_token_sealed.as_deref(), Some("c"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_adds_what_is_not_known_and_mends_what_is_lost() {
+        for db in databases().await {
+            add_platform(&db, "wx0c").await;
+            let tell = async |token, told_at| {
+                let mut change = db.change().await.unwrap();
+                let added = add(&mut change, &granted(token, told_at), 1).await.unwrap();
+                change.commit().await.unwrap();
+                (added, row(&db).await.refresh_token_sealed)
+            };
+            let owned = |text: &str| Some(text.to_owned());
+            assert_eq!(tell(None, 5).await, (true, None));
+            assert_eq!(tell(Some("a"), 5).await, (true, owned("a")));
+            assert_eq!(tell(Some("b"), 5).await, (false, owned("a")));
+            assert_eq!(tell(Some("c"), 6).await, (true, owned("c")));
+            assert_eq!(tell(None, 7).await, (false, owned("c")));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_leased_once_and_only_its_owner_ends_it() {
+        for db in databases().await {
+            add_platform(&db, "wx0c").await;
+            let mut change = db.change().await.unwrap();
+            grant(&mut change, &granted(Some("a"), 1), 1).await.unwrap();
+            change.commit().await.unwrap();
+            let begin = |owner| Lease::begin(&db, owner, Duration::from_secs(60));
+            assert_eq!(lease(&db, begin("one"), 9).await.unwrap().len(), 1);
+            assert_eq!(lease(&db, begin("two"), 9).await.unwrap(), []);
+            let key = ("wx01", "wx0c");
+            assert_eq!(lease_one(&db, key, begin("two")).await.unwrap(), None);
+            let looked = Looked {
+                facts: "{}",
+                permission_sets: "[1]",
+                due_at: i64::MAX,
+            };
+            for (owner, expected) in [("two", false), ("one", true), ("one", false)] {
+                let mut change = db.change().await.unwrap();
+                let kept = keep_facts(&mut change, key, owner, (looked, 5)).await;
+                change.commit().await.unwrap();
+                assert_eq!(kept.unwrap(), expected, "{owner}");
+            }
+            let mut change = db.change().await.unwrap();
+            assert!(!claim(&mut change, key, "other", 1).await.unwrap());
+            assert!(claim(&mut change, key, "acme", 1).await.unwrap());
+            change.commit().await.unwrap();
+            assert!(lease_one(&db, key, begin("two")).await.unwrap().is_some());
+        }
+    }
 }

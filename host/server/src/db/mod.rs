@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod addresses;
 pub mod allowance;
 pub mod audit;
+pub mod authorisation_codes;
 pub mod authorisations;
 pub mod callback_settings;
 pub mod calls;

@@ -15,7 +15,8 @@ use super::{CALL_TIME, LEASE, PlatformLane, digest, while_leased};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::client::CallError;
-use crate::db::authorisations::{self, Claim, Code, Grant};
+use crate::db::authorisation_codes::{self, Code};
+use crate::db::authorisations::{self, Claim, Grant};
 use crate::db::invitations::{self, By};
 use crate::db::{DbError, Lease, accounts};
 use crate::random;
@@ -72,7 +73,7 @@ impl PlatformLane {
         let patience = Instant::now() + PATIENCE;
         loop {
             let lease = Lease::begin(db, &owner, LEASE);
-            match authorisations::take_code(db, id, &hash, lease).await? {
+            match authorisation_codes::take(db, id, &hash, lease).await? {
                 Code::Taken => break,
                 Code::Done(app_id) => {
                     let parsed = AppId::parse(&app_id);
@@ -91,7 +92,7 @@ impl PlatformLane {
             async move {
                 let lease = Lease::begin(db, owner, LEASE);
                 // Another one may be at it where this fails, and finds the code used.
-                let _ = authorisations::renew_code(db, key, lease).await;
+                let _ = authorisation_codes::renew(db, key, lease).await;
             }
             .boxed()
         };
@@ -102,7 +103,7 @@ impl PlatformLane {
                 ExchangeError::Refused(reason) => Some(&**reason),
                 _ => None,
             };
-            authorisations::fail_code(db, key, owner, failed).await?;
+            authorisation_codes::fail(db, key, owner, failed).await?;
         }
         exchanged
     }
@@ -215,7 +216,7 @@ impl PlatformLane {
         };
         let mut change = services.db.change().await?;
         authorisations::grant(&mut change, &grant, now_ms).await?;
-        authorisations::end_code(&mut change, id, hash, app_id.as_str()).await?;
+        authorisation_codes::end(&mut change, id, hash, app_id.as_str()).await?;
         accounts::touch(&mut change, app_id.as_str(), now_ms).await?;
         let object = format!("granted {permission_sets}");
         Author::host()

@@ -111,6 +111,8 @@ impl InvitationRow {
 pub struct Visit {
     /// What it is of.
     pub invitation: InvitationRow,
+    /// Who invites, for people.
+    pub host: String,
 }
 
 /// Where a visit goes on, and what its end is told by.
@@ -236,7 +238,16 @@ impl PlatformLane {
             "used" => Err(InvitationError::Used),
             "revoked" => Err(InvitationError::Revoked),
             _ if invitation.expires_at <= db.now_ms() => Err(InvitationError::Expired),
-            _ => Ok(Visit { invitation }),
+            _ => {
+                let tenant = tenants::find(db, &invitation.tenant_id).await?;
+                let tenant = tenant.map(|tenant| tenant.name).unwrap_or_default();
+                let names = [&*invitation.name, &*tenant, platform.shown_name()];
+                let host = names.into_iter().find(|name| !name.is_empty());
+                Ok(Visit {
+                    host: host.unwrap_or_default().to_owned(),
+                    invitation,
+                })
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::{CALL_TIME, PlatformLane};
 use crate::accounts::Platform;
 use crate::client::{CallError, Client};
 use crate::clock::millis;
-use crate::db::{DbError, authorisations, platform_events, platforms};
+use crate::db::{DbError, authorisation_codes, platform_events, platforms};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl PlatformLane {
     async fn forget_old(&self) -> Result<(), DbError> {
         let db = self.services.db.background();
         let now_ms = db.now_ms();
-        authorisations::forget_codes(&db, now_ms - millis(CODES_KEPT)).await?;
+        authorisation_codes::forget(&db, now_ms - millis(CODES_KEPT)).await?;
         while platform_events::forget(&db, now_ms - millis(EVENTS_KEPT)).await? {}
         Ok(())
     }

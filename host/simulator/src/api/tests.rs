@@ -4,6 +4,7 @@ mod faults;
 mod quota;
 mod tokens;
 
+mod components;
 mod content;
 mod customer;
 mod notices;

@@ -55,10 +55,6 @@ pub(super) async fn invitation(
         Err(error) => return refused(&error),
     };
     let here = format!("/component/{}/invitations/{secret}", platform.app_id);
-    let name = match &*visit.invitation.name {
-        "" => &platform.name,
-        name => name,
-    };
     let body = format!(
         "<h1>授权公众号</h1>\
          <p>“{}”邀请您把公众号授权给第三方平台“{}”。只有公众号的管理员可以授权，随时可以在公众平台取消。</p>\
@@ -68,8 +64,8 @@ pub(super) async fn invitation(
          <p><img src=\"{here}/qr.svg\" width=\"200\" height=\"200\" alt=\"本页的二维码\"></p>\
          <p class=\"dim\" lang=\"en\">Let the platform serve your official account: scan on this computer, or \
          go on in WeChat. Only the account's administrator can, and can take it back at any time.</p>",
-        escaped(name),
-        escaped(&platform.name)
+        escaped(&visit.host),
+        escaped(platform.shown_name())
     );
     page(StatusCode::OK, "授权公众号", &body)
 }
@@ -178,7 +174,7 @@ pub(super) async fn back(
                 "<h1>授权成功</h1><p>公众号“{}”已授权给“{}”。{then}</p>\
                  <p class=\"dim\" lang=\"en\">The account is authorised. You may close this page.</p>",
                 escaped(name),
-                escaped(&platform.name)
+                escaped(platform.shown_name())
             );
             page(StatusCode::OK, "授权成功", &body)
         }
