@@ -37,6 +37,18 @@ pub(crate) struct Visit {
     /// Where WeChat leads back to.
     pub(crate) back: String,
     pub(crate) cookie: String,
+    pub(crate) pre_auth_code: String,
+}
+
+impl Visit {
+    /// The authorisation code that WeChat gave the browser to bring back.
+    pub(crate) fn auth_code(&self) -> Result<String> {
+        let url: reqwest::Url = self.back.parse()?;
+        let found = url.query_pairs().find(|(name, _)| name == "auth_code");
+        found
+            .map(|(_, code)| code.into_owned())
+            .context("an authorisation code")
+    }
 }
 
 impl Agency {
@@ -169,6 +181,7 @@ impl Agency {
         Ok(Visit {
             back: location(&agreed)?,
             cookie,
+            pre_auth_code: hidden("pre_auth_code")?,
         })
     }
 

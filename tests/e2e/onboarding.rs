@@ -18,7 +18,8 @@ use crate::stage::Stage;
 scenarios! {
     BOTH: an_account_comes_by_an_invitation_and_is_served_at_once,
         invitations_lead_to_one_account_each, an_account_moves_between_its_secret_and_a_platform,
-        the_authorisers_of_other_software_are_imported;
+        the_authorisers_of_other_software_are_imported,
+        a_code_whose_answer_is_lost_brings_its_account;
     SHARED: many_accounts_come_to_several_hosts_of_which_one_is_killed,
         one_code_is_exchanged_once_whoever_brings_it;
 }
@@ -267,6 +268,52 @@ async fn the_authorisers_of_other_software_are_imported(stage: Stage) -> Result<
     );
     let taken = host.admin().post(&path, &json!({"csv": table})).await?;
     ensure!(taken["listed"] == 1 && taken["added"] == 1, "{taken}");
+    Ok(())
+}
+
+async fn a_code_whose_answer_is_lost_brings_its_account(stage: Stage) -> Result<()> {
+    let (agency, host) = Agency::open(&stage).await?;
+    let (app_id, original_id) = agency.newcomer()?;
+    let app = json!({"app_id": app_id, "secret": "0123456789abcdef0123456789abcdef"});
+    agency.api.ask(Method::POST, "/apps", &app)?;
+    let component = format!("/components/{}", agency.id());
+    let late = json!({"event_url": format!("{}/nowhere", host.base())});
+    agency.api.ask(Method::PATCH, &component, &late)?;
+    let link = agency.invite(&host, &json!({})).await?;
+    let visit = agency.scan(&link, "pc", &app_id).await?;
+    let lost = json!({"kind": "drop", "performed": true, "count": 1,
+        "path_prefix": "/cgi-bin/component/api_query_auth"});
+    agency.api.fault(&lost)?;
+    let (status, page) = agency.come_back(&visit).await?;
+    ensure!(status == 503, "{status}: {page}");
+    // WeChat takes a code once, and a browser does not know whose it is.
+    let (status, page) = agency.come_back(&visit).await?;
+    ensure!(
+        status == 409 && page.contains("微信不接受这个授权码"),
+        "{status}: {page}"
+    );
+    // The event does, late as it comes.
+    let here = json!({"event_url": agency.component.event_url});
+    agency.api.ask(Method::PATCH, &component, &here)?;
+    let event = json!({"info_type": "authorized", "fields": {
+        "AuthorizerAppid": app_id, "AuthorizationCode": visit.auth_code()?,
+        "AuthorizationCodeExpiredTime": "9999999999", "PreAuthCode": visit.pre_auth_code}});
+    let pushed = agency.tell("push", &event).await?;
+    ensure!(pushed["pushes"][0]["ok"] == true, "{pushed}");
+    let shown = agency.served(&host, &app_id).await?;
+    ensure!(shown["tenant_id"] == agency.tenant.as_str(), "{shown}");
+    let reply = agency.ask(&host, (&app_id, &original_id), "x").await?;
+    ensure!(reply == "You wrote: x", "{reply}");
+    let (status, page) = agency.come_back(&visit).await?;
+    ensure!(
+        status == 200 && page.contains("授权成功"),
+        "{status}: {page}"
+    );
+    let (status, answer) = agency.call(&host, &app_id, CHEAP_CALL).await?;
+    ensure!(
+        status == 200 && answer["ip_list"].is_array(),
+        "{status}: {answer}"
+    );
     Ok(())
 }
 

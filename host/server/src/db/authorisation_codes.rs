@@ -1,5 +1,7 @@
 //! Authorisation codes, by their hashes: each is exchanged once, whoever brings it.
 
+use sqlx::AssertSqlSafe;
+
 use super::{Change, Database, DbError, Lease};
 
 /// What became of a code.
@@ -15,30 +17,36 @@ pub enum Code {
     Failed(String),
 }
 
-/// Takes the turn to exchange a code, by its hash.
+/// Takes the turn to exchange a code, by its hash. One who knows whose it is may also take a code that could
+/// not be exchanged: WeChat tells them what it has brought, where its answer was lost.
 ///
 /// # Errors
 /// The database failed.
 pub async fn take(
     db: &Database,
-    platform: &str,
-    hash: &str,
+    (platform, hash): (&str, &str),
     lease: Lease<'_>,
+    knows_account: bool,
 ) -> Result<Code, DbError> {
-    let taken = sqlx::query(
+    let states = match knows_account {
+        true => "('taken', 'failed')",
+        false => "('taken')",
+    };
+    let statement = format!(
         "INSERT INTO authorisation_codes (platform, hash, state, owner, leased_until, created_at) \
          VALUES ($1, $2, 'taken', $3, $4, $5) ON CONFLICT (platform, hash) DO UPDATE \
-         SET owner = excluded.owner, leased_until = excluded.leased_until \
-         WHERE authorisation_codes.state = 'taken' AND authorisation_codes.leased_until <= $6",
-    )
-    .bind(platform)
-    .bind(hash)
-    .bind(lease.owner)
-    .bind(lease.until_ms)
-    .bind(lease.now_ms)
-    .bind(lease.now_ms)
-    .execute(&db.writers)
-    .await?;
+         SET state = 'taken', owner = excluded.owner, leased_until = excluded.leased_until \
+         WHERE authorisation_codes.state IN {states} AND authorisation_codes.leased_until <= $6"
+    );
+    let taken = sqlx::query(AssertSqlSafe(statement))
+        .bind(platform)
+        .bind(hash)
+        .bind(lease.owner)
+        .bind(lease.until_ms)
+        .bind(lease.now_ms)
+        .bind(lease.now_ms)
+        .execute(&db.writers)
+        .await?;
     if taken.rows_affected() == 1 {
         return Ok(Code::Taken);
     }
@@ -109,23 +117,18 @@ pub async fn fail(
     owner: &str,
     error: Option<&str>,
 ) -> Result<(), DbError> {
-    let statement = match error {
-        Some(_) => {
-            "UPDATE authorisation_codes SET state = 'failed', error = $1 \
-             WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'"
-        }
-        None => {
-            "UPDATE authorisation_codes SET leased_until = 0, error = $1 \
-             WHERE platform = $2 AND hash = $3 AND owner = $4 AND state = 'taken'"
-        }
-    };
-    sqlx::query(statement)
-        .bind(error)
-        .bind(platform)
-        .bind(hash)
-        .bind(owner)
-        .execute(&db.writers)
-        .await?;
+    let state = if error.is_some() { "failed" } else { "taken" };
+    sqlx::query(
+        "UPDATE authorisation_codes SET state = $1, leased_until = 0, error = $2 \
+         WHERE platform = $3 AND hash = $4 AND owner = $5 AND state = 'taken'",
+    )
+    .bind(state)
+    .bind(error)
+    .bind(platform)
+    .bind(hash)
+    .bind(owner)
+    .execute(&db.writers)
+    .await?;
     Ok(())
 }
 
@@ -161,8 +164,8 @@ mod tests {
             let lease = |owner, time| Lease::begin(&db, owner, time);
             let (long, none) = (Duration::from_secs(60), Duration::ZERO);
             let taken_by = async |owner, time| {
-                let taken = super::take(&db, "wx0c", "h", lease(owner, time)).await;
-                taken.unwrap()
+                let lease = lease(owner, time);
+                take(&db, ("wx0c", "h"), lease, false).await.unwrap()
             };
             assert_eq!(taken_by("one", none).await, Code::Taken);
             // Its host is dead.
@@ -175,11 +178,18 @@ mod tests {
             change.commit().await.unwrap();
             assert_eq!(taken_by("four", long).await, Code::Done("wx01".into()));
 
-            let other = take(&db, "wx0c", "g", lease("one", long)).await;
-            assert_eq!(other.unwrap(), Code::Taken);
+            let take_other = async |owner, knows_account| {
+                let lease = lease(owner, long);
+                take(&db, ("wx0c", "g"), lease, knows_account)
+                    .await
+                    .unwrap()
+            };
+            assert_eq!(take_other("one", false).await, Code::Taken);
             fail(&db, ("wx0c", "g"), "one", Some("used")).await.unwrap();
-            let again = take(&db, "wx0c", "g", lease("two", long)).await;
-            assert_eq!(again.unwrap(), Code::Failed("used".into()));
+            assert_eq!(take_other("two", false).await, Code::Failed("used".into()));
+            // WeChat tells what it has brought to one who knows whose it is.
+            assert_eq!(take_other("three", true).await, Code::Taken);
+            assert_eq!(take_other("two", false).await, Code::UnderWay);
         }
     }
 }

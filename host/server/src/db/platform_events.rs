@@ -59,6 +59,21 @@ pub async fn keep(db: &Database, row: &PlatformEventRow) -> Result<bool, DbError
     Ok(kept.rows_affected() == 1)
 }
 
+/// Whether a platform was told of an authorisation that is not seen to yet.
+///
+/// # Errors
+/// The database failed.
+pub async fn is_authorisation_due(db: &Database, platform: &str) -> Result<bool, DbError> {
+    let found: Option<(i32,)> = sqlx::query_as(
+        "SELECT 1 FROM platform_events WHERE platform = $1 AND state = 'due' \
+         AND kind IN ('authorized', 'updateauthorized') LIMIT 1",
+    )
+    .bind(platform)
+    .fetch_optional(&db.readers)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Leases events that are due, `most` at most. A lease that began counts as an attempt.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use crate::client::CallError;
 use crate::db::authorisation_codes::{self, Code};
 use crate::db::authorisations::{self, Claim, Grant};
 use crate::db::invitations::{self, By};
-use crate::db::{DbError, Lease, accounts};
+use crate::db::{DbError, Lease, accounts, platform_events};
 use crate::random;
 use crate::seal::{Place, SealError};
 
@@ -70,24 +70,45 @@ impl PlatformLane {
         let db = &self.services.db;
         let (id, hash) = (platform.app_id.as_str(), digest(wanted.code.expose()));
         let owner = random::unique_name();
+        let knows_account = wanted.app_id.is_some();
         let patience = Instant::now() + PATIENCE;
         loop {
             let lease = Lease::begin(db, &owner, LEASE);
-            match authorisation_codes::take(db, id, &hash, lease).await? {
-                Code::Taken => break,
+            match authorisation_codes::take(db, (id, &hash), lease, knows_account).await? {
+                Code::Taken => match self.take_turn(platform, wanted, (&hash, &owner)).await {
+                    Err(ExchangeError::Refused(_)) if !knows_account => {}
+                    end => return end,
+                },
                 Code::Done(app_id) => {
                     let parsed = AppId::parse(&app_id);
                     return parsed.map_err(|error| ExchangeError::Refused(error.to_string()));
                 }
-                Code::Failed(error) => return Err(ExchangeError::Refused(error)),
+                Code::Failed(error) => {
+                    // The event tells whose the code is, and WeChat then what it has brought.
+                    let may_come = Instant::now() < patience
+                        && platform_events::is_authorisation_due(db, id).await?;
+                    if !may_come {
+                        return Err(ExchangeError::Refused(error));
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
                 Code::UnderWay if Instant::now() >= patience => {
                     return Err(ExchangeError::UnderWay);
                 }
                 Code::UnderWay => tokio::time::sleep(LOOK).await,
             }
         }
-        let key = (id, &*hash);
-        let owner = &*owner;
+    }
+
+    /// Exchanges a code whose turn this is.
+    async fn take_turn(
+        &self,
+        platform: &Arc<Platform>,
+        wanted: Wanted<'_>,
+        (hash, owner): (&str, &str),
+    ) -> Result<AppId, ExchangeError> {
+        let db = &self.services.db;
+        let key = (platform.app_id.as_str(), hash);
         let renew = || {
             async move {
                 let lease = Lease::begin(db, owner, LEASE);
@@ -96,7 +117,7 @@ impl PlatformLane {
             }
             .boxed()
         };
-        let exchanging = self.exchange_now(platform, wanted, &hash);
+        let exchanging = self.exchange_now(platform, wanted, hash);
         let exchanged = while_leased(exchanging, renew).await;
         if let Err(error) = &exchanged {
             let failed = match error {
