@@ -1,8 +1,8 @@
 //! An operator with a third-party platform, for the scenarios of accounts that come by a scan.
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
-use reqwest::{Method, Response};
+use reqwest::Method;
+use reqwest::header::COOKIE;
 use serde_json::{Value, json};
 use wxhost_simulator::{
     Outcome, SimulatedAccount, SimulatedComponent, SystemEnvironment, UserAction,
@@ -18,6 +18,7 @@ use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::id::{AppId, OriginalId};
 use wxhost_wechat::reply::Reply;
 
+use crate::browser::{browser, cookie_of, encoded, hidden, location};
 use crate::stage::Stage;
 
 /// A platform, the tenant that it serves and an account whose settings newcomers get.
@@ -163,15 +164,9 @@ impl Agency {
         let cookie = cookie_of(&gone)?;
         let page = browser.get(location(&gone)?).send().await?.text().await?;
         ensure!(page.contains(app_id.as_str()), "{page}");
-        let hidden = |name: &str| -> Result<String> {
-            let mark = format!("name=\"{name}\" value=\"");
-            let (_, rest) = page.split_once(&mark).context("a field")?;
-            let (value, _) = rest.split_once('"').context("its end")?;
-            Ok(value.replace("&amp;", "&"))
-        };
         let form = [
-            ("pre_auth_code", hidden("pre_auth_code")?),
-            ("redirect_uri", hidden("redirect_uri")?),
+            ("pre_auth_code", hidden(&page, "pre_auth_code")?),
+            ("redirect_uri", hidden(&page, "redirect_uri")?),
             ("app_id", app_id.to_string()),
         ];
         let url = format!("{}/_sim/components/{}/scan", self.api.url(), self.id());
@@ -181,7 +176,7 @@ impl Agency {
         Ok(Visit {
             back: location(&agreed)?,
             cookie,
-            pre_auth_code: hidden("pre_auth_code")?,
+            pre_auth_code: hidden(&page, "pre_auth_code")?,
         })
     }
 
@@ -277,37 +272,4 @@ pub(crate) fn registration(component: &SimulatedComponent, public_url: &str) -> 
         "token": component.token.expose(),
         "encoding_aes_key": component.aes_key.expose(),
     })
-}
-
-/// A browser that tells where it is led.
-fn browser() -> Result<reqwest::Client> {
-    let none = reqwest::redirect::Policy::none();
-    Ok(reqwest::Client::builder()
-        .no_proxy()
-        .redirect(none)
-        .build()?)
-}
-
-fn location(response: &Response) -> Result<String> {
-    let location = response.headers().get(LOCATION);
-    let location = location.with_context(|| format!("no way on: {response:?}"))?;
-    Ok(location.to_str()?.to_owned())
-}
-
-fn cookie_of(response: &Response) -> Result<String> {
-    let cookie = response.headers().get(SET_COOKIE).context("a cookie")?;
-    let (cookie, _) = cookie.to_str()?.split_once(';').context("its end")?;
-    Ok(cookie.to_owned())
-}
-
-fn encoded(form: &[(&str, String)]) -> String {
-    let escaped = |text: &str| {
-        text.bytes()
-            .map(|byte| format!("%{byte:02x}"))
-            .collect::<String>()
-    };
-    let pairs = form
-        .iter()
-        .map(|(name, value)| format!("{name}={}", escaped(value)));
-    pairs.collect::<Vec<_>>().join("&")
 }

@@ -4,6 +4,7 @@
 //! Arguments are those of `cargo test` (a part of a name, `--list`, `--test-threads` …).
 
 mod agency;
+mod browser;
 mod office;
 mod scenario;
 mod shop;
@@ -19,6 +20,7 @@ mod hostile;
 mod interop;
 mod languages;
 mod leaks;
+mod logins;
 mod neighbours;
 mod onboarding;
 mod outages;
@@ -111,6 +113,7 @@ fn scenarios() -> Vec<Scenario> {
         addresses::scenarios(),
         neighbours::scenarios(),
         delivery::scenarios(),
+        logins::scenarios(),
         leaks::scenarios(),
     ]
     .into_iter()

@@ -71,6 +71,7 @@ const LAYERS: &[&str] = &[
     // Lanes, and what all lanes share.
     "callback",
     "http",
+    "login",
     "push",
     "run",
     "capabilities",
@@ -109,6 +110,7 @@ const LAYERS: &[&str] = &[
     "bucket",
     "backoff",
     "clock",
+    "digest",
     "random",
 ];
 

@@ -16,7 +16,8 @@ use crate::contacts::import::Importer;
 use crate::db::allowance::Scenes;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::Routes;
-use crate::http::{admin, component, health, tenant};
+use crate::http::{admin, component, health, login, tenant};
+use crate::login::LoginLane;
 use crate::outbox;
 use crate::platform::PlatformLane;
 use crate::push::PushLane;
@@ -74,7 +75,9 @@ impl App {
             PlatformLane::new(Arc::clone(&services), &wechat.mp_base, &wechat.open_base);
         let platforms = Arc::new(platforms);
         platforms.spawn(&loops, &stop);
-        let (public, operator) = routes(&config, &lane, platforms);
+        let logins = Arc::new(LoginLane::new(Arc::clone(&services), &wechat.open_base));
+        logins.spawn(&loops, &stop);
+        let (public, operator) = routes(&config, &lane, platforms, logins);
         let mut servers = Vec::new();
         let http = &config.http;
         let (addr, admin_addr) = match http.admin_listen {
@@ -213,11 +216,13 @@ fn routes(
     config: &Config,
     lane: &Arc<CallbackLane>,
     platforms: Arc<PlatformLane>,
+    logins: Arc<LoginLane>,
 ) -> (Routes, Router) {
     let services = || Arc::clone(lane.services());
     let public = lane
         .routes()
-        .merge(tenant::routes(services()))
+        .merge(tenant::routes(Arc::clone(&logins)))
+        .merge(login::routes(logins))
         .merge(component::routes(platforms))
         .merge(health::liveness());
     let token = config.admin.token.clone().unwrap_or_default();

@@ -206,6 +206,10 @@ pub enum Action {
     TicketExport,
     /// A page's address was signed for the JS-SDK.
     JssdkSignature,
+    /// It was asked who has logged in to an account's pages; the object names who it is.
+    SessionRead,
+    /// A user's profile was read; the object names the user.
+    ProfileRead,
     /// Something was handed in to be sent to many people; the object names the push.
     PushMake,
     /// A push was paused, resumed or cancelled; the object names it.
@@ -260,6 +264,8 @@ impl Action {
             Self::TokenExport => "token.export",
             Self::TicketExport => "ticket.export",
             Self::JssdkSignature => "jssdk.sign",
+            Self::SessionRead => "session.read",
+            Self::ProfileRead => "profile.read",
             Self::PushMake => "push.make",
             Self::PushTurn => "push.turn",
             Self::ScheduleMake => "schedule.make",

@@ -27,6 +27,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::random;
 
 mod reseal;
+mod signature;
 
 pub use self::reseal::{ResealError, reseal};
 
@@ -120,6 +121,21 @@ impl<'a> Place<'a> {
         Self::of("deployments", "secrets_sealed", app_id, version)
     }
 
+    /// What came of a login, by the hash of its state.
+    pub fn login(app_id: &'a str, state_hash: &'a str) -> Self {
+        Self::of("logins", "result_sealed", app_id, state_hash)
+    }
+
+    /// The token by which a user's profile is read.
+    pub fn user_token(app_id: &'a str, open_id: &'a str) -> Self {
+        Self::of("user_grants", "access_token_sealed", app_id, open_id)
+    }
+
+    /// What a user's next token is got with.
+    pub fn user_refresh_token(app_id: &'a str, open_id: &'a str) -> Self {
+        Self::of("user_grants", "refresh_token_sealed", app_id, open_id)
+    }
+
     /// An event that waits for its run.
     pub fn event(app_id: &'a str, event_id: &'a str) -> Self {
         Self::of("inbox", "event", app_id, event_id)
@@ -188,6 +204,13 @@ impl MasterKey {
     pub fn id(&self) -> &str {
         &self.id
     }
+
+    fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.bytes.as_slice())
+            .expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
 }
 
 impl fmt::Debug for MasterKey {
@@ -214,10 +237,7 @@ impl MasterKeys {
 
     /// A key for another `purpose`: it tells nothing of the master key, and changes with it.
     pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.current.bytes.as_slice())
-            .expect("HMAC takes a key of any length");
-        mac.update(purpose.as_bytes());
-        mac.finalize().into_bytes().into()
+        self.current.derive(purpose)
     }
 
     /// Puts bytes into a box for `place`.

@@ -88,7 +88,7 @@ pub struct CallbackLabels {
     pub code: Word,
 }
 
-/// Labels of the count of calls.
+/// Labels of the counts of calls and of logins.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallLabels {
     /// The outcome's word.
@@ -190,6 +190,8 @@ pub struct Metrics {
     pub loaded_plugins: Gauge,
     /// Accounts known.
     pub accounts: Gauge,
+    /// Users who came back from WeChat to log in, by outcome.
+    logins: Family<CallLabels, Counter>,
     /// Calls of WeChat's API, by class.
     pub api_calls: Family<ApiCallLabels, Counter>,
     /// Questions to WeChat for a token or ticket, by outcome.
@@ -230,6 +232,7 @@ impl Metrics {
             outbox: Family::default(),
             loaded_plugins: Gauge::default(),
             accounts: Gauge::default(),
+            logins: Family::default(),
             api_calls: Family::default(),
             token_fetches: Family::default(),
             addresses_refused: Gauge::default(),
@@ -290,6 +293,12 @@ impl Metrics {
         registry.register("outbox", "Tries of the outbox", m.outbox.clone());
         registry.register("loaded_plugins", "Plugins loaded", m.loaded_plugins.clone());
         registry.register("accounts", "Accounts known", m.accounts.clone());
+        let logins = m.logins.clone();
+        registry.register(
+            "logins",
+            "Users who came back from WeChat to log in",
+            logins,
+        );
         let calls = m.api_calls.clone();
         registry.register("api_calls", "Calls of WeChat's API", calls);
         registry.register(
@@ -337,6 +346,12 @@ impl Metrics {
             let labels = call_labels(outcome.to_owned().into());
             self.calls.get_or_create(&labels).inc();
         }
+    }
+
+    /// Counts a user who came back from WeChat to log in, by what came of it.
+    pub fn count_login(&self, outcome: &'static str) {
+        let labels = call_labels(outcome.into());
+        self.logins.get_or_create(&labels).inc();
     }
 
     /// Notes how old a platform's newest ticket is.

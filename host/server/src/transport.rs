@@ -144,7 +144,7 @@ impl Transport {
         deadline: tokio::time::Instant,
     ) -> Result<Bytes, TransportError> {
         let mut query: Vec<_> = token
-            .map(|token| ("access_token", token))
+            .map(|token| (request.token_name, token))
             .into_iter()
             .collect();
         query.extend(

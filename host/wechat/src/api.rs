@@ -24,6 +24,7 @@ mod percent;
 mod testing;
 
 pub mod component;
+pub mod oauth;
 pub mod open_account;
 pub mod token;
 

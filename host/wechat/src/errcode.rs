@@ -99,6 +99,22 @@ impl Errcode {
         matches!(self.0, 40091 | 61005 | 61006)
     }
 
+    /// Whether a user's login code was used before (40163), came too late (42003), or never was one (40029).
+    pub fn refuses_login_code(self) -> bool {
+        matches!(self.0, 40029 | 40163 | 42003)
+    }
+
+    /// Whether a user's own token has ended or never was (40001, 40014, 42001), so that the next one would do.
+    pub fn ends_user_token(self) -> bool {
+        matches!(self.0, 40001 | 40014 | 42001)
+    }
+
+    /// Whether a user must log in again before an account may see their profile: the refresh token has ended
+    /// (42002, 40030), the password was changed (42007), or the profile was not granted (48001, 50001).
+    pub fn ends_login(self) -> bool {
+        matches!(self.0, 40030 | 42002 | 42007 | 48001 | 50001)
+    }
+
     /// Whether an authorisation code was exchanged before, or never was one (61009).
     pub fn refuses_code(self) -> bool {
         self.0 == 61009

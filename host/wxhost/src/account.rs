@@ -36,6 +36,8 @@ pub(crate) enum AccountVerb {
     },
     /// Changes an account's settings.
     Set(SetArgs),
+    /// Lets users log in to an account's pages (网页授权), or no more.
+    Login(LoginArgs),
     /// Turns an account's callbacks away until it is enabled again.
     Disable {
         /// Its AppId.
@@ -282,6 +284,41 @@ pub(crate) struct SetArgs {
     api: ApiArgs,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct LoginArgs {
+    /// Its AppId.
+    app_id: String,
+    /// An address that users may be led on to, with all below it, such as https://shop.example/orders. Can be
+    /// given again; replaces those before.
+    #[arg(long, value_name = "URL", required_unless_present = "off")]
+    return_url: Vec<String>,
+    /// Where the account's web domain (网页授权域名) leads to the hosts; the platform's address if absent.
+    #[arg(long, value_name = "URL")]
+    site_url: Option<String>,
+    /// How long a session lasts; a week if absent.
+    #[arg(long, value_name = "SECONDS")]
+    session_seconds: Option<u32>,
+    /// Nobody logs in any more.
+    #[arg(long, conflicts_with_all = ["return_url", "site_url", "session_seconds"])]
+    off: bool,
+}
+
+impl LoginArgs {
+    fn body(&self) -> Value {
+        if self.off {
+            return json!({"login": null});
+        }
+        let mut login = json!({"return_urls": self.return_url});
+        if let Some(site) = &self.site_url {
+            login["site_url"] = json!(site);
+        }
+        if let Some(seconds) = self.session_seconds {
+            login["session_seconds"] = json!(seconds);
+        }
+        json!({"login": login})
+    }
+}
+
 pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()> {
     let client = connection.client()?;
     let account = match verb {
@@ -307,6 +344,11 @@ pub(crate) async fn run(verb: AccountVerb, connection: &Connection) -> Result<()
                 "nothing to change: see wxhost account set --help"
             );
             client.patch(&["accounts", &args.app_id], &body).await?
+        }
+        AccountVerb::Login(args) => {
+            client
+                .patch(&["accounts", &args.app_id], &args.body())
+                .await?
         }
         AccountVerb::Disable { app_id } => {
             let body = json!({"status": "disabled"});

@@ -98,6 +98,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
             ..CredentialChange::default()
         },
         grants: None,
+        login: None,
     };
     accounts.add_account(account, &Author::host()).await?;
     accounts.refresh().await?;

@@ -18,7 +18,7 @@ use crate::{
     settings::{StoredError, column},
 };
 
-use super::Authorisation;
+use super::{Authorisation, LoginSettings};
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
 /// calls, more would not be answered in time.
@@ -135,6 +135,8 @@ pub struct Account {
     pub authorisation: Option<Authorisation>,
     /// What serves it, and what that may reach.
     pub plugin: PluginSettings,
+    /// How users log in to its pages, if they do.
+    pub login: Option<LoginSettings>,
     /// How much it may use, and what it has in use.
     pub quotas: Holder,
     /// Its access token and tickets, as this host holds them.
@@ -201,6 +203,10 @@ impl Account {
             credentials: CredentialSettings::from_row(&row.app_id, &row.credentials, keys)?,
             authorisation,
             plugin: PluginSettings::from_rows(&row.plugin, deployment, keys)?,
+            login: row
+                .login
+                .as_deref()
+                .and_then(|login| login_of(&row.app_id, login)),
             quotas: Holder::new(&row.app_id, Limits::default(), None),
             slots: Arc::default(),
             app_id,
@@ -228,4 +234,19 @@ impl Account {
             tenant: &self.tenant.quotas,
         }
     }
+}
+
+/// What is stored of logins. A newer host may have stored what this one does not know: nobody logs in here then,
+/// and all the rest is served.
+fn login_of(app_id: &str, stored: &str) -> Option<LoginSettings> {
+    let login = serde_json::from_str(stored);
+    login
+        .inspect_err(|error| {
+            tracing::warn!(
+                account.app_id = app_id,
+                error = %error,
+                "how users log in can't be read, so that nobody does at this host"
+            );
+        })
+        .ok()
 }

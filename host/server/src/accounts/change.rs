@@ -8,7 +8,7 @@ use wxhost_wechat::{
     secret::AppSecret,
 };
 
-use super::{Accounts, Status};
+use super::{Accounts, LoginSettings, Status};
 use crate::{
     audit::{Action, Author},
     clock::Clock,
@@ -56,6 +56,8 @@ pub struct NewAccount {
     pub credentials: CredentialChange,
     /// What its plugin may reach; nothing, unless said.
     pub grants: Option<OperatorGrants>,
+    /// How users log in to its pages.
+    pub login: Option<LoginSettings>,
 }
 
 /// What is to be changed of an account; nothing else is.
@@ -71,6 +73,8 @@ pub struct AccountChange {
     pub credentials: CredentialChange,
     /// What its plugin may reach.
     pub grants: Option<OperatorGrants>,
+    /// How users log in to its pages; `Some(None)` ends that they do.
+    pub login: Option<Option<LoginSettings>>,
 }
 
 impl Accounts {
@@ -159,6 +163,9 @@ impl Accounts {
             wanted.callbacks.apply(&mut row.callbacks);
             let credentials = &mut row.credentials;
             wanted.credentials.apply(app_id, credentials, &self.keys)?;
+            if let Some(login) = &wanted.login {
+                row.login = login.as_ref().map(stored_login).transpose()?;
+            }
             match &wanted.grants {
                 None => Ok(()),
                 Some(grants) => row.plugin.set_grants(grants),
@@ -273,6 +280,7 @@ impl Accounts {
             callbacks: account.callbacks.into_row(app_id, &self.keys)?,
             credentials,
             plugin,
+            login: account.login.as_ref().map(stored_login).transpose()?,
         })
     }
 
@@ -291,13 +299,21 @@ impl Accounts {
 fn changed_fields(before: &AccountRow, after: &AccountRow) -> String {
     let name = changed([("name", before.name != after.name)]);
     let status = changed([("status", before.status != after.status)]);
-    let grants = changed([("grants", before.plugin.grants != after.plugin.grants)]);
+    let others = changed([
+        ("grants", before.plugin.grants != after.plugin.grants),
+        ("login", before.login != after.login),
+    ]);
     name.chain(before.callbacks.changed_in(&after.callbacks))
         .chain(status)
         .chain(before.credentials.changed_in(&after.credentials))
-        .chain(grants)
+        .chain(others)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn stored_login(login: &LoginSettings) -> Result<String, ChangeError> {
+    login.check()?;
+    serde_json::to_string(login).map_err(|error| ChangeError::invalid("login", error))
 }
 
 fn check_tenant_id(id: &str) -> Result<(), ChangeError> {

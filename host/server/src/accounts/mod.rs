@@ -7,6 +7,7 @@
 
 mod account;
 mod change;
+mod login;
 mod onboarding;
 mod platform;
 mod platform_change;
@@ -22,6 +23,7 @@ pub(crate) use self::platform::Holder;
 pub use self::{
     account::{Account, Status, Tenant, Unserved},
     change::{AccountChange, NewAccount, NewTenant},
+    login::LoginSettings,
     onboarding::{Newcomer, OnboardingError},
     platform::{Authorisation, Platform},
     platform_change::{NewPlatform, PlatformChange, PlatformKeys},

@@ -116,6 +116,7 @@ impl Accounts {
                 ..CredentialSettingsRow::default()
             },
             plugin: PluginSettingsRow::default(),
+            login: None,
         };
         let like = match newcomer.like_app_id {
             None => None,
@@ -133,6 +134,7 @@ impl Accounts {
                 .jssdk_origins
                 .clone_from(&like.credentials.jssdk_origins);
             row.plugin.grants.clone_from(&like.plugin.grants);
+            row.login.clone_from(&like.login);
         }
         db::accounts::insert(change, &row).await?;
         if let Some(like) = &like {

@@ -54,6 +54,7 @@ fn account(app_id: &str, mode: Mode, aes_key: Option<char>) -> NewAccount {
         },
         credentials: CredentialChange::default(),
         grants: None,
+        login: None,
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod answer;
 mod granted;
+mod oauth;
 mod raw;
 mod refusals;
 #[cfg(test)]

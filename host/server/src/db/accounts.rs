@@ -4,7 +4,7 @@
 use super::callback_settings::{self, CallbackSettingsRow};
 use super::credential_settings::{self, CredentialSettingsRow};
 use super::plugin_settings::{self, PluginSettingsRow};
-use super::{Change, Database, DbError};
+use super::{Change, Database, DbError, login_settings};
 
 /// A row of `accounts`, with the rows of its settings.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -32,6 +32,8 @@ pub struct AccountRow {
     /// What serves it.
     #[sqlx(flatten)]
     pub plugin: PluginSettingsRow,
+    /// JSON: how users log in to its pages; nobody does where there is nothing.
+    pub login: Option<String>,
 }
 
 /// Whole accounts, each with all its settings.
@@ -39,7 +41,8 @@ macro_rules! select_accounts {
     ($rest:literal) => {
         concat!(
             "SELECT * FROM accounts JOIN callback_settings USING (app_id) \
-             JOIN credential_settings USING (app_id) JOIN plugin_settings USING (app_id) ",
+             JOIN credential_settings USING (app_id) JOIN plugin_settings USING (app_id) \
+             LEFT JOIN login_settings USING (app_id) ",
             $rest
         )
     };
@@ -64,7 +67,8 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .await?;
     callback_settings::insert(change, &account.app_id, &account.callbacks).await?;
     credential_settings::insert(change, &account.app_id, &account.credentials).await?;
-    plugin_settings::insert(change, &account.app_id, &account.plugin).await
+    plugin_settings::insert(change, &account.app_id, &account.plugin).await?;
+    login_settings::write(change, &account.app_id, account.login.as_deref()).await
 }
 
 /// The account of that app id, to be changed: nobody else changes it before `change` ends.
@@ -95,7 +99,8 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     .await?;
     callback_settings::update(change, &account.app_id, &account.callbacks).await?;
     credential_settings::update(change, &account.app_id, &account.credentials).await?;
-    plugin_settings::update(change, &account.app_id, &account.plugin).await
+    plugin_settings::update(change, &account.app_id, &account.plugin).await?;
+    login_settings::write(change, &account.app_id, account.login.as_deref()).await
 }
 
 /// Notes that settings of an account were changed, so that hosts read it again.
@@ -194,6 +199,7 @@ pub(crate) mod tests {
             },
             credentials: CredentialSettingsRow::default(),
             plugin: PluginSettingsRow::default(),
+            login: None,
         };
         insert(&mut change, &account).await.unwrap();
         change.commit().await.unwrap();
@@ -215,12 +221,18 @@ pub(crate) mod tests {
             account.credentials.attention = Some("{}".into());
             account.plugin.grants = r#"{"api":["/cgi-bin/menu/"]}"#.into();
             account.credentials.jssdk_origins = r#"["https://shop.example"]"#.into();
+            account.login = Some(r#"{"return_urls":["https://shop.example"]}"#.into());
             let mut change = db.change().await.unwrap();
             let found = find_for_change(&mut change, "wx01").await.unwrap();
             assert!(found.is_some());
             update(&mut change, &account).await.unwrap();
             change.commit().await.unwrap();
-            assert_eq!(changed_after(&db, before).await.unwrap(), [account]);
+            assert_eq!(changed_after(&db, before).await.unwrap(), [account.clone()]);
+            account.login = None;
+            let mut change = db.change().await.unwrap();
+            update(&mut change, &account).await.unwrap();
+            change.commit().await.unwrap();
+            assert_eq!(find(&db, "wx01").await.unwrap(), Some(account));
         }
     }
 

@@ -25,6 +25,8 @@ pub mod keys;
 pub mod kv;
 mod lease;
 mod lock;
+pub mod login_settings;
+pub mod logins;
 pub mod outbox;
 pub mod personal;
 pub mod platform_events;
@@ -36,6 +38,7 @@ pub mod push;
 pub mod quotas;
 pub mod sealed;
 pub mod tenants;
+pub mod user_grants;
 mod values;
 
 #[cfg(test)]

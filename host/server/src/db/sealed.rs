@@ -151,7 +151,7 @@ pub async fn update_event(
     Ok(updated.rows_affected() == 1)
 }
 
-/// A column of boxes of third-party platforms, and what names a row of it.
+/// A column of boxes, and what names a row of it.
 #[derive(Clone, Copy, Debug)]
 pub struct BoxColumn {
     /// The table.
@@ -162,8 +162,8 @@ pub struct BoxColumn {
     key: (&'static str, Option<&'static str>),
 }
 
-/// All of them.
-pub const PLATFORM_BOXES: &[BoxColumn] = &[
+/// Those of third-party platforms, and of users who let an account see them.
+pub const BOX_COLUMNS: &[BoxColumn] = &[
     BoxColumn::of_platform("platforms", "secret_sealed", "app_id"),
     BoxColumn::of_platform("platforms", "token_sealed", "app_id"),
     BoxColumn::of_platform("platforms", "aes_key_sealed", "app_id"),
@@ -184,6 +184,21 @@ pub const PLATFORM_BOXES: &[BoxColumn] = &[
         table: "platform_events",
         column: "body_sealed",
         key: ("platform", Some("id")),
+    },
+    BoxColumn {
+        table: "logins",
+        column: "result_sealed",
+        key: ("app_id", Some("state_hash")),
+    },
+    BoxColumn {
+        table: "user_grants",
+        column: "access_token_sealed",
+        key: ("app_id", Some("open_id")),
+    },
+    BoxColumn {
+        table: "user_grants",
+        column: "refresh_token_sealed",
+        key: ("app_id", Some("open_id")),
     },
 ];
 

@@ -166,6 +166,7 @@ async fn an_account_of_before_keeps_its_settings() {
                 jssdk_origins: "o".into(),
                 platform: None,
             },
+            login: None,
             plugin: PluginSettingsRow {
                 active_version: Some(3),
                 grants: "g".into(),

@@ -9,7 +9,6 @@ mod contact;
 mod messages;
 mod values;
 
-use sha2::{Digest, Sha256};
 use wxhost_runtime::effects::Effect;
 use wxhost_runtime::push;
 use wxhost_wechat::api::{Call, InvalidCall};
@@ -18,6 +17,7 @@ use wxhost_wechat::id::OpenId;
 use crate::db::commit::Write;
 use crate::db::outbox::{Kind, Outgoing};
 use crate::db::personal::Step;
+use crate::digest::sha256_hex;
 
 /// The longest open id, in bytes.
 const MAX_OPEN_ID_BYTES: usize = 128;
@@ -52,7 +52,7 @@ impl Cause<'_> {
     /// Names what the effect at `position` sends: the same whatever is repeated, and nothing else's.
     fn message_id(self, position: usize) -> String {
         let name = format!("{}\n{}\n{position}", self.app_id, self.event_id);
-        let mut digits = hex::encode(Sha256::digest(name));
+        let mut digits = sha256_hex(name);
         digits.truncate(MESSAGE_ID_DIGITS);
         digits
     }

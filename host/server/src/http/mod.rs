@@ -10,10 +10,12 @@ pub mod router;
 pub mod admin;
 pub mod component;
 pub mod health;
+pub mod login;
 pub mod tenant;
 
 pub(crate) mod body;
 pub mod error;
 mod extract;
+mod html;
 pub mod openapi;
 mod page;

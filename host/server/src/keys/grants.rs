@@ -15,8 +15,8 @@ const MAX_GRANTS: usize = 64;
 pub enum GrantError {
     /// Not one of the words.
     #[error(
-        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, push, forward, and \
-         forward:<path prefix>"
+        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, login, push, forward, \
+         and forward:<path prefix>"
     )]
     Unknown(String),
     /// A prefix that is no path.
@@ -41,6 +41,8 @@ pub enum Grant {
     JsapiTicket,
     /// `jssdk-signature`: have addresses of pages signed.
     JssdkSignature,
+    /// `login`: learn who has logged in to the account's pages, and read the profiles of who lets it.
+    Login,
     /// `push`: have something sent to people, and see what became of it.
     Push,
     /// `forward`: have requests passed on to WeChat, whatever their path.
@@ -57,6 +59,7 @@ impl FromStr for Grant {
             "access-token" => Ok(Self::AccessToken),
             "jsapi-ticket" => Ok(Self::JsapiTicket),
             "jssdk-signature" => Ok(Self::JssdkSignature),
+            "login" => Ok(Self::Login),
             "push" => Ok(Self::Push),
             "forward" | "forward:/" => Ok(Self::ForwardAll),
             _ => {
@@ -81,6 +84,7 @@ impl fmt::Display for Grant {
             Self::AccessToken => f.write_str("access-token"),
             Self::JsapiTicket => f.write_str("jsapi-ticket"),
             Self::JssdkSignature => f.write_str("jssdk-signature"),
+            Self::Login => f.write_str("login"),
             Self::Push => f.write_str("push"),
             Self::ForwardAll => f.write_str("forward"),
             Self::Forward(prefix) => write!(f, "forward:{prefix}"),
@@ -142,7 +146,11 @@ impl KeyGrants {
         self.0.iter().any(|grant| match grant {
             Grant::ForwardAll => true,
             Grant::Forward(prefix) => path.lies_under(prefix),
-            Grant::AccessToken | Grant::JsapiTicket | Grant::JssdkSignature | Grant::Push => false,
+            Grant::AccessToken
+            | Grant::JsapiTicket
+            | Grant::JssdkSignature
+            | Grant::Login
+            | Grant::Push => false,
         })
     }
 }

@@ -119,6 +119,7 @@ impl Post {
                 ..CredentialChange::default()
             },
             grants: None,
+            login: None,
         };
         let host = self.bed.alone().await;
         let added = host.accounts.add_account(account, &Author::host()).await;

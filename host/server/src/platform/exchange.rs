@@ -11,7 +11,7 @@ use wxhost_wechat::id::AppId;
 
 use std::sync::Arc;
 
-use super::{CALL_TIME, LEASE, PlatformLane, digest, while_leased};
+use super::{CALL_TIME, LEASE, PlatformLane, while_leased};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::client::CallError;
@@ -19,6 +19,7 @@ use crate::db::authorisation_codes::{self, Code};
 use crate::db::authorisations::{self, Claim, Grant};
 use crate::db::invitations::{self, By};
 use crate::db::{DbError, Lease, accounts, platform_events};
+use crate::digest::sha256_hex;
 use crate::random;
 use crate::seal::{Place, SealError};
 
@@ -68,7 +69,7 @@ impl PlatformLane {
         wanted: Wanted<'_>,
     ) -> Result<AppId, ExchangeError> {
         let db = &self.services.db;
-        let (id, hash) = (platform.app_id.as_str(), digest(wanted.code.expose()));
+        let (id, hash) = (platform.app_id.as_str(), sha256_hex(wanted.code.expose()));
         let owner = random::unique_name();
         let knows_account = wanted.app_id.is_some();
         let patience = Instant::now() + PATIENCE;
@@ -204,7 +205,7 @@ impl PlatformLane {
         let id = platform.app_id.as_str();
         let by = match (wanted.state_digest, wanted.pre_auth_code) {
             (Some(digest), _) => Some((true, digest.to_owned())),
-            (None, Some(code)) => Some((false, digest(code.expose()))),
+            (None, Some(code)) => Some((false, sha256_hex(code.expose()))),
             (None, None) => None,
         };
         let invitation = match &by {

@@ -10,13 +10,14 @@ use wxhost_wechat::component::link::{Form, Link};
 use wxhost_wechat::id::AppId;
 
 use super::exchange::{ExchangeError, Wanted};
-use super::{CALL_TIME, PlatformLane, digest};
+use super::{CALL_TIME, PlatformLane};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::client::CallError;
 use crate::clock::millis;
 use crate::db::invitations::{self, By, InvitationRow};
 use crate::db::{Database, DbError, tenants};
+use crate::digest::sha256_hex;
 use crate::random;
 use crate::services::Services;
 use crate::settings::{ChangeError, check_name};
@@ -173,7 +174,7 @@ pub async fn invite(
         platform: platform.app_id.to_string(),
         id: random::unique_name(),
         tenant_id: wanted.tenant_id,
-        digest: digest(&secret),
+        digest: sha256_hex(&secret),
         name: wanted.name,
         biz_app_id: wanted.biz_app_id.map(|id| id.to_string()),
         like_app_id: wanted.like_app_id,
@@ -231,7 +232,7 @@ impl PlatformLane {
     /// It leads nowhere.
     pub async fn visit(&self, platform: &Platform, secret: &str) -> Result<Visit, InvitationError> {
         let db = &self.services.db;
-        let digest = digest(secret);
+        let digest = sha256_hex(secret);
         let found = invitations::find(db, platform.app_id.as_str(), By::Digest(&digest)).await?;
         let invitation = found.ok_or(InvitationError::Unknown)?;
         match &*invitation.state {
@@ -272,9 +273,9 @@ impl PlatformLane {
             .await?;
         let state = hex::encode(random::sixteen());
         let id = platform.app_id.as_str();
-        let pre_auth_digest = digest(code.pre_auth_code.expose());
+        let pre_auth_digest = sha256_hex(code.pre_auth_code.expose());
         let key = (id, &*visit.invitation.id);
-        invitations::note_visit(&services.db, key, &digest(&state), &pre_auth_digest).await?;
+        invitations::note_visit(&services.db, key, &sha256_hex(&state), &pre_auth_digest).await?;
         let redirect_uri = format!("{}/component/{id}/back/{state}", platform.public_url);
         let biz_appid = visit.invitation.biz_app_id.as_deref();
         let biz_appid = biz_appid.and_then(|id| AppId::parse(id).ok());
@@ -301,7 +302,7 @@ impl PlatformLane {
         code: &Secret,
     ) -> Result<Ended, InvitationError> {
         let services = &self.services;
-        let state_digest = digest(state);
+        let state_digest = sha256_hex(state);
         let id = platform.app_id.as_str();
         let invitation = invitations::find(&services.db, id, By::State(&state_digest)).await?;
         let invitation = invitation.ok_or(InvitationError::Unknown)?;

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,9 +113,4 @@ async fn while_leased<'a, T>(
         done = work => done,
         () = renewing => unreachable!("it goes on for as long as the work does"),
     }
-}
-
-/// SHA-256 in hex: names what must not be stored itself.
-fn digest(text: &str) -> String {
-    hex::encode(Sha256::digest(text))
 }

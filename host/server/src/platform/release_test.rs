@@ -12,10 +12,11 @@ use wxhost_wechat::component::release_test::{self, ACCOUNTS, Expected};
 use wxhost_wechat::id::{AppId, OpenId};
 use wxhost_wechat::message::Message;
 
-use super::{CALL_TIME, digest};
+use super::CALL_TIME;
 use crate::accounts::Platform;
 use crate::client::CallError;
 use crate::db::authorisations::{self, AuthorisationRow};
+use crate::digest::sha256_hex;
 use crate::seal::Place;
 use crate::services::Services;
 
@@ -138,7 +139,7 @@ impl Work {
             return Secret::parse(renewed.token.expose()).map_err(|_| unknown());
         }
         tracing::debug!(
-            code = digest(&self.code),
+            code = sha256_hex(&self.code),
             "the release test's code is exchanged here"
         );
         let call = QueryAuth {

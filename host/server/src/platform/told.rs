@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 use wxhost_wechat::component::{Event, Told};
 
 use super::exchange::{ExchangeError, Wanted};
-use super::{LEASE, PERIOD, PlatformLane, digest, while_leased};
+use super::{LEASE, PERIOD, PlatformLane, while_leased};
 use crate::accounts::Platform;
 use crate::audit::{Action, Author};
 use crate::backoff;
 use crate::clock::millis;
 use crate::db::platform_events::{self, End, PlatformEventRow};
 use crate::db::{DbError, Lease, accounts, authorisations};
+use crate::digest::sha256_hex;
 use crate::random;
 use crate::seal::{Place, SealError};
 use crate::settings::ChangeError;
@@ -186,7 +187,7 @@ fn identity(event: &Event) -> String {
         _ => "",
     };
     let app_id = event.told.app_id().map(|id| id.as_str());
-    digest(&format!(
+    sha256_hex(format!(
         "{}\n{}\n{}\n{code}",
         event.told.kind(),
         event.create_time,

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use wxhost_wechat::api::customer_message::{self, Content as ChatContent};
 use wxhost_wechat::api::template;
 use wxhost_wechat::id::OpenId;
 
 use crate::db::outbox::{Idempotence, Kind, Outgoing};
+use crate::digest::sha256_hex;
 use crate::effects::outgoing;
 
 /// Hex digits of a message's id: WeChat takes at least 32 everywhere.
@@ -223,7 +223,7 @@ impl Way {
 /// that of the message that is tried after it.
 pub(super) fn message_id((app_id, push_id): (&str, &str), open_id: &str, number: u32) -> String {
     let name = format!("{app_id}\n{push_id}\n{open_id}\n{number}");
-    let mut digits = hex::encode(Sha256::digest(name));
+    let mut digits = sha256_hex(name);
     digits.truncate(MESSAGE_ID_DIGITS);
     digits
 }

@@ -1,7 +1,7 @@
 //! A changed master key takes over every box that another one has sealed.
 
 use super::{MasterKeys, Place, SealError};
-use crate::db::sealed::{self, BoxColumn, PLATFORM_BOXES};
+use crate::db::sealed::{self, BOX_COLUMNS, BoxColumn};
 use crate::db::{Database, DbError};
 
 /// Rows of one transaction when boxes are made anew.
@@ -27,13 +27,14 @@ pub enum ResealError {
 }
 
 /// Seals with the current key whatever another one has sealed: accounts' keys, deployments' secrets,
-/// events that wait for their run, and the secrets of third-party platforms. Tells how many rows were changed. Harmless to repeat, to interrupt,
-/// and to run on several hosts at once. Damaged boxes are left.
+/// events that wait for their run, the secrets of third-party platforms, and the tokens of users who let an
+/// account see them. Tells how many boxes were changed. Harmless to repeat, to interrupt, and to run on several
+/// hosts at once. Damaged boxes are left.
 pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
     let accounts = reseal_accounts(db, keys).await?;
     let deployments = reseal_deployments(db, keys).await?;
     let events = reseal_events(db, keys).await?;
-    Ok(accounts + deployments + events + reseal_platforms(db, keys).await?)
+    Ok(accounts + deployments + events + reseal_columns(db, keys).await?)
 }
 
 async fn reseal_accounts(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
@@ -147,10 +148,10 @@ fn skip_damaged(what: &'static str, app_id: &str, error: SealError) -> Result<()
     }
 }
 
-/// The secrets of third-party platforms. Each row is changed by itself, unless somebody has changed it since.
-async fn reseal_platforms(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
+/// Whole columns of boxes. Each is changed by itself, unless somebody has changed it since.
+async fn reseal_columns(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
     let mut changed = 0;
-    for column in PLATFORM_BOXES {
+    for column in BOX_COLUMNS {
         let mut after = (String::new(), String::new());
         loop {
             let rows = sealed::boxes_after(db, column, (&after.0, &after.1), RESEAL_BLOCK).await?;
@@ -180,6 +181,9 @@ fn place_of<'a>(column: &BoxColumn, row: &'a str, sub_row: &'a str) -> Place<'a>
         ("platforms", _) => Place::platform(row, "former_aes_key"),
         ("platform_tickets", _) => Place::ticket(row),
         ("authorisations", _) => Place::refresh_token(row, sub_row),
+        ("logins", _) => Place::login(row, sub_row),
+        ("user_grants", "access_token_sealed") => Place::user_token(row, sub_row),
+        ("user_grants", _) => Place::user_refresh_token(row, sub_row),
         (_, _) => Place::platform_event(row, sub_row),
     }
 }

@@ -143,6 +143,7 @@ impl Bed {
                 ..CredentialChange::default()
             },
             grants: None,
+            login: None,
         };
         accounts
             .add_account(account, &Author::host())

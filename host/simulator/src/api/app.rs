@@ -11,10 +11,12 @@ use crate::api::articles::Articles;
 use crate::api::code_calls::Codes;
 use crate::api::desk::Desk;
 use crate::api::followers::Followers;
+use crate::api::login::Logins;
 use crate::api::mass_calls::MassMessages;
 use crate::api::media::MediaStore;
 use crate::api::menu_calls::Menus;
 use crate::api::quota::Quota;
+use crate::api::refusal::Refusal;
 use crate::api::shown::ShownMessages;
 use crate::api::tag_calls::Tags;
 use crate::api::templates::Templates;
@@ -77,6 +79,10 @@ pub struct AppSettings {
     /// Ids of the account's cards.
     #[serde(default)]
     pub cards: Vec<String>,
+    /// The web domain (网页授权域名); users are led back nowhere where it is absent. WeChat takes a host only; here
+    /// it may have a port, for hosts that run on this machine.
+    #[serde(default)]
+    pub oauth_domain: Option<String>,
 }
 
 fn usual_lifetime() -> u64 {
@@ -104,6 +110,7 @@ impl AppSettings {
             messages_per_interaction: usual_allowance(),
             mini_programs: Vec::new(),
             cards: Vec::new(),
+            oauth_domain: None,
         }
     }
 
@@ -174,6 +181,7 @@ pub(crate) struct App {
     pub(crate) codes: Codes,
     pub(crate) mass: MassMessages,
     pub(crate) desk: Desk,
+    pub(crate) logins: Logins,
     /// The Open Platform account that it belongs to.
     pub(crate) open_account: Option<String>,
 }
@@ -196,8 +204,32 @@ impl App {
             codes: Codes::default(),
             mass: MassMessages::default(),
             desk: Desk::default(),
+            logins: Logins::default(),
             open_account: None,
         }
+    }
+
+    /// Whether a call bears the right secret, from where it may: 41004, 40001, 40125, 40243, 40164.
+    pub(crate) fn expect_secret(
+        &self,
+        secret: Option<&str>,
+        arrival: &Arrival,
+    ) -> Result<(), Refusal> {
+        let secret = secret.filter(|secret| !secret.is_empty());
+        let secret = secret.ok_or_else(|| Refusal::of(41004))?;
+        if secret != self.settings.secret {
+            let well_formed = secret.len() == 32 && secret.bytes().all(|b| b.is_ascii_hexdigit());
+            return Err(Refusal::of(if well_formed { 40001 } else { 40125 }));
+        }
+        if self.settings.frozen {
+            return Err(Refusal::of(40243));
+        }
+        let client_ip = self.settings.client_ip(arrival);
+        if !self.settings.allows(&client_ip) {
+            let text = format!("invalid ip {client_ip} ipv6 ::ffff:{client_ip}, not in whitelist");
+            return Err(Refusal::because(40164, text));
+        }
+        Ok(())
     }
 
     /// Shows what the platform's review has let through since.

@@ -51,6 +51,16 @@ impl Arrival {
         (!value.is_empty()).then_some(value.as_str())
     }
 
+    /// The fields of a form that was sent; none where the body can't be decoded.
+    pub(crate) fn form(&self) -> Vec<(String, String)> {
+        let uri = format!("/?{}", String::from_utf8_lossy(&self.body)).parse();
+        let form = uri.map(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri));
+        match form {
+            Ok(Ok(Query(form))) => form,
+            _ => Vec::new(),
+        }
+    }
+
     /// The query without credentials, for records.
     pub(crate) fn shown_query(&self) -> String {
         let pairs: Vec<String> = self
@@ -58,7 +68,7 @@ impl Arrival {
             .iter()
             .filter(|(name, _)| name != "access_token" && name != "component_access_token")
             .map(|(name, value)| match name.as_str() {
-                "secret" | "appsecret" => format!("{name}=***"),
+                "secret" | "appsecret" | "refresh_token" => format!("{name}=***"),
                 _ => format!("{name}={value}"),
             })
             .collect();

@@ -54,6 +54,10 @@ pub struct ComponentSettings {
     /// How long tokens live, the platform's and its accounts'.
     #[serde(default = "two_hours")]
     pub token_lifetime_seconds: u64,
+    /// The domain from which it may have users authorised on its accounts' behalf (公众号开发域名); may hold
+    /// `$APPID$`, and here a port.
+    #[serde(default)]
+    pub oauth_domain: Option<String>,
     /// Whether the event of an authorisation comes before the redirect of the same.
     #[serde(default)]
     pub event_first: bool,

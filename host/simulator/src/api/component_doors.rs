@@ -19,6 +19,7 @@ use crate::api::app::AppSettings;
 use crate::api::arrival::Arrival;
 use crate::api::component::{AUTH_CODE_MS, ComponentSettings, Description};
 use crate::api::control::{Control, ControlError};
+use crate::api::html::escaped;
 use crate::api::staging::parsed;
 use crate::api::world::World;
 use crate::{SimulatedComponent, Stamp};
@@ -450,14 +451,7 @@ fn page(world: &World, arrival: &Arrival) -> Response<Body> {
 /// The administrator agrees on that page, and is led back.
 async fn scan(world: &Arc<Mutex<World>>, id: &str, arrival: &Arrival) -> Response<Body> {
     let bad = |why: &str| response(StatusCode::BAD_REQUEST, "text/plain", why.to_owned());
-    let uri = format!("/?{}", String::from_utf8_lossy(&arrival.body));
-    let Ok(uri) = uri.parse() else {
-        return bad("no form");
-    };
-    let form = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
-    let form = form
-        .map(|axum::extract::Query(form)| form)
-        .unwrap_or_default();
+    let form = arrival.form();
     let field = |name: &str| {
         let found = form.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
@@ -529,10 +523,4 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Res
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('"', "&quot;")
 }

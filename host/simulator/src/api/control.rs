@@ -34,7 +34,7 @@ GET    /_sim/apps                          all apps with their counts
 POST   /_sim/apps                          {app_id, secret, kind?, token_lifetime_seconds?,
                                            ticket_lifetime_seconds?, allowed_ips?, client_ip?, frozen?,
                                            quotas?, minute_quotas?, messages_per_interaction?,
-                                           mini_programs?, cards?}, or a list
+                                           mini_programs?, cards?, oauth_domain?}, or a list
 GET    /_sim/apps/APPID                    one app: settings, counts, tokens
 PATCH  /_sim/apps/APPID                    some of its settings; a new secret ends its tokens
 POST   /_sim/apps/APPID/followers          {open_ids?, followers?: [{open_id, union_id?, subscribe_scene?,
@@ -48,7 +48,8 @@ POST   /_sim/apps/APPID/media              {media_id, kind: image|voice|video|th
 GET    /_sim/apps/APPID/messages?open_id   what users have been shown
 POST   /_sim/components                    {app_id, secret, token, aes_key, event_url, message_url,
                                            permission_sets?, allowed_ips?, rotate_refresh_tokens?,
-                                           ticket_valid_seconds?, token_lifetime_seconds?, event_first?}
+                                           ticket_valid_seconds?, token_lifetime_seconds?, event_first?,
+                                           oauth_domain?}
 GET    /_sim/components/ID                 its accounts with their counts, and what was pushed to it
 PATCH  /_sim/components/ID                 some of its settings
 POST   /_sim/components/ID/ticket          {push?, create_time?} a new ticket
@@ -57,6 +58,8 @@ POST   /_sim/components/ID/authorize       {app_id, original_id, nick_name?, pri
                                            push?} an account's administrator agrees
 POST   /_sim/components/ID/unauthorize     {app_id, push?} and takes it back
 POST   /_sim/components/ID/push            {info_type, fields?, create_time?, repeat?} any event
+POST   /_sim/authorize                     the form of the page on which a user logs in: its parameters,
+                                           open_id, consent: allow|refuse|snapshot
 POST   /_sim/components/ID/scan            the form of the page on which an administrator agrees
 GET    /_sim/secrets                       every secret, token and ticket there was
 GET    /_sim/faults
@@ -295,6 +298,7 @@ fn shown_app(world: &World, app_id: &str) -> Result<Value, ControlError> {
     shown["settings"] = settings;
     shown["tokens"] = app.tokens.shown().into();
     shown["used_today"] = app.quota.used_today();
+    shown["logins"] = app.logins.shown();
     Ok(shown)
 }
 
@@ -305,6 +309,7 @@ fn secrets(world: &World) -> Value {
         std::iter::once(app.settings.secret.as_str())
             .chain(app.tokens.values())
             .chain(app.tickets.values())
+            .chain(app.logins.secrets())
     });
     values.chain(of_components).collect()
 }

@@ -15,7 +15,7 @@ use crate::api::fault::{Fault, FaultKind};
 use crate::api::record::Record;
 use crate::api::refusal::Refusal;
 use crate::api::world::{self, Caller, Sent, World};
-use crate::api::{component_doors, control};
+use crate::api::{component_doors, control, login_doors};
 
 /// Bytes that a body may have: the largest media (10 MB) and the form around it.
 const MAX_BODY_BYTES: usize = 12 << 20;
@@ -47,6 +47,9 @@ pub(crate) async fn answer(
     };
     let arrival = Arrival::new(&parts.method, &parts.uri, &parts.headers, body, peer);
     if let Some(response) = component_doors::answer(&world, &arrival).await {
+        return Ok(response);
+    }
+    if let Some(response) = login_doors::answer(&world, &arrival) {
         return Ok(response);
     }
     if control::owns(&arrival.path) {

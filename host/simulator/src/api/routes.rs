@@ -14,9 +14,9 @@ use crate::api::component_calls::ComponentCall;
 use crate::api::refusal::Refusal;
 use crate::api::rid::Rids;
 use crate::api::{
-    address_calls, articles, code_calls, component_calls, customer_calls, desk, mass_calls,
-    media_calls, menu_calls, quota_calls, subscription_calls, tag_calls, template_calls,
-    token_calls, user_calls,
+    address_calls, articles, code_calls, component_calls, customer_calls, desk, login_calls,
+    mass_calls, media_calls, menu_calls, quota_calls, subscription_calls, tag_calls,
+    template_calls, token_calls, user_calls,
 };
 
 /// Every family's calls.
@@ -36,6 +36,7 @@ const FAMILIES: &[&[Route]] = &[
     code_calls::ROUTES,
     desk::ROUTES,
     component_calls::ROUTES,
+    login_calls::ROUTES,
 ];
 
 /// One path.

@@ -7,6 +7,7 @@ mod tokens;
 mod components;
 mod content;
 mod customer;
+mod logins;
 mod notices;
 mod outreach;
 mod people;

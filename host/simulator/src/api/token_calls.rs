@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::answer::{self, Outcome};
 use crate::api::app::App;
+use crate::api::arrival::Arrival;
 use crate::api::body::{Body, Fields as _};
 use crate::api::quota;
 use crate::api::refusal::Refusal;
@@ -118,8 +119,7 @@ fn admit<'a>(call: &'a mut SecretCall<'_>, proof: &Proof<'_>) -> Result<&'a mut 
         .apps
         .get_mut(app_id)
         .ok_or_else(|| Refusal::of(40013))?;
-    let client_ip = app.settings.client_ip(call.arrival);
-    let checked = check(app, proof, &client_ip).and_then(|()| match call.path {
+    let checked = check(app, proof, call.arrival).and_then(|()| match call.path {
         // The way out when everything else is used up.
         CLEAR_QUOTA_V2 => Ok(()),
         path => app.quota.spend(path, &app.settings, call.now_ms),
@@ -135,25 +135,13 @@ fn admit<'a>(call: &'a mut SecretCall<'_>, proof: &Proof<'_>) -> Result<&'a mut 
     }
 }
 
-fn check(app: &App, proof: &Proof<'_>, client_ip: &str) -> Result<(), Refusal> {
+fn check(app: &App, proof: &Proof<'_>, arrival: &Arrival) -> Result<(), Refusal> {
     if let Some(grant_type) = proof.grant_type
         && grant_type != Some("client_credential")
     {
         return Err(Refusal::of(40002));
     }
-    let secret = present(proof.secret).ok_or_else(|| Refusal::of(41004))?;
-    if secret != app.settings.secret {
-        let well_formed = secret.len() == 32 && secret.bytes().all(|b| b.is_ascii_hexdigit());
-        return Err(Refusal::of(if well_formed { 40001 } else { 40125 }));
-    }
-    if app.settings.frozen {
-        return Err(Refusal::of(40243));
-    }
-    if !app.settings.allows(client_ip) {
-        let text = format!("invalid ip {client_ip} ipv6 ::ffff:{client_ip}, not in whitelist");
-        return Err(Refusal::because(40164, text));
-    }
-    Ok(())
+    app.expect_secret(proof.secret, arrival)
 }
 
 fn present(text: Option<&str>) -> Option<&str> {

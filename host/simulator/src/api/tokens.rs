@@ -331,7 +331,7 @@ impl TokenBook {
 }
 
 /// What a token looks like: two digits, `_`, and 133 to 190 letters, digits, `-` and `_`.
-fn fresh_value(chance: &dyn Environment) -> String {
+pub(crate) fn fresh_value(chance: &dyn Environment) -> String {
     let length = usize::try_from(chance.number(133, 190)).unwrap_or(133);
     let mut bytes = vec![0; length];
     chance.fill(&mut bytes);

@@ -17,6 +17,7 @@ use crate::api::arrival::Arrival;
 use crate::api::component::{Component, ComponentSettings};
 use crate::api::component_calls::{ComponentCall, SECRET_CALLS};
 use crate::api::fault::Faults;
+use crate::api::login_calls::NAMING_CALLS;
 use crate::api::record::Records;
 use crate::api::refusal::Refusal;
 use crate::api::rid::{self, MAX_KEPT_BODY, Refused, Rids};
@@ -126,7 +127,9 @@ impl World {
     /// Who a request says it is from: by its token, or by the app id that it names.
     pub(crate) fn caller(&self, arrival: &Arrival) -> Caller {
         let named = match arrival.path.as_str() {
-            TOKEN => arrival.parameter("appid").map(str::to_owned),
+            path if path == TOKEN || NAMING_CALLS.contains(&path) => {
+                arrival.parameter("appid").map(str::to_owned)
+            }
             STABLE_TOKEN | CLEAR_QUOTA_V2 => app_id_in(&arrival.body, "appid"),
             path if SECRET_CALLS.contains(&path) => app_id_in(&arrival.body, "component_appid"),
             _ => return self.owner_of_token(arrival),
@@ -161,10 +164,16 @@ impl World {
                 owner: Some(owner.clone()),
                 component: None,
             },
-            None => Caller {
-                token: Some("unknown".to_owned()),
-                ..Caller::default()
-            },
+            None => {
+                let mut apps = self.apps.values();
+                let user_of = apps.find(|app| app.logins.find(token).is_some());
+                let token = if user_of.is_some() { "user" } else { "unknown" };
+                Caller {
+                    app_id: user_of.map(|app| app.settings.app_id.clone()),
+                    token: Some(token.to_owned()),
+                    ..Caller::default()
+                }
+            }
         }
     }
 

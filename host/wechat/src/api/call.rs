@@ -52,7 +52,12 @@ pub struct Request {
     pub idempotent: bool,
     /// Whether an `access_token` belongs into the query. The token calls have none.
     pub needs_token: bool,
+    /// The parameter in which that token stands.
+    pub token_name: &'static str,
 }
+
+/// Where a token stands on nearly all calls.
+const TOKEN_NAME: &str = "access_token";
 
 /// A request's method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,6 +115,7 @@ impl Request {
             body: Body::Empty,
             idempotent: true,
             needs_token: true,
+            token_name: TOKEN_NAME,
         }
     }
 
@@ -145,6 +151,11 @@ impl Request {
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name.into(), value.into()));
         self
+    }
+
+    /// With its token in another parameter.
+    pub(super) fn with_token_in(self, token_name: &'static str) -> Self {
+        Self { token_name, ..self }
     }
 
     /// Without a token.
@@ -202,6 +213,7 @@ pub fn generic(
         body,
         idempotent: method == Method::Get,
         needs_token: true,
+        token_name: TOKEN_NAME,
     })
 }
 

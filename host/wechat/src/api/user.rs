@@ -63,7 +63,7 @@ pub struct ChangeOpenIds {
 }
 
 /// A language of WeChat's.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Language {
     /// Simplified Chinese.
     #[default]

@@ -95,6 +95,8 @@ impl CallKind {
             | "/cgi-bin/message/template/subscribe"
             | "/cgi-bin/message/subscribe/bizsend"
             | "/cgi-bin/message/subscribe/send" => Self::Notice,
+            // These take a platform's token.
+            _ if path.starts_with("/sns/oauth2/component/") => Self::Platform,
             _ if path.starts_with("/sns/") => Self::Authorisation,
             _ if path.starts_with("/cgi-bin/component/") => Self::Platform,
             _ if path.starts_with("/cgi-bin/message/custom/") => Self::Customer,
@@ -341,6 +343,8 @@ mod tests {
             assert!(!told.names_bad_token() && told.advice() == Advice::Never);
         }
         assert!(Errcode(42006).on(PLATFORM).names_bad_token());
+        let exchange = "/sns/oauth2/component/access_token";
+        assert!(Errcode(42001).on(exchange).names_bad_token());
     }
 
     #[test]

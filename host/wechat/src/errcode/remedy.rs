@@ -41,7 +41,7 @@ fn own(code: i64) -> Option<&'static str> {
         40243 => "Unfreeze the AppSecret in WeChat's console.",
         40249 => "Stop this template: WeChat takes its messages for marketing, or unlawful.",
         40252 => "Wait: WeChat reviews the message and delivers it by itself, or blocks it.",
-        42007 => "Let the user authorise again.",
+        40029 | 40030 | 40163 | 42002 | 42003 | 42007 => "Let the user authorise again.",
         43004 | 50005 => "The user does not follow the account: send nothing until they do.",
         43019 => "Take the user off the account's blacklist, or send nothing to them.",
         43101 => "Drop the subscription: the user refused it, or its one message is used up.",

@@ -14,7 +14,7 @@ use super::{
     authorizers::PermissionSet, permission::Everything,
 };
 use crate::{
-    accounts::{AccountChange, NewAccount, Status},
+    accounts::{AccountChange, LoginSettings, NewAccount, Status},
     credentials::{self, CredentialChange, TokenLine},
     db::{
         accounts::{self, AccountFilter, AccountRow},
@@ -66,6 +66,8 @@ pub(super) struct AccountToAdd {
     grants: Option<OperatorGrants>,
     /// Origins whose pages may have JS-SDK signatures.
     jssdk_origins: Option<Vec<String>>,
+    /// How users log in to its pages; nobody does if absent.
+    login: Option<LoginSettings>,
 }
 
 /// What is to be changed of an account; what is absent stays.
@@ -103,6 +105,10 @@ pub(super) struct AccountToChange {
     grants: Option<OperatorGrants>,
     /// Origins whose pages may have JS-SDK signatures.
     jssdk_origins: Option<Vec<String>>,
+    /// How users log in to its pages; `null`: nobody does any more.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<LoginSettings>)]
+    login: Option<Option<LoginSettings>>,
 }
 
 /// New keys of an account. At least one.
@@ -172,6 +178,8 @@ pub(super) struct Account {
     grants: OperatorGrants,
     /// Origins whose pages may have JS-SDK signatures.
     jssdk_origins: Vec<String>,
+    /// How users log in to its pages, if they do.
+    login: Option<LoginSettings>,
     /// Its access token as this host holds it; only where a single account is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<TokenState>,
@@ -234,6 +242,9 @@ impl From<AccountRow> for Account {
             address_refusals: Vec::new(),
             grants: serde_json::from_str(&row.plugin.grants).unwrap_or_default(),
             jssdk_origins: serde_json::from_str(&row.credentials.jssdk_origins).unwrap_or_default(),
+            login: row
+                .login
+                .and_then(|login| serde_json::from_str(&login).ok()),
             access_token: None,
         }
     }
@@ -305,6 +316,7 @@ pub(super) async fn add(
             leaves_platform: false,
         },
         grants: body.grants,
+        login: body.login,
     };
     let accounts = &write.services().accounts;
     let row = accounts.add_account(account, &write.author()).await?;
@@ -417,6 +429,7 @@ pub(super) async fn change(
             leaves_platform: body.platform.is_some(),
         },
         grants: body.grants,
+        login: body.login,
     };
     let app_id = &write.object.app_id;
     let accounts = &write.services().accounts;

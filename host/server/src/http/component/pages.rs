@@ -2,7 +2,7 @@
 //! and for a desk, without a script; Chinese first, since their readers are.
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use qrcode::{QrCode, render::svg};
 use serde::Deserialize;
@@ -13,15 +13,11 @@ use std::sync::Arc;
 
 use super::ComponentState;
 use crate::accounts::Platform;
+use crate::http::html::{self, Cookie, escaped, page};
 use crate::platform::{InvitationError, Visit};
 
 /// Pixels of a QR code's side, at least.
 const QR_SIDE: u32 = 240;
-
-/// What a browser may do with these pages: nothing but show them. WeChat demands to see by the referrer that
-/// its link stood on the platform's domain.
-const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; \
-     base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
 
 /// Keeps which visit a browser has begun.
 const COOKIE: &str = "wxhost-visit";
@@ -114,22 +110,14 @@ pub(super) async fn begin(
         Ok(begun) => begun,
         Err(error) => return refused(&error),
     };
-    let secure = match platform.public_url.starts_with("https://") {
-        true => "; Secure",
-        false => "",
+    let cookie = Cookie {
+        name: COOKIE,
+        value: &begun.state,
+        path: &format!("/component/{}/back/", platform.app_id),
+        seconds: COOKIE_SECONDS,
+        is_secure: platform.public_url.starts_with("https://"),
     };
-    let cookie = format!(
-        "{COOKIE}={}; Path=/component/{}/back/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax{secure}",
-        begun.state, platform.app_id
-    );
-    let mut response = StatusCode::FOUND.into_response();
-    let headers = response.headers_mut();
-    for (name, value) in [(header::LOCATION, begun.url), (header::SET_COOKIE, cookie)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
-    }
-    guarded(response)
+    html::redirect(&begun.url, Some(&cookie))
 }
 
 /// What WeChat brings back.
@@ -182,12 +170,7 @@ pub(super) async fn back(
 }
 
 fn holds_visit(headers: &HeaderMap, state: &str) -> bool {
-    let cookies = headers.get_all(header::COOKIE).into_iter();
-    let mut cookies = cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.any(|(name, value)| name == COOKIE && value == state)
+    html::cookie(headers, COOKIE).is_some_and(|kept| kept == state)
 }
 
 /// Why a page leads nowhere.
@@ -235,63 +218,11 @@ fn refused(error: &InvitationError) -> Response {
     page(status, "不能继续", &body)
 }
 
-fn page(status: StatusCode, title: &str, body: &str) -> Response {
-    let html = format!(
-        "<!doctype html><html lang=\"zh-CN\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><link rel=\"icon\" href=\"data:,\"><style>\
-         :root{{color-scheme:light dark}}\
-         body{{font:17px/1.6 system-ui,sans-serif;max-width:34em;margin:0 auto;padding:2em 1.2em}}\
-         h1{{font-size:1.4em;line-height:1.3}}.dim{{opacity:.7;font-size:.9em}}\
-         .button{{display:block;text-align:center;padding:.8em 1em;border-radius:.5em;\
-         background:#07803f;color:#fff;text-decoration:none;font-weight:600}}\
-         img{{background:#fff;padding:.5em;border-radius:.5em}}\
-         </style><body>{body}</body></html>"
-    );
-    let html_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    guarded((status, html_type, html).into_response())
-}
-
-fn guarded(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "origin"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-store"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-/// Text as it stands in HTML, where it is no address.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::http::HeaderValue;
 
-    #[test]
-    fn text_of_others_is_text() {
-        assert_eq!(
-            escaped("<script>\"a\" & 'b'</script>"),
-            "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;"
-        );
-    }
+    use super::*;
 
     #[test]
     fn a_visit_is_held_by_the_browser_that_began_it() {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /api/v1/accounts/{app_id}/access-token` | `access-token` |
 //! | `GET /api/v1/accounts/{app_id}/jssdk-signature?url=` | `jssdk-signature` |
+//! | `POST /api/v1/accounts/{app_id}/session`, `GET …/users/{open_id}/profile` | `login` |
 //! | `POST /api/v1/accounts/{app_id}/push/{kind}`, `…/pushes` and below | `push` |
 //! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
@@ -16,6 +17,7 @@ mod access_token;
 mod caller;
 mod forward;
 mod jssdk;
+mod login;
 mod push;
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::caller::Caller;
 use super::{error, extract::max_body};
-use crate::{audit::Audit, keys::RateLimits, services::Services};
+use crate::{audit::Audit, keys::RateLimits, login::LoginLane, services::Services};
 
 /// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
 const CONCURRENT: usize = 512;
@@ -38,6 +40,7 @@ const CONCURRENT: usize = 512;
 #[derive(Clone, Debug)]
 struct TenantState {
     services: Arc<Services>,
+    logins: Arc<LoginLane>,
     /// How often a key may ask.
     rates: RateLimits,
     /// Where failed sign-ins at this door are noted.
@@ -47,18 +50,20 @@ struct TenantState {
 }
 
 impl TenantState {
-    fn new(services: Arc<Services>) -> Self {
+    fn new(logins: Arc<LoginLane>) -> Self {
+        let services = Arc::clone(logins.services());
         Self {
             rates: RateLimits::new(services.store.clone(), services.clock),
             failures: services.audit.of_another_door(),
             services,
+            logins,
             places: Arc::new(Semaphore::new(CONCURRENT)),
         }
     }
 }
 
 /// The routes.
-pub fn routes(services: Arc<Services>) -> Router {
+pub fn routes(logins: Arc<LoginLane>) -> Router {
     let (router, _) = described().split_for_parts();
     router
         .route(
@@ -67,7 +72,7 @@ pub fn routes(services: Arc<Services>) -> Router {
         )
         .route("/wechat/{app_id}/{*path}", routing::any(forward::forward))
         .layer(middleware::from_fn(error::identify))
-        .with_state(TenantState::new(services))
+        .with_state(TenantState::new(logins))
 }
 
 /// Their part of the API's description. What WeChat describes is left to WeChat.
@@ -85,6 +90,8 @@ fn described() -> OpenApiRouter<TenantState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(access_token::give))
         .routes(routes!(jssdk::sign))
+        .routes(routes!(login::session))
+        .routes(routes!(login::profile))
         .routes(routes!(push::list))
         .routes(routes!(push::show))
         .routes(routes!(push::recipients_of))

@@ -84,7 +84,10 @@ impl Host {
         fill(&services.accounts).await;
         let stop = CancellationToken::new();
         Self {
-            router: routes(Arc::clone(&services)),
+            router: routes(Arc::new(LoginLane::new(
+                Arc::clone(&services),
+                "http://open",
+            ))),
             services,
             wechat,
             writer: tokio::spawn(writer.run(stop.clone())),
@@ -197,6 +200,7 @@ async fn fill(accounts: &Accounts) {
                 ..CredentialChange::default()
             },
             grants: None,
+            login: None,
         };
         accounts.add_account(account, &by).await.unwrap();
     }
@@ -219,7 +223,7 @@ async fn every_described_route_wants_a_key() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 16);
+    assert_eq!(routes, 18);
     assert!(host.wechat.seen().is_empty());
     let entries = host.audit().await;
     assert!(!entries.is_empty() && entries.iter().all(|entry| entry.action == "sign-in"));

@@ -20,7 +20,7 @@ async fn taker() -> String {
 }
 
 impl Sim {
-    async fn with_component(more: Value) -> Self {
+    pub(super) async fn with_component(more: Value) -> Self {
         let sim = Self::start().await;
         let mut settings = json!({
             "app_id": COMPONENT, "secret": SECRET, "token": "token123",
@@ -42,7 +42,7 @@ impl Sim {
         self.control("POST", &path, body).await
     }
 
-    async fn authorized(&self, more: Value) -> String {
+    pub(super) async fn authorized(&self, more: Value) -> String {
         let mut agreement = json!({"app_id": APP, "original_id": "gh_1", "nick_name": "茶馆"});
         agreement
             .as_object_mut()
@@ -52,7 +52,7 @@ impl Sim {
         told["auth_code"].as_str().unwrap().to_owned()
     }
 
-    async fn component_token(&self) -> String {
+    pub(super) async fn component_token(&self) -> String {
         let ticket = self.happens("ticket", json!({})).await["ticket"].clone();
         let answer = self.ask_token(&ticket).await;
         answer["component_access_token"]

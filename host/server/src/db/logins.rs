@@ -1,0 +1,221 @@
+//! Logins that came back with a code, by the hashes of their states: each code is exchanged once, however often
+//! a browser brings it, and a ticket is good for one question.
+
+use super::{Database, DbError, Lease};
+
+/// Which login is meant.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginKey<'a> {
+    /// The account.
+    pub app_id: &'a str,
+    /// The hash of its state.
+    pub state_hash: &'a str,
+}
+
+/// What became of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Its code is this caller's to exchange.
+    Taken,
+    /// Another one exchanges it now.
+    UnderWay,
+    /// What came of it, sealed.
+    Done(String),
+    /// WeChat did not take the code: why.
+    Failed(String),
+    /// Its state came before, with another code.
+    Used,
+}
+
+/// A row of `logins`, as far as it tells what became of it.
+type Found = (String, String, Option<String>, Option<String>);
+
+/// Takes the turn to exchange a login's code.
+///
+/// # Errors
+/// The database failed.
+pub async fn take(
+    db: &Database,
+    key: LoginKey<'_>,
+    code_hash: &str,
+    lease: Lease<'_>,
+) -> Result<Login, DbError> {
+    let taken = sqlx::query(
+        "INSERT INTO logins (app_id, state_hash, code_hash, state, owner, leased_until, created_at) \
+         VALUES ($1, $2, $3, 'taken', $4, $5, $6) ON CONFLICT (app_id, state_hash) DO UPDATE \
+         SET owner = excluded.owner, leased_until = excluded.leased_until \
+         WHERE logins.state = 'taken' AND logins.code_hash = excluded.code_hash \
+         AND logins.leased_until <= $7",
+    )
+    .bind(key.app_id)
+    .bind(key.state_hash)
+    .bind(code_hash)
+    .bind(lease.owner)
+    .bind(lease.until_ms)
+    .bind(lease.now_ms)
+    .bind(lease.now_ms)
+    .execute(&db.writers)
+    .await?;
+    if taken.rows_affected() == 1 {
+        return Ok(Login::Taken);
+    }
+    let found: Option<Found> = sqlx::query_as(
+        "SELECT state, code_hash, result_sealed, error FROM logins \
+         WHERE app_id = $1 AND state_hash = $2",
+    )
+    .bind(key.app_id)
+    .bind(key.state_hash)
+    .fetch_optional(&db.readers)
+    .await?;
+    Ok(match found {
+        Some((_, with, ..)) if with != code_hash => Login::Used,
+        Some((_, _, Some(result), _)) => Login::Done(result),
+        Some((state, _, _, error)) if state == "failed" => Login::Failed(error.unwrap_or_default()),
+        _ => Login::UnderWay,
+    })
+}
+
+/// Keeps what came of a login; where the turn was lost meanwhile, nothing.
+///
+/// # Errors
+/// The database failed.
+pub async fn end(
+    db: &Database,
+    key: LoginKey<'_>,
+    owner: &str,
+    (result_sealed, ticket_hash): (&str, Option<&str>),
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE logins SET state = 'done', result_sealed = $1, ticket_hash = $2 \
+         WHERE app_id = $3 AND state_hash = $4 AND owner = $5 AND state = 'taken'",
+    )
+    .bind(result_sealed)
+    .bind(ticket_hash)
+    .bind(key.app_id)
+    .bind(key.state_hash)
+    .bind(owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
+}
+
+/// Notes that WeChat does not take the code, or gives the turn back for another try.
+///
+/// # Errors
+/// The database failed.
+pub async fn fail(
+    db: &Database,
+    key: LoginKey<'_>,
+    owner: &str,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    let state = if error.is_some() { "failed" } else { "taken" };
+    sqlx::query(
+        "UPDATE logins SET state = $1, error = $2, leased_until = 0 \
+         WHERE app_id = $3 AND state_hash = $4 AND owner = $5 AND state = 'taken'",
+    )
+    .bind(state)
+    .bind(error)
+    .bind(key.app_id)
+    .bind(key.state_hash)
+    .bind(owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
+}
+
+/// The state's hash and the sealed result of a login, by its ticket, for the first who asks and only where the
+/// login came after `since_ms`.
+///
+/// # Errors
+/// The database failed.
+pub async fn redeem(
+    db: &Database,
+    app_id: &str,
+    ticket_hash: &str,
+    (since_ms, now_ms): (i64, i64),
+) -> Result<Option<(String, String)>, DbError> {
+    let found: Option<(String, Option<String>)> = sqlx::query_as(
+        "UPDATE logins SET ticket_used_at = $1 WHERE app_id = $2 AND ticket_hash = $3 \
+         AND ticket_used_at IS NULL AND created_at >= $4 RETURNING state_hash, result_sealed",
+    )
+    .bind(now_ms)
+    .bind(app_id)
+    .bind(ticket_hash)
+    .bind(since_ms)
+    .fetch_optional(&db.writers)
+    .await?;
+    Ok(found.and_then(|(state_hash, result)| Some((state_hash, result?))))
+}
+
+/// Forgets logins that came before `before_ms`.
+///
+/// # Errors
+/// The database failed.
+pub async fn forget(db: &Database, before_ms: i64) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM logins WHERE created_at < $1")
+        .bind(before_ms)
+        .execute(&db.writers)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::db::accounts::tests::add_account;
+    use crate::db::testing::databases;
+
+    const KEY: LoginKey<'_> = LoginKey {
+        app_id: "wx01",
+        state_hash: "s",
+    };
+
+    #[tokio::test]
+    async fn a_code_has_one_turn_at_a_time_and_one_end() {
+        for db in databases().await {
+            add_account(&db, "wx01").await;
+            let take_by = async |owner, code, time| {
+                let lease = Lease::begin(&db, owner, time);
+                take(&db, KEY, code, lease).await.unwrap()
+            };
+            let (long, none) = (Duration::from_secs(60), Duration::ZERO);
+            assert_eq!(take_by("one", "c", none).await, Login::Taken);
+            // Its host is dead.
+            assert_eq!(take_by("two", "c", long).await, Login::Taken);
+            assert_eq!(take_by("three", "c", long).await, Login::UnderWay);
+            assert_eq!(take_by("three", "other", long).await, Login::Used);
+            fail(&db, KEY, "two", None).await.unwrap();
+            assert_eq!(take_by("three", "c", long).await, Login::Taken);
+            // Who has lost the turn ends nothing.
+            end(&db, KEY, "two", ("late", None)).await.unwrap();
+            assert_eq!(take_by("four", "c", long).await, Login::UnderWay);
+            end(&db, KEY, "three", ("r", Some("t"))).await.unwrap();
+            assert_eq!(take_by("four", "c", long).await, Login::Done("r".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_good_once_and_for_a_while() {
+        for db in databases().await {
+            add_account(&db, "wx01").await;
+            let lease = Lease::begin(&db, "one", Duration::from_secs(60));
+            take(&db, KEY, "c", lease).await.unwrap();
+            end(&db, KEY, "one", ("r", Some("t"))).await.unwrap();
+            let now_ms = db.now_ms();
+            let redeemed = async |app_id, ticket, since_ms| {
+                redeem(&db, app_id, ticket, (since_ms, now_ms))
+                    .await
+                    .unwrap()
+            };
+            assert_eq!(redeemed("wx01", "t", now_ms + 60_000).await, None);
+            assert_eq!(redeemed("wx02", "t", 0).await, None);
+            assert_eq!(redeemed("wx01", "other", 0).await, None);
+            let result = Some(("s".to_owned(), "r".to_owned()));
+            assert_eq!(redeemed("wx01", "t", 0).await, result);
+            assert_eq!(redeemed("wx01", "t", 0).await, None);
+        }
+    }
+}

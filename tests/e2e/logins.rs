@@ -1,0 +1,505 @@
+//! Users log in to an account's pages: by its own AppSecret or by a third-party platform, in the browser that
+//! began it, once.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::header::COOKIE;
+use reqwest::{Method, Response, Url};
+use serde_json::{Value, json};
+use wxhost_tests::account::new_user;
+use wxhost_tests::api::WechatApi;
+use wxhost_tests::host::Host;
+use wxhost_tests::site::Site;
+use wxhost_tests::{secrets, wait};
+
+use crate::agency::Agency;
+use crate::browser::{browser, cookie_of, encoded, hidden, location};
+use crate::office::admit;
+use crate::scenario::scenarios;
+use crate::stage::Stage;
+
+scenarios! {
+    BOTH: a_user_logs_in_and_the_back_end_learns_who_it_is, a_login_ends_in_the_browser_that_began_it,
+        what_wechat_does_not_take_is_told_and_can_be_begun_anew,
+        a_profile_is_read_for_as_long_as_the_user_lets_it, users_of_a_platforms_account_log_in_too;
+    SHARED: a_browser_that_comes_twice_to_two_hosts_is_let_in_once;
+}
+
+/// Where the account's web domain leads to the hosts.
+const SITE: &str = "https://login.shop.example";
+/// The shop's page, on another site.
+const PAGE: &str = "https://shop.example/orders?id=7";
+/// What WeChat's page asks of the account's own administrator.
+const DOMAIN: &str = "login.shop.example";
+
+/// A shop whose pages are in WeChat.
+struct Shop {
+    api: WechatApi,
+    site: Site,
+    app_id: String,
+    key: String,
+}
+
+/// A login on its way.
+struct Going {
+    /// WeChat's page.
+    url: String,
+    /// What the browser keeps.
+    cookie: String,
+}
+
+impl Shop {
+    async fn open(stage: &Stage) -> Result<(Self, Host)> {
+        let api = WechatApi::start().await?;
+        let site = stage.site_with(&api).await?;
+        let site = site.with("WECHAT_OPEN_BASE", api.url());
+        let host = site.host().await?;
+        let tenant = host.admin().add_tenant().await?;
+        let login = json!({"site_url": SITE,
+            "return_urls": ["https://shop.example/orders", "https://login.shop.example/"]});
+        let settings = (&json!({"oauth_domain": DOMAIN}), &json!({"login": login}));
+        let account = admit(stage, &host, &api, &tenant, settings).await?;
+        let key = login_key(&host, &tenant).await?;
+        let shop = Self {
+            api,
+            site,
+            app_id: account.app_id().to_owned(),
+            key,
+        };
+        Ok((shop, host))
+    }
+
+    /// A browser opens a page that wants to know who it is.
+    async fn start(&self, host: &Host, query: &str) -> Result<Response> {
+        let url = format!("{}/oauth/{}/start?{query}", host.base(), self.app_id);
+        Ok(browser()?.get(url).send().await?)
+    }
+
+    async fn begin(&self, host: &Host, query: &str) -> Result<Going> {
+        let started = self.start(host, query).await?;
+        ensure!(started.status() == 302, "{}", started.text().await?);
+        Ok(Going {
+            url: location(&started)?,
+            cookie: cookie_of(&started)?,
+        })
+    }
+
+    /// What WeChat has counted of the account's logins.
+    fn counts(&self) -> Result<Value> {
+        let path = format!("/apps/{}", self.app_id);
+        let shown = self.api.ask(Method::GET, &path, &Value::Null)?;
+        Ok(shown["logins"].clone())
+    }
+
+    /// The back end asks: status and answer.
+    async fn ask(&self, host: &Host, shown: &Value) -> Result<(u16, Value)> {
+        ask(host, (&self.app_id, &self.key), shown).await
+    }
+}
+
+async fn login_key(host: &Host, tenant: &str) -> Result<String> {
+    let wanted = json!({"tenant_id": tenant, "grants": ["login"]});
+    let made = host.admin().post("/api/v1/keys", &wanted).await?;
+    let key = made["key"].as_str().context("a key")?.to_owned();
+    secrets::remember(&key);
+    Ok(key)
+}
+
+async fn ask(host: &Host, (app_id, key): (&str, &str), shown: &Value) -> Result<(u16, Value)> {
+    let url = format!("{}/api/v1/accounts/{app_id}/session", host.base());
+    let request = host.http().post(url).bearer_auth(key).json(shown);
+    let answer = request.send().await?;
+    Ok((answer.status().as_u16(), answer.json().await?))
+}
+
+/// The user does as `consent` says on WeChat's page; where it leads.
+async fn agree(api: &WechatApi, url: &str, open_id: &str, consent: &str) -> Result<String> {
+    let page = browser()?.get(url).send().await?.text().await?;
+    ensure!(page.contains("微信登录"), "{url}: {page}");
+    let mut form = Vec::new();
+    for name in ["appid", "redirect_uri", "response_type", "scope", "state"] {
+        form.push((name, hidden(&page, name)?));
+    }
+    if let Ok(component) = hidden(&page, "component_appid") {
+        form.push(("component_appid", component));
+    }
+    form.push(("open_id", open_id.to_owned()));
+    form.push(("consent", consent.to_owned()));
+    let url = format!("{}/_sim/authorize", api.url());
+    let request = browser()?.post(url).body(encoded(&form));
+    let agreed = request.send().await?;
+    ensure!(agreed.status() == 302, "{}", agreed.text().await?);
+    location(&agreed)
+}
+
+/// The browser comes back to a host, to which the shop's domain leads.
+async fn come_back(host: &Host, url: &str, cookie: &str) -> Result<Response> {
+    let url = url.replace(SITE, host.base());
+    let request = browser()?.get(url).header(COOKIE, cookie);
+    Ok(request.send().await?)
+}
+
+/// A user who has come back as they should: where they are led on to, and the cookie of the session.
+async fn let_in(host: &Host, back: &str, cookie: &str) -> Result<(Url, String)> {
+    let led = come_back(host, back, cookie).await?;
+    ensure!(led.status() == 302, "{}", led.text().await?);
+    Ok((location(&led)?.parse()?, cookie_of(&led)?))
+}
+
+/// A page that says no, with this status and code.
+async fn expect_page(page: Response, status: u16, code: &str) -> Result<()> {
+    let (given, text) = (page.status().as_u16(), page.text().await?);
+    ensure!(
+        given == status && text.contains(&format!("<code>{code}</code>")),
+        "{given}: {text}"
+    );
+    Ok(())
+}
+
+fn parameter(url: &Url, name: &str) -> Option<String> {
+    let found = url.query_pairs().find(|(given, _)| given == name);
+    found.map(|(_, value)| value.into_owned())
+}
+
+fn value_of(cookie: &str) -> Result<String> {
+    let (_, value) = cookie.split_once('=').context("a value")?;
+    Ok(value.to_owned())
+}
+
+fn return_to(page: &str) -> String {
+    encoded(&[("return_to", page.to_owned())])
+}
+
+async fn a_user_logs_in_and_the_back_end_learns_who_it_is(stage: Stage) -> Result<()> {
+    let (shop, host) = Shop::open(&stage).await?;
+    let user = new_user()?;
+    // The shop's page is on another site than the login: its back end gets a ticket.
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    ensure!(
+        back.starts_with(&format!("{SITE}/oauth/{}/back?code=", shop.app_id)),
+        "{back}"
+    );
+    let (page, session) = let_in(&host, &back, &going.cookie).await?;
+    ensure!(page.as_str().starts_with(PAGE), "{page}");
+    let ticket = parameter(&page, "login_ticket").context("a ticket")?;
+    // WeChat's client opens the redirect twice: the same again, of one exchange.
+    let (again, _) = let_in(&host, &back, &going.cookie).await?;
+    ensure!(again == page, "{again}");
+    ensure!(shop.counts()?["exchanges"] == 1, "{}", shop.counts()?);
+
+    let (status, who) = shop.ask(&host, &json!({"ticket": ticket})).await?;
+    ensure!(
+        status == 200
+            && who["open_id"] == user.as_str()
+            && who["scope"] == "snsapi_base"
+            && who["is_snapshot_user"] == false
+            && who.get("nickname").is_none(),
+        "{status}: {who}"
+    );
+    let (status, refused) = shop.ask(&host, &json!({"ticket": ticket})).await?;
+    ensure!(
+        status == 404 && refused["error"]["code"] == "ticket-refused",
+        "a second time: {status}: {refused}"
+    );
+    let cookie = value_of(&session)?;
+    let (status, same) = shop.ask(&host, &json!({"cookie": cookie})).await?;
+    ensure!(status == 200 && same == who, "{status}: {same}");
+    let forged = format!("{}x", cookie);
+    let (status, refused) = shop.ask(&host, &json!({"cookie": forged})).await?;
+    ensure!(
+        status == 404 && refused["error"]["code"] == "session-unknown",
+        "{status}: {refused}"
+    );
+
+    // A page of the login's own site needs no ticket, unless it wants one.
+    let own = format!("{SITE}/cart");
+    for (more, expected) in [("", false), ("&give=ticket", true)] {
+        let query = format!("{}{more}", return_to(&own));
+        let going = shop.begin(&host, &query).await?;
+        let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+        let (page, _) = let_in(&host, &back, &going.cookie).await?;
+        let has_ticket = parameter(&page, "login_ticket").is_some();
+        ensure!(has_ticket == expected, "{more}: {page}");
+    }
+    // Who only looks at a snapshot of the page is nobody.
+    let query = format!("{}&scope=snsapi_userinfo", return_to(PAGE));
+    let going = shop.begin(&host, &query).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "snapshot").await?;
+    let (_, session) = let_in(&host, &back, &going.cookie).await?;
+    let cookie = value_of(&session)?;
+    let (_, nobody) = shop.ask(&host, &json!({"cookie": cookie})).await?;
+    ensure!(
+        nobody["is_snapshot_user"] == true && nobody["open_id"] != user.as_str(),
+        "{nobody}"
+    );
+    stage.expect_sealed_in_redis(&shop.site).await
+}
+
+async fn a_login_ends_in_the_browser_that_began_it(stage: Stage) -> Result<()> {
+    let (shop, host) = Shop::open(&stage).await?;
+    for elsewhere in [
+        "https://evil.example/",
+        "https://shop.example/",
+        "https://shop.example.evil.example/orders",
+        "//evil.example",
+        "javascript:alert(1)",
+    ] {
+        let page = shop.start(&host, &return_to(elsewhere)).await?;
+        expect_page(page, 400, "return-address-refused").await?;
+    }
+    let page = shop.start(&host, "scope=snsapi_base").await?;
+    expect_page(page, 400, "invalid-query").await?;
+    let query = format!("{}&scope=snsapi_login", return_to(PAGE));
+    expect_page(shop.start(&host, &query).await?, 400, "invalid-query").await?;
+
+    let user = new_user()?;
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    // Somebody is sent a stranger's link, to be logged in as the stranger.
+    let other = shop.begin(&host, &return_to(PAGE)).await?;
+    for cookie in ["", &other.cookie] {
+        let page = come_back(&host, &back, cookie).await?;
+        expect_page(page, 400, "login-not-begun").await?;
+    }
+    ensure!(shop.counts()?["exchanges"] == 0, "{}", shop.counts()?);
+    let (page, _) = let_in(&host, &back, &going.cookie).await?;
+    // The state is used up: no other code comes with it.
+    let elsewhere = agree(&shop.api, &going.url, new_user()?.as_str(), "allow").await?;
+    let refused = come_back(&host, &elsewhere, &going.cookie).await?;
+    expect_page(refused, 400, "login-state-used").await?;
+    let (again, _) = let_in(&host, &back, &going.cookie).await?;
+    ensure!(again == page, "the first one's stays: {again}");
+
+    // A user who refuses is led back without being known.
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "refuse").await?;
+    let led = come_back(&host, &back, &going.cookie).await?;
+    ensure!(
+        location(&led)? == format!("{PAGE}&login_error=refused") && cookie_of(&led).is_err(),
+        "{led:?}"
+    );
+    // What is no longer on the list is led to no more.
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let path = format!("/api/v1/accounts/{}", shop.app_id);
+    let login = json!({"login": {"site_url": SITE, "return_urls": ["https://shop.example/new"]}});
+    let admin = host.admin();
+    admin.call(Method::PATCH, &path, Some(&login)).await?;
+    let refused = come_back(&host, &back, &going.cookie).await?;
+    expect_page(refused, 400, "return-address-refused").await?;
+    let none = json!({"login": null});
+    admin.call(Method::PATCH, &path, Some(&none)).await?;
+    let page = shop.start(&host, &return_to(PAGE)).await?;
+    expect_page(page, 404, "login-not-set-up").await
+}
+
+async fn what_wechat_does_not_take_is_told_and_can_be_begun_anew(stage: Stage) -> Result<()> {
+    let (shop, host) = Shop::open(&stage).await?;
+    let user = new_user()?;
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let (before, rest) = back.split_once("code=").context("a code")?;
+    let (_, state) = rest.split_once('&').context("a state")?;
+    let made_up = format!("{before}code=0123456789abcdef0123456789abcdef&{state}");
+    for _ in 0..2 {
+        let page = come_back(&host, &made_up, &going.cookie).await?;
+        expect_page(page, 400, "login-code-refused").await?;
+    }
+    let requests = shop.requests()?;
+    ensure!(requests == 1, "it is asked once: {requests}");
+
+    // WeChat can't be reached for a moment: reloading the page goes on.
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    shop.api
+        .fault(&json!({"kind": "drop", "performed": false, "count": 1,
+        "path_prefix": "/sns/oauth2/"}))?;
+    let page = come_back(&host, &back, &going.cookie).await?;
+    expect_page(page, 503, "wechat-unreachable").await?;
+    let_in(&host, &back, &going.cookie).await?;
+
+    // An answer that was lost has used the code up: the user begins anew, and that works.
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    shop.api
+        .fault(&json!({"kind": "drop", "performed": true, "count": 1,
+        "path_prefix": "/sns/oauth2/"}))?;
+    let page = come_back(&host, &back, &going.cookie).await?;
+    expect_page(page, 503, "wechat-unreachable").await?;
+    let page = come_back(&host, &back, &going.cookie).await?;
+    expect_page(page, 400, "login-code-refused").await?;
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let_in(&host, &back, &going.cookie).await?;
+
+    // WeChat refuses the host's address: that is the operator's to mend, not the user's.
+    shop.api
+        .fault(&json!({"kind": "errcode", "errcode": 40164, "count": 1,
+        "path_prefix": "/sns/oauth2/"}))?;
+    let going = shop.begin(&host, &return_to(PAGE)).await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let page = come_back(&host, &back, &going.cookie).await?;
+    expect_page(page, 502, "wechat-refused").await?;
+    let path = format!("/api/v1/accounts/{}", shop.app_id);
+    wait::until("a refused address that is shown", wait::SOON, async || {
+        let shown = host.admin().get(&path).await?;
+        let refusal = &shown["address_refusals"][0];
+        Ok((refusal["errcode"] == 40164).then_some(()))
+    })
+    .await?;
+    ensure!(
+        host.metric("wxhost_logins_total").await? >= 7.0,
+        "logins are counted"
+    );
+    Ok(())
+}
+
+impl Shop {
+    /// How often WeChat was asked to exchange a code.
+    fn requests(&self) -> Result<usize> {
+        let path = format!("/requests?app_id={}&path=/sns/oauth2/", self.app_id);
+        let asked = self.api.ask(Method::GET, &path, &Value::Null)?;
+        Ok(asked.as_array().context("a list")?.len())
+    }
+
+    async fn profile(&self, host: &Host, open_id: &str) -> Result<(u16, Value)> {
+        let path = format!("/api/v1/accounts/{}/users/{open_id}/profile", self.app_id);
+        let url = format!("{}{path}", host.base());
+        let answer = host.http().get(url).bearer_auth(&self.key).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+}
+
+async fn a_profile_is_read_for_as_long_as_the_user_lets_it(stage: Stage) -> Result<()> {
+    let (shop, host) = Shop::open(&stage).await?;
+    let user = new_user()?;
+    let follower = json!({"followers": [{"open_id": user, "union_id": "u-1"}]});
+    let path = format!("/apps/{}/followers", shop.app_id);
+    shop.api.ask(Method::POST, &path, &follower)?;
+    let log_in = async |scope: &str| -> Result<Value> {
+        let query = format!("{}&scope={scope}", return_to(PAGE));
+        let going = shop.begin(&host, &query).await?;
+        let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+        let (_, session) = let_in(&host, &back, &going.cookie).await?;
+        let (_, who) = shop
+            .ask(&host, &json!({"cookie": value_of(&session)?}))
+            .await?;
+        Ok(who)
+    };
+    let needs_login = async || -> Result<()> {
+        let (status, answer) = shop.profile(&host, user.as_str()).await?;
+        ensure!(
+            status == 409 && answer["error"]["code"] == "login-needed",
+            "{status}: {answer}"
+        );
+        Ok(())
+    };
+    log_in("snsapi_base").await?;
+    needs_login().await?;
+    let who = log_in("snsapi_userinfo").await?;
+    ensure!(
+        who["union_id"] == "u-1"
+            && who["nickname"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("用户"))
+            && who["picture_url"].is_string(),
+        "{who}"
+    );
+    let reads = async || -> Result<()> {
+        let (status, profile) = shop.profile(&host, user.as_str()).await?;
+        ensure!(
+            status == 200
+                && profile["open_id"] == user.as_str()
+                && profile["nickname"] == who["nickname"],
+            "{status}: {profile}"
+        );
+        Ok(())
+    };
+    reads().await?;
+    ensure!(shop.counts()?["renewals"] == 0, "{}", shop.counts()?);
+    // The user's token ends: the next one is fetched, once.
+    shop.api.advance_ms(7_201_000)?;
+    reads().await?;
+    reads().await?;
+    ensure!(shop.counts()?["renewals"] == 1, "{}", shop.counts()?);
+    // Thirty days later nothing can be fetched any more.
+    shop.api.advance_ms(31 * 24 * 3_600_000)?;
+    needs_login().await?;
+    log_in("snsapi_userinfo").await?;
+    reads().await
+}
+
+async fn users_of_a_platforms_account_log_in_too(stage: Stage) -> Result<()> {
+    let (agency, host) = Agency::open(&stage).await?;
+    let (app_id, _) = agency.newcomer()?;
+    agency.claimed(&host, &app_id).await?;
+    let domain = host.base().strip_prefix("http://").context("an address")?;
+    let path = format!("/components/{}", agency.id());
+    let domain = json!({"oauth_domain": domain});
+    agency.api.ask(Method::PATCH, &path, &domain)?;
+    // The account says where its pages are; where WeChat leads back to is the platform's.
+    let path = format!("/api/v1/accounts/{app_id}");
+    let login = json!({"login": {"return_urls": ["https://shop.example/orders"]}});
+    host.admin()
+        .call(Method::PATCH, &path, Some(&login))
+        .await?;
+    let shop = Shop {
+        key: login_key(&host, &agency.tenant).await?,
+        app_id: app_id.to_string(),
+        site: agency.site,
+        api: agency.api,
+    };
+    let user = new_user()?;
+    let going = shop
+        .begin(&host, &format!("{}&scope=snsapi_userinfo", return_to(PAGE)))
+        .await?;
+    ensure!(
+        going
+            .url
+            .contains(&format!("&component_appid={}#", agency.component.app_id)),
+        "{}",
+        going.url
+    );
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let (page, _) = let_in(&host, &back, &going.cookie).await?;
+    let ticket = parameter(&page, "login_ticket").context("a ticket")?;
+    let (status, who) = shop.ask(&host, &json!({"ticket": ticket})).await?;
+    ensure!(
+        status == 200 && who["open_id"] == user.as_str(),
+        "{status}: {who}"
+    );
+    shop.api.advance_ms(7_201_000)?;
+    let (status, profile) = shop.profile(&host, user.as_str()).await?;
+    ensure!(
+        status == 200 && profile["nickname"] == who["nickname"],
+        "{status}: {profile}"
+    );
+    Ok(())
+}
+
+async fn a_browser_that_comes_twice_to_two_hosts_is_let_in_once(stage: Stage) -> Result<()> {
+    let (shop, host) = Shop::open(&stage).await?;
+    let other = shop.site.host().await?;
+    for _ in 0..5 {
+        let going = shop.begin(&host, &return_to(PAGE)).await?;
+        let back = agree(&shop.api, &going.url, new_user()?.as_str(), "allow").await?;
+        let before = shop.requests()?;
+        let (one, two) = tokio::join!(
+            let_in(&host, &back, &going.cookie),
+            let_in(&other, &back, &going.cookie)
+        );
+        let (one, two) = (one?, two?);
+        ensure!(one.0 == two.0, "{} and {}", one.0, two.0);
+        ensure!(shop.requests()? == before + 1, "the code is exchanged once");
+        let ticket = parameter(&one.0, "login_ticket").context("a ticket")?;
+        let shown = json!({"ticket": ticket});
+        let (one, two) = tokio::join!(shop.ask(&host, &shown), shop.ask(&other, &shown));
+        let mut statuses = [one?.0, two?.0];
+        statuses.sort_unstable();
+        ensure!(
+            statuses == [200, 404],
+            "a ticket is good once: {statuses:?}"
+        );
+    }
+    Ok(())
+}
