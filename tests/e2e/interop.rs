@@ -20,15 +20,16 @@ use wxhost_tests::{port, wait};
 use wxhost_wechat::envelope::Mode;
 
 use crate::agency::Agency;
-use crate::office::Office;
+use crate::office::{Office, admit};
 use crate::samples;
 use crate::scenario::scenarios;
 use crate::stage::Stage;
+use crate::webshop::login_key;
 
 scenarios! {
     BOTH: python_library_encrypts_a_callback_and_reads_the_reply,
         python_library_calls_wechat_through_the_host,
-        python_library_seals_for_a_third_party_platform,
+        python_library_seals_for_a_third_party_platform, python_library_logs_users_in_through_the_host,
         node_libraries_call_wechat_through_the_host;
     ALONE: python_library_plays_a_third_party_platform;
 }
@@ -74,6 +75,42 @@ async fn python_library_calls_wechat_through_the_host(stage: Stage) -> Result<()
         arguments: vec![interop("forward.py").into()],
     };
     expect_wechat_understood(&stage, &[python]).await
+}
+
+/// A system that logs its users in by itself keeps its library, and needs no AppSecret.
+async fn python_library_logs_users_in_through_the_host(stage: Stage) -> Result<()> {
+    let python = Talker {
+        program: stage.python(&prepare).await?,
+        arguments: vec![interop("oauth.py").into()],
+    };
+    let api = WechatApi::start().await?;
+    let site = stage.site_with(&api).await?;
+    let host = site.host().await?;
+    let tenant = host.admin().add_tenant().await?;
+    let settings = (&json!({"oauth_domain": "shop.example"}), &json!({}));
+    let account = admit(&stage, &host, &api, &tenant, settings).await?;
+    let key = login_key(&host, &tenant).await?;
+    let user = new_user()?;
+    let task = json!({
+        "base": host.base(),
+        "open_base": api.url(),
+        "app_id": account.app_id(),
+        "key": key,
+        "user": user.as_str(),
+        "back": "https://shop.example/back",
+    });
+    let told = talk(&python, &task).await?;
+    let nickname = &told["nickname"];
+    let expected = json!({
+        "user": user.as_str(),
+        "nickname": nickname,
+        "is_good": true,
+        "renewed": user.as_str(),
+        "again": nickname,
+        "refusal": 40163,
+    });
+    ensure!(nickname.is_string() && told == expected, "{told}");
+    Ok(())
 }
 
 /// The pretend WeChat is one for other people's platforms, too.

@@ -2,175 +2,30 @@
 //! began it, once.
 
 use anyhow::{Context, Result, ensure};
-use reqwest::header::COOKIE;
-use reqwest::{Method, Response, Url};
+use reqwest::Method;
 use serde_json::{Value, json};
 use wxhost_tests::account::new_user;
-use wxhost_tests::api::WechatApi;
-use wxhost_tests::host::Host;
-use wxhost_tests::site::Site;
 use wxhost_tests::{secrets, wait};
 
 use crate::agency::Agency;
-use crate::browser::{browser, cookie_of, encoded, hidden, location};
-use crate::office::admit;
+use crate::browser::{cookie_of, location};
 use crate::scenario::scenarios;
 use crate::stage::Stage;
+use crate::webshop::{
+    PAGE, SITE, Webshop, agree, come_back, expect_page, let_in, login_key, parameter, return_to,
+    value_of,
+};
 
 scenarios! {
     BOTH: a_user_logs_in_and_the_back_end_learns_who_it_is, a_login_ends_in_the_browser_that_began_it,
         what_wechat_does_not_take_is_told_and_can_be_begun_anew,
-        a_profile_is_read_for_as_long_as_the_user_lets_it, users_of_a_platforms_account_log_in_too;
+        a_profile_is_read_for_as_long_as_the_user_lets_it, users_of_a_platforms_account_log_in_too,
+        a_system_that_logs_in_by_itself_needs_no_secret;
     SHARED: a_browser_that_comes_twice_to_two_hosts_is_let_in_once;
 }
 
-/// Where the account's web domain leads to the hosts.
-const SITE: &str = "https://login.shop.example";
-/// The shop's page, on another site.
-const PAGE: &str = "https://shop.example/orders?id=7";
-/// What WeChat's page asks of the account's own administrator.
-const DOMAIN: &str = "login.shop.example";
-
-/// A shop whose pages are in WeChat.
-struct Shop {
-    api: WechatApi,
-    site: Site,
-    app_id: String,
-    key: String,
-}
-
-/// A login on its way.
-struct Going {
-    /// WeChat's page.
-    url: String,
-    /// What the browser keeps.
-    cookie: String,
-}
-
-impl Shop {
-    async fn open(stage: &Stage) -> Result<(Self, Host)> {
-        let api = WechatApi::start().await?;
-        let site = stage.site_with(&api).await?;
-        let site = site.with("WECHAT_OPEN_BASE", api.url());
-        let host = site.host().await?;
-        let tenant = host.admin().add_tenant().await?;
-        let login = json!({"site_url": SITE,
-            "return_urls": ["https://shop.example/orders", "https://login.shop.example/"]});
-        let settings = (&json!({"oauth_domain": DOMAIN}), &json!({"login": login}));
-        let account = admit(stage, &host, &api, &tenant, settings).await?;
-        let key = login_key(&host, &tenant).await?;
-        let shop = Self {
-            api,
-            site,
-            app_id: account.app_id().to_owned(),
-            key,
-        };
-        Ok((shop, host))
-    }
-
-    /// A browser opens a page that wants to know who it is.
-    async fn start(&self, host: &Host, query: &str) -> Result<Response> {
-        let url = format!("{}/oauth/{}/start?{query}", host.base(), self.app_id);
-        Ok(browser()?.get(url).send().await?)
-    }
-
-    async fn begin(&self, host: &Host, query: &str) -> Result<Going> {
-        let started = self.start(host, query).await?;
-        ensure!(started.status() == 302, "{}", started.text().await?);
-        Ok(Going {
-            url: location(&started)?,
-            cookie: cookie_of(&started)?,
-        })
-    }
-
-    /// What WeChat has counted of the account's logins.
-    fn counts(&self) -> Result<Value> {
-        let path = format!("/apps/{}", self.app_id);
-        let shown = self.api.ask(Method::GET, &path, &Value::Null)?;
-        Ok(shown["logins"].clone())
-    }
-
-    /// The back end asks: status and answer.
-    async fn ask(&self, host: &Host, shown: &Value) -> Result<(u16, Value)> {
-        ask(host, (&self.app_id, &self.key), shown).await
-    }
-}
-
-async fn login_key(host: &Host, tenant: &str) -> Result<String> {
-    let wanted = json!({"tenant_id": tenant, "grants": ["login"]});
-    let made = host.admin().post("/api/v1/keys", &wanted).await?;
-    let key = made["key"].as_str().context("a key")?.to_owned();
-    secrets::remember(&key);
-    Ok(key)
-}
-
-async fn ask(host: &Host, (app_id, key): (&str, &str), shown: &Value) -> Result<(u16, Value)> {
-    let url = format!("{}/api/v1/accounts/{app_id}/session", host.base());
-    let request = host.http().post(url).bearer_auth(key).json(shown);
-    let answer = request.send().await?;
-    Ok((answer.status().as_u16(), answer.json().await?))
-}
-
-/// The user does as `consent` says on WeChat's page; where it leads.
-async fn agree(api: &WechatApi, url: &str, open_id: &str, consent: &str) -> Result<String> {
-    let page = browser()?.get(url).send().await?.text().await?;
-    ensure!(page.contains("微信登录"), "{url}: {page}");
-    let mut form = Vec::new();
-    for name in ["appid", "redirect_uri", "response_type", "scope", "state"] {
-        form.push((name, hidden(&page, name)?));
-    }
-    if let Ok(component) = hidden(&page, "component_appid") {
-        form.push(("component_appid", component));
-    }
-    form.push(("open_id", open_id.to_owned()));
-    form.push(("consent", consent.to_owned()));
-    let url = format!("{}/_sim/authorize", api.url());
-    let request = browser()?.post(url).body(encoded(&form));
-    let agreed = request.send().await?;
-    ensure!(agreed.status() == 302, "{}", agreed.text().await?);
-    location(&agreed)
-}
-
-/// The browser comes back to a host, to which the shop's domain leads.
-async fn come_back(host: &Host, url: &str, cookie: &str) -> Result<Response> {
-    let url = url.replace(SITE, host.base());
-    let request = browser()?.get(url).header(COOKIE, cookie);
-    Ok(request.send().await?)
-}
-
-/// A user who has come back as they should: where they are led on to, and the cookie of the session.
-async fn let_in(host: &Host, back: &str, cookie: &str) -> Result<(Url, String)> {
-    let led = come_back(host, back, cookie).await?;
-    ensure!(led.status() == 302, "{}", led.text().await?);
-    Ok((location(&led)?.parse()?, cookie_of(&led)?))
-}
-
-/// A page that says no, with this status and code.
-async fn expect_page(page: Response, status: u16, code: &str) -> Result<()> {
-    let (given, text) = (page.status().as_u16(), page.text().await?);
-    ensure!(
-        given == status && text.contains(&format!("<code>{code}</code>")),
-        "{given}: {text}"
-    );
-    Ok(())
-}
-
-fn parameter(url: &Url, name: &str) -> Option<String> {
-    let found = url.query_pairs().find(|(given, _)| given == name);
-    found.map(|(_, value)| value.into_owned())
-}
-
-fn value_of(cookie: &str) -> Result<String> {
-    let (_, value) = cookie.split_once('=').context("a value")?;
-    Ok(value.to_owned())
-}
-
-fn return_to(page: &str) -> String {
-    encoded(&[("return_to", page.to_owned())])
-}
-
 async fn a_user_logs_in_and_the_back_end_learns_who_it_is(stage: Stage) -> Result<()> {
-    let (shop, host) = Shop::open(&stage).await?;
+    let (shop, host) = Webshop::open(&stage).await?;
     let user = new_user()?;
     // The shop's page is on another site than the login: its back end gets a ticket.
     let going = shop.begin(&host, &return_to(PAGE)).await?;
@@ -236,7 +91,7 @@ async fn a_user_logs_in_and_the_back_end_learns_who_it_is(stage: Stage) -> Resul
 }
 
 async fn a_login_ends_in_the_browser_that_began_it(stage: Stage) -> Result<()> {
-    let (shop, host) = Shop::open(&stage).await?;
+    let (shop, host) = Webshop::open(&stage).await?;
     for elsewhere in [
         "https://evil.example/",
         "https://shop.example/",
@@ -294,7 +149,7 @@ async fn a_login_ends_in_the_browser_that_began_it(stage: Stage) -> Result<()> {
 }
 
 async fn what_wechat_does_not_take_is_told_and_can_be_begun_anew(stage: Stage) -> Result<()> {
-    let (shop, host) = Shop::open(&stage).await?;
+    let (shop, host) = Webshop::open(&stage).await?;
     let user = new_user()?;
     let going = shop.begin(&host, &return_to(PAGE)).await?;
     let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
@@ -354,24 +209,8 @@ async fn what_wechat_does_not_take_is_told_and_can_be_begun_anew(stage: Stage) -
     Ok(())
 }
 
-impl Shop {
-    /// How often WeChat was asked to exchange a code.
-    fn requests(&self) -> Result<usize> {
-        let path = format!("/requests?app_id={}&path=/sns/oauth2/", self.app_id);
-        let asked = self.api.ask(Method::GET, &path, &Value::Null)?;
-        Ok(asked.as_array().context("a list")?.len())
-    }
-
-    async fn profile(&self, host: &Host, open_id: &str) -> Result<(u16, Value)> {
-        let path = format!("/api/v1/accounts/{}/users/{open_id}/profile", self.app_id);
-        let url = format!("{}{path}", host.base());
-        let answer = host.http().get(url).bearer_auth(&self.key).send().await?;
-        Ok((answer.status().as_u16(), answer.json().await?))
-    }
-}
-
 async fn a_profile_is_read_for_as_long_as_the_user_lets_it(stage: Stage) -> Result<()> {
-    let (shop, host) = Shop::open(&stage).await?;
+    let (shop, host) = Webshop::open(&stage).await?;
     let user = new_user()?;
     let follower = json!({"followers": [{"open_id": user, "union_id": "u-1"}]});
     let path = format!("/apps/{}/followers", shop.app_id);
@@ -443,8 +282,9 @@ async fn users_of_a_platforms_account_log_in_too(stage: Stage) -> Result<()> {
     host.admin()
         .call(Method::PATCH, &path, Some(&login))
         .await?;
-    let shop = Shop {
+    let shop = Webshop {
         key: login_key(&host, &agency.tenant).await?,
+        tenant: agency.tenant,
         app_id: app_id.to_string(),
         site: agency.site,
         api: agency.api,
@@ -478,7 +318,7 @@ async fn users_of_a_platforms_account_log_in_too(stage: Stage) -> Result<()> {
 }
 
 async fn a_browser_that_comes_twice_to_two_hosts_is_let_in_once(stage: Stage) -> Result<()> {
-    let (shop, host) = Shop::open(&stage).await?;
+    let (shop, host) = Webshop::open(&stage).await?;
     let other = shop.site.host().await?;
     for _ in 0..5 {
         let going = shop.begin(&host, &return_to(PAGE)).await?;
@@ -502,4 +342,74 @@ async fn a_browser_that_comes_twice_to_two_hosts_is_let_in_once(stage: Stage) ->
         );
     }
     Ok(())
+}
+
+async fn a_system_that_logs_in_by_itself_needs_no_secret(stage: Stage) -> Result<()> {
+    let (shop, host) = Webshop::open(&stage).await?;
+    let user = new_user()?;
+    let expect = |(status, answer): (u16, Value), code: &str| {
+        ensure!(answer["error"]["code"] == code, "{status}: {answer}");
+        Ok(())
+    };
+    let code = shop.code(user.as_str()).await?;
+    expect(
+        shop.exchange(&host, "wxk_none", &code).await?,
+        "unauthorized",
+    )?;
+    let other = json!({"tenant_id": shop.tenant, "grants": ["forward"]});
+    let other = host.admin().post("/api/v1/keys", &other).await?;
+    let other = other["key"].as_str().context("a key")?;
+    secrets::remember(other);
+    expect(shop.exchange(&host, other, &code).await?, "not-granted")?;
+    let (status, granted) = shop.exchange(&host, &shop.key, &code).await?;
+    ensure!(
+        status == 200
+            && granted["openid"] == user.as_str()
+            && granted["scope"] == "snsapi_userinfo",
+        "{status}: {granted}"
+    );
+    let text = |name: &str| granted[name].as_str().context("a text");
+    let (token, refresh_token) = (text("access_token")?, text("refresh_token")?);
+    let info = async |token: &str| {
+        let query = [("access_token", token), ("openid", user.as_str())];
+        shop.sns(&host, "userinfo", &query).await
+    };
+    let (status, profile) = info(token).await?;
+    ensure!(
+        status == 200 && profile["openid"] == user.as_str() && profile["privilege"].is_array(),
+        "{status}: {profile}"
+    );
+    // A user's token opens what it is for, and nothing else.
+    expect(info(refresh_token).await?, "unauthorized")?;
+    expect(info(&format!("{token}x")).await?, "unauthorized")?;
+    let query = [("access_token", token)];
+    let url = format!("{}/wechat/{}/cgi-bin/user/get", host.base(), shop.app_id);
+    let answer = host.http().get(url).query(&query).send().await?;
+    ensure!(answer.status() == 401, "{answer:?}");
+    let query = [("grant_type", "refresh_token"), ("refresh_token", token)];
+    expect(
+        shop.sns(&host, "oauth2/refresh_token", &query).await?,
+        "unauthorized",
+    )?;
+    let query = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh_token),
+    ];
+    let (_, renewed) = shop.sns(&host, "oauth2/refresh_token", &query).await?;
+    ensure!(renewed["openid"] == user.as_str(), "{renewed}");
+    // WeChat's refusals come as they are.
+    let (status, refused) = shop.exchange(&host, &shop.key, &code).await?;
+    ensure!(
+        status == 200 && refused["errcode"] == 40163,
+        "{status}: {refused}"
+    );
+    // What was given to a key ends with it.
+    let keys = host.admin().get("/api/v1/keys").await?;
+    let keys = keys["keys"].as_array().context("keys")?;
+    let mut ours = keys.iter().filter(|key| key["grants"] == json!(["login"]));
+    let id = ours.find(|key| key["tenant_id"] == shop.tenant.as_str());
+    let id = id.and_then(|key| key["id"].as_str()).context("its id")?;
+    let path = format!("/api/v1/keys/{id}");
+    host.admin().call(Method::DELETE, &path, None).await?;
+    expect(info(token).await?, "unauthorized")
 }

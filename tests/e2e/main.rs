@@ -9,6 +9,7 @@ mod office;
 mod scenario;
 mod shop;
 mod stage;
+mod webshop;
 
 mod addresses;
 mod composing;

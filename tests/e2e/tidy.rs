@@ -106,11 +106,11 @@ const LAYERS: &[&str] = &[
     "registry",
     "db",
     // What needs nothing.
+    "digest",
     "printable",
     "bucket",
     "backoff",
     "clock",
-    "digest",
     "random",
 ];
 

@@ -9,7 +9,8 @@
 //!    hosts ([`store`]); [`run`], which lanes share, runs the plugin with what it may read
 //!    ([`capabilities`]), commits its
 //!    [`effects`] once ([`db::commit`]) and records the call ([`records`]); [`outbox`] sends what the
-//!    event has to send. [`push`] is the lane of what tenants' systems send to many.
+//!    event has to send. [`push`] is the lane of what tenants' systems send to many, [`login`] that of
+//!    users who tell an account's pages who they are, [`platform`] that of accounts that come by a scan.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`secrets`]: what those may carry, and where to; [`keys`]: what tenants' own systems may ask for.

@@ -266,12 +266,37 @@ impl Client {
         deadline: Instant,
     ) -> Result<C::Answer, CallError> {
         let request = call.request().map_err(CallError::Invalid)?;
-        let token = token.map(Secret::expose);
-        let made = self.transport.exchange(&request, token, deadline).boxed();
-        let answer = made.await.map_err(CallError::from);
-        let answer = answer.and_then(|body| C::answer(&body).map_err(CallError::from));
+        let made = self.made_with(token, &request, deadline).await;
+        let answer = made.and_then(|body| C::answer(&body).map_err(CallError::from));
         self.count(answer.as_ref().err());
         answer
+    }
+
+    /// Sends a request with a token that nobody keeps, and gives the answer as it came: a refusal of WeChat's is
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn send_with(
+        &self,
+        token: &Secret,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let answer = self.made_with(Some(token), request, deadline).await;
+        self.count(answer.as_ref().err());
+        answer
+    }
+
+    async fn made_with(
+        &self,
+        token: Option<&Secret>,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let token = token.map(Secret::expose);
+        let made = self.transport.exchange(request, token, deadline).boxed();
+        Ok(made.await?)
     }
 
     /// Sends a request and gives WeChat's answer, if it is none of an error, as it came.

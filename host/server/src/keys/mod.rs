@@ -66,6 +66,12 @@ impl ApiKeys {
         self.registry.known().get(&fingerprint).cloned()
     }
 
+    /// The good key of that id.
+    pub fn of_id(&self, id: &str) -> Option<Arc<ApiKey>> {
+        let known = self.registry.known();
+        known.values().find(|key| &*key.id == id).cloned()
+    }
+
     /// Brings the keys up to date with the database. One cheap query when nothing has changed.
     ///
     /// # Errors

@@ -48,17 +48,16 @@ pub(super) struct Asked<'a> {
 }
 
 impl Caller {
-    /// Admits the bearer of a key.
+    /// Admits the bearer of a good key.
     ///
     /// # Errors
     /// No good key (401), too often or too much at once (429), a full host (503).
     pub(super) async fn admit(
         state: &TenantState,
-        text: Option<&str>,
+        key: Option<Arc<ApiKey>>,
         request: Asked<'_>,
     ) -> Result<Self, ApiError> {
-        let services = &state.services;
-        let Some(key) = text.and_then(|text| services.api_keys.find(text)) else {
+        let Some(key) = key else {
             let Asked { id, what, peer } = request;
             state.failures.failed_sign_in(id, what, peer).await;
             return Err(no_key());
@@ -151,7 +150,9 @@ impl FromRequestParts<TenantState> for Caller {
             what: &what,
             peer: peer(parts),
         };
-        Self::admit(state, key_in(&parts.headers), request).await
+        let key = key_in(&parts.headers);
+        let key = key.and_then(|text| state.services.api_keys.find(text));
+        Self::admit(state, key, request).await
     }
 }
 

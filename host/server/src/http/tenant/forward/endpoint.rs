@@ -1,5 +1,6 @@
 //! What a path of WeChat's gives out.
 
+use super::login::LoginCall;
 use crate::grants;
 
 /// What a path gives out.
@@ -9,6 +10,8 @@ pub(super) enum Endpoint {
     AccessToken,
     /// Its tickets.
     Ticket,
+    /// Who a user is, and the user's own tokens.
+    Login(LoginCall),
     /// Another token or secret; why it is not passed on.
     Secret(&'static str),
     /// Nothing of the kind.
@@ -21,7 +24,10 @@ impl Endpoint {
         match &*path.to_ascii_lowercase() {
             "/cgi-bin/token" | "/cgi-bin/stable_token" => Self::AccessToken,
             "/cgi-bin/ticket/getticket" => Self::Ticket,
-            path => grants::never(path).map_or(Self::Data, Self::Secret),
+            path => match LoginCall::of(path) {
+                Some(call) => Self::Login(call),
+                None => grants::never(path).map_or(Self::Data, Self::Secret),
+            },
         }
     }
 }
@@ -39,7 +45,9 @@ mod tests {
             ("/cgi-bin/ticket/GetTicket", "ticket"),
             ("/cgi-bin/ticket/other", "secret"),
             ("/cgi-bin/tokens", "secret"),
-            ("/sns/oauth2/access_token", "secret"),
+            ("/sns/oauth2/access_token", "login"),
+            ("/SNS/UserInfo", "login"),
+            ("/sns/oauth2/component/access_token", "secret"),
             ("/SNS/jscode2session", "secret"),
             ("/cgi-bin/component/api_component_token", "secret"),
             ("/cgi-bin/openapi/rid/get", "secret"),
@@ -51,6 +59,7 @@ mod tests {
             let endpoint = match Endpoint::of(path) {
                 Endpoint::AccessToken => "account token",
                 Endpoint::Ticket => "ticket",
+                Endpoint::Login(_) => "login",
                 Endpoint::Secret(_) => "secret",
                 Endpoint::Data => "data",
             };

@@ -12,10 +12,12 @@
 //! - [`request`]: a request, with the key that it brings.
 //! - [`endpoint`]: what a path of WeChat's gives out: data, or tokens and secrets.
 //! - [`credentials`]: answers in the place of those that give out tokens.
+//! - [`login`]: web authorisation, by the same key.
 //! - [`passed`]: what of a request and of an answer passes, and how much.
 
 mod credentials;
 mod endpoint;
+mod login;
 mod passed;
 mod request;
 
@@ -61,7 +63,8 @@ pub(super) async fn forward(
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return Ok(wrong_method());
     }
-    let request = ForwardRequest::read(app_id, path, request).await?;
+    let mut request = ForwardRequest::read(app_id, path, request).await?;
+    let key = request.bearer(&state.services);
     let object = format!("{} {}", request.method, request.path);
     let asked = Asked {
         id: &request.request_id,
@@ -71,17 +74,20 @@ pub(super) async fn forward(
         ),
         peer: request.peer,
     };
-    let caller = Caller::admit(&state, request.key(), asked).await?;
+    let caller = Caller::admit(&state, key, asked).await?;
     let app_id = request.app_id.clone();
     let action = match Endpoint::of(&request.path) {
         Endpoint::Ticket => Action::TicketExport,
+        Endpoint::Login(call) if call.gives_tokens() => Action::TokenExport,
         _ => Action::Forward,
     };
     let answered = answer(&state, &caller, request).await;
     let result = answered.as_ref().map(|answered| &*answered.result);
     let act = (action, &*app_id, &*object);
     match action {
-        Action::TicketExport => caller.note_first(&state, act, result).await?,
+        Action::TicketExport | Action::TokenExport => {
+            caller.note_first(&state, act, result).await?
+        }
         _ => caller.note(&state, act, result),
     }
     Ok(answered?.response)
@@ -123,6 +129,7 @@ async fn answer(
             let ticket = credentials::ticket(state, caller, &account, kind);
             ticket.await.map(Answered::here)
         }
+        Endpoint::Login(call) => login::answer(state, caller, &account, (call, request)).await,
         Endpoint::Secret(why) => Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "path-refused",

@@ -11,14 +11,15 @@ use axum::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{endpoint::Endpoint, passed};
+use super::{endpoint::Endpoint, login::GivenToken, passed};
 use crate::{
     http::{
         body::{self, Limits},
         error::ApiError,
         tenant::caller::{key_in, peer, request_id},
     },
-    keys::KeyText,
+    keys::{ApiKey, KeyText},
+    services::Services,
 };
 
 /// The body of a request for a token; who sends it is not known yet.
@@ -45,6 +46,8 @@ pub(super) struct ForwardRequest {
     /// The app id that a request for a token names.
     pub(super) token_for: Option<String>,
     key: Option<SecretString>,
+    /// A user's token; see [`super::login`].
+    pub(super) user_token: Option<SecretString>,
 }
 
 /// The JSON of `stable_token`.
@@ -72,12 +75,23 @@ impl ForwardRequest {
         let mut headers = parts.headers;
         let mut key = key_in(&headers).map(SecretString::from);
         key = key.or_else(|| value(&query, "access_token").map(SecretString::from));
-        let mut token_for = None;
-        if Endpoint::of(&path) == Endpoint::AccessToken {
-            let call = token_call(&query, &headers, body).await?;
-            token_for = call.appid;
-            key = key.or(call.secret);
-            body = Body::empty();
+        let (mut token_for, mut user_token) = (None, None);
+        match Endpoint::of(&path) {
+            Endpoint::AccessToken => {
+                let call = token_call(&query, &headers, body).await?;
+                token_for = call.appid;
+                key = key.or(call.secret);
+                body = Body::empty();
+            }
+            Endpoint::Login(call) => {
+                // What stands in the place of an access token is a user's.
+                key = key_in(&headers).map(SecretString::from);
+                key = key.or_else(|| value(&query, "secret").map(SecretString::from));
+                let name = call.token_name();
+                let token = name.and_then(|name| value(&query, name));
+                user_token = token.map(SecretString::from);
+            }
+            Endpoint::Ticket | Endpoint::Secret(_) | Endpoint::Data => {}
         }
         // A key that strayed into another parameter must not reach WeChat either.
         query.retain(|(name, value)| name != "access_token" && !KeyText::is_shaped_like_one(value));
@@ -93,7 +107,26 @@ impl ForwardRequest {
             peer,
             token_for,
             key,
+            user_token,
         })
+    }
+
+    /// Whose request it is: by the key that it brings, or by the one that a user's token was given to. That
+    /// token is WeChat's own from then on.
+    pub(super) fn bearer(&mut self, services: &Services) -> Option<Arc<ApiKey>> {
+        let mut by_token = None;
+        if let Endpoint::Login(call) = Endpoint::of(&self.path)
+            && let Some((name, text)) = call.token_name().zip(self.user_token.as_ref())
+            && let Some(given) =
+                GivenToken::brought(&services.keys, name, &self.app_id, text.expose_secret())
+        {
+            by_token = services.api_keys.of_id(&given.key);
+            self.user_token = Some(given.into_token());
+        }
+        match self.key() {
+            Some(text) => services.api_keys.find(text),
+            None => by_token,
+        }
     }
 
     /// The key that it brings.
