@@ -103,7 +103,8 @@ async fn a_refresh_token_that_was_lost_is_found_again(stage: Stage) -> Result<()
     let counts = agency.counts(&app_id)?;
     ensure!(
         since(&counts) == Some(2) && counts["refused_renewals"] == 1,
-        "{before:?} {counts} {}", agency.api.ask(Method::GET, "/requests", &Value::Null)?
+        "{before:?} {counts} {}",
+        agency.api.ask(Method::GET, "/requests", &Value::Null)?
     );
     // The one that was found is good for the next.
     refuse(&agency)?;

@@ -60,6 +60,41 @@ pub struct NewAccount {
     pub login: Option<LoginSettings>,
 }
 
+#[cfg(test)]
+impl NewAccount {
+    /// One of the tenant `acme` in clear text, for tests.
+    pub(crate) fn plain(app_id: &str) -> Self {
+        Self {
+            app_id: AppId::parse(app_id).unwrap(),
+            tenant_id: "acme".into(),
+            name: String::new(),
+            original_id: OriginalId::parse("gh_1").unwrap(),
+            callbacks: NewCallbacks {
+                mode: wxhost_wechat::envelope::Mode::Plain,
+                token: wxhost_wechat::secret::CallbackToken::parse("token123").unwrap(),
+                aes_key: None,
+                window_seconds: 300,
+                fallback_text: None,
+            },
+            credentials: CredentialChange::default(),
+            grants: None,
+            login: None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl NewTenant {
+    /// One of that id, for tests.
+    pub(crate) fn plain(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            name: String::new(),
+            max_concurrent_calls: 8,
+        }
+    }
+}
+
 /// What is to be changed of an account; nothing else is.
 #[derive(Clone, Debug, Default)]
 pub struct AccountChange {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wxhost_wechat::{
     envelope::Mode,
-    id::{AppId, OriginalId},
-    secret::{AppSecret, CallbackToken, EncodingAesKey},
+    id::AppId,
+    secret::{AppSecret, EncodingAesKey},
 };
 
 use super::*;
@@ -31,30 +31,16 @@ fn by() -> Author {
     Author::admin("r")
 }
 
-fn tenant(id: &str) -> NewTenant {
-    NewTenant {
-        id: id.into(),
-        name: String::new(),
-        max_concurrent_calls: 8,
-    }
-}
-
 fn account(app_id: &str, mode: Mode, aes_key: Option<char>) -> NewAccount {
+    let plain = NewAccount::plain(app_id);
     NewAccount {
-        app_id: AppId::parse(app_id).unwrap(),
-        tenant_id: "acme".into(),
         name: "茶馆".into(),
-        original_id: OriginalId::parse("gh_1").unwrap(),
         callbacks: NewCallbacks {
             mode,
-            token: CallbackToken::parse("token123").unwrap(),
             aes_key: aes_key.map(aes_key_of),
-            window_seconds: 300,
-            fallback_text: None,
+            ..plain.callbacks
         },
-        credentials: CredentialChange::default(),
-        grants: None,
-        login: None,
+        ..plain
     }
 }
 
@@ -64,7 +50,10 @@ fn aes_key_of(character: char) -> EncodingAesKey {
 
 async fn with_account(db: &Database) -> Accounts {
     let accounts = host(db).await;
-    accounts.add_tenant(tenant("acme"), &by()).await.unwrap();
+    accounts
+        .add_tenant(NewTenant::plain("acme"), &by())
+        .await
+        .unwrap();
     accounts
         .add_account(account("wx01", Mode::Safe, Some('a')), &by())
         .await
@@ -85,7 +74,9 @@ fn invalid<T: std::fmt::Debug>(answer: Result<T, ChangeError>, field: &str) {
 async fn a_change_reaches_every_host_that_shares_the_database() {
     for db in databases().await {
         let (one, other) = (host(&db).await, host(&db).await);
-        one.add_tenant(tenant("acme"), &by()).await.unwrap();
+        one.add_tenant(NewTenant::plain("acme"), &by())
+            .await
+            .unwrap();
         one.add_account(account("wx01", Mode::Plain, None), &by())
             .await
             .unwrap();
@@ -225,9 +216,9 @@ async fn what_could_not_be_served_is_refused_by_its_field() {
     );
 
     for id in ["", "A", "a b", &"a".repeat(65)] {
-        invalid(accounts.add_tenant(tenant(id), &by()).await, "id");
+        invalid(accounts.add_tenant(NewTenant::plain(id), &by()).await, "id");
     }
-    let mut greedy = tenant("greedy");
+    let mut greedy = NewTenant::plain("greedy");
     greedy.max_concurrent_calls = 0;
     invalid(
         accounts.add_tenant(greedy, &by()).await,

@@ -29,7 +29,7 @@ pub(super) struct Attempt {
     pub(super) state: String,
     pub(super) return_to: String,
     pub(super) give: Give,
-    begun_at_ms: i64,
+    pub(super) begun_at_ms: i64,
 }
 
 /// Where a user goes, and what their browser keeps until they come back.
@@ -83,14 +83,19 @@ impl LoginLane {
             }),
             begun_at_ms: self.services.db.now_ms(),
         };
-        // A struct of texts and numbers always is JSON.
-        let clear = serde_json::to_vec(&attempt).unwrap_or_default();
         Ok(Begun {
             url,
             state,
-            attempt: self.services.keys.sign(PURPOSE, &clear),
+            attempt: self.kept(&attempt),
             site: site.to_owned(),
         })
+    }
+
+    /// What a browser keeps of an attempt.
+    pub(super) fn kept(&self, attempt: &Attempt) -> String {
+        // A struct of texts and numbers always is JSON.
+        let clear = serde_json::to_vec(attempt).unwrap_or_default();
+        self.services.keys.sign(PURPOSE, &clear)
     }
 
     /// The attempt that a browser has kept, if it is one of this account and state.

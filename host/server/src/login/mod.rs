@@ -10,6 +10,8 @@ mod attempt;
 mod exchange;
 mod profile;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,9 +8,8 @@ use tokio::task::JoinHandle;
 use wxhost_runtime::effects::Effect;
 use wxhost_runtime::messages::{Body, CustomerMessage, TemplateMessage};
 use wxhost_simulator::api::AppSettings;
-use wxhost_wechat::envelope::Mode;
-use wxhost_wechat::id::{AppId, OpenId, OriginalId};
-use wxhost_wechat::secret::{AppSecret, CallbackToken};
+use wxhost_wechat::id::{AppId, OpenId};
+use wxhost_wechat::secret::AppSecret;
 
 use super::*;
 use crate::accounts::NewAccount;
@@ -24,7 +23,6 @@ use crate::db::inbox::no_answer;
 use crate::db::outbox::{Begun, OutboxFilter, OutboxRow, Receipt};
 use crate::db::personal::PersonalEffects;
 use crate::effects::{self, Cause};
-use crate::inbox::NewCallbacks;
 use crate::store::{MemoryCache, Store};
 use crate::tokens::testing::{Bed, Host, SECRET};
 use crate::write_behind::Row as _;
@@ -103,23 +101,11 @@ impl Post {
         let settings = AppSettings::new(AppId::parse(&app_id).unwrap(), SECRET);
         self.bed.wechat.control().put_app(settings).unwrap();
         let account = NewAccount {
-            app_id: AppId::parse(&app_id).unwrap(),
-            tenant_id: "acme".into(),
-            name: String::new(),
-            original_id: OriginalId::parse("gh_1").unwrap(),
-            callbacks: NewCallbacks {
-                mode: Mode::Plain,
-                token: CallbackToken::parse("token123").unwrap(),
-                aes_key: None,
-                window_seconds: 300,
-                fallback_text: None,
-            },
             credentials: CredentialChange {
                 secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
                 ..CredentialChange::default()
             },
-            grants: None,
-            login: None,
+            ..NewAccount::plain(&app_id)
         };
         let host = self.bed.alone().await;
         let added = host.accounts.add_account(account, &Author::host()).await;

@@ -278,6 +278,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_boxes_of_logins_go_along() {
+        use std::time::Duration;
+
+        use crate::db::testing::databases;
+        use crate::db::{Lease, accounts, logins, user_grants};
+
+        for db in databases().await {
+            accounts::tests::add_account(&db, "wx01").await;
+            let old = MasterKeys::new(key(1), None);
+            let seal = |place, text: &[u8]| old.seal(place, text).unwrap();
+            let granted = user_grants::UserGrantRow {
+                app_id: "wx01".into(),
+                open_id: "o1".into(),
+                access_token_sealed: seal(Place::user_token("wx01", "o1"), b"user"),
+                expires_at: 1,
+                refresh_token_sealed: seal(Place::user_refresh_token("wx01", "o1"), b"refresh"),
+                granted_at: 1,
+            };
+            user_grants::keep(&db, &granted).await.unwrap();
+            let login = logins::LoginKey {
+                app_id: "wx01",
+                state_hash: "s",
+            };
+            let lease = || Lease::begin(&db, "one", Duration::from_secs(60));
+            logins::take(&db, login, "c", lease()).await.unwrap();
+            let outcome = seal(Place::login("wx01", "s"), b"outcome");
+            let ended = logins::end(&db, login, "one", (&outcome, None));
+            ended.await.unwrap();
+
+            let both = MasterKeys::new(key(2), Some(key(1)));
+            // The account's own box is none of an older key.
+            assert_eq!(reseal_columns(&db, &both).await.unwrap(), 3);
+            let new = MasterKeys::new(key(2), None);
+            let open = |place, sealed: &str| new.open(place, sealed).unwrap().to_vec();
+            let found = user_grants::find(&db, "wx01", "o1").await.unwrap().unwrap();
+            let token = open(Place::user_token("wx01", "o1"), &found.access_token_sealed);
+            assert_eq!(token, b"user");
+            let place = Place::user_refresh_token("wx01", "o1");
+            assert_eq!(open(place, &found.refresh_token_sealed), b"refresh");
+            let again = logins::take(&db, login, "c", lease()).await.unwrap();
+            let logins::Login::Done(sealed) = again else {
+                panic!("it has ended: {again:?}");
+            };
+            assert_eq!(open(Place::login("wx01", "s"), &sealed), b"outcome");
+        }
+    }
+
+    #[tokio::test]
     async fn the_boxes_of_platforms_go_along() {
         use crate::db::{authorisations, platforms, testing::databases};
 

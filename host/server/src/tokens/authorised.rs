@@ -38,8 +38,8 @@ impl Whose<'_> {
 }
 
 impl Tokens {
-    /// Holds the access token that came along with an authorisation, on all hosts, in the place of whatever
-    /// is held.
+    /// Holds the access token that came along with an authorisation, on all hosts, in the place of one that
+    /// was fetched before.
     ///
     /// # Errors
     /// It can't be made known before `deadline`; the next one is fetched then.

@@ -223,7 +223,12 @@ impl Tokens {
             && match wanted.purpose {
                 Purpose::Need => true,
                 Purpose::Ahead => now_ms < token.renew_at_ms,
-                Purpose::Force | Purpose::Grant => false,
+                Purpose::Force => false,
+                // What was asked for later than the one in hand has ended it.
+                Purpose::Grant => wanted
+                    .in_hand
+                    .as_ref()
+                    .is_some_and(|in_hand| in_hand.asked_at_ms < token.fetched_at_ms),
             }
     }
 

@@ -13,10 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wxhost_simulator::api::{ApiServer, AppSettings, Settings};
-use wxhost_wechat::envelope::Mode;
 use wxhost_wechat::errcode;
-use wxhost_wechat::id::{AppId, OriginalId};
-use wxhost_wechat::secret::{AppSecret, CallbackToken};
+use wxhost_wechat::id::AppId;
+use wxhost_wechat::secret::AppSecret;
 
 use super::{Credential, Token, TokenError, Tokens, TokensParts};
 use crate::accounts::{Account, Accounts, NewAccount, NewTenant};
@@ -26,7 +25,6 @@ use crate::credentials::{CredentialChange, TokenLine};
 use crate::db::Database;
 use crate::db::DatabaseClock;
 use crate::db::testing::{TestDatabase, sqlite};
-use crate::inbox::NewCallbacks;
 use crate::random;
 use crate::seal::{MasterKey, MasterKeys};
 use crate::store::{MemoryCache, Redis, Store, keys};
@@ -119,31 +117,15 @@ impl Bed {
             db: sqlite().await,
         };
         let accounts = bed.accounts().await;
-        let tenant = NewTenant {
-            id: "acme".into(),
-            name: String::new(),
-            max_concurrent_calls: 8,
-        };
+        let tenant = NewTenant::plain("acme");
         accounts.add_tenant(tenant, &Author::host()).await.unwrap();
         let account = NewAccount {
-            app_id: AppId::parse(&app_id).unwrap(),
-            tenant_id: "acme".into(),
-            name: String::new(),
-            original_id: OriginalId::parse("gh_1").unwrap(),
-            callbacks: NewCallbacks {
-                mode: Mode::Plain,
-                token: CallbackToken::parse("token123").unwrap(),
-                aes_key: None,
-                window_seconds: 300,
-                fallback_text: None,
-            },
             credentials: CredentialChange {
                 secret: Some(Some(AppSecret::parse(SECRET).unwrap())),
                 token_line: Some(line),
                 ..CredentialChange::default()
             },
-            grants: None,
-            login: None,
+            ..NewAccount::plain(&app_id)
         };
         accounts
             .add_account(account, &Author::host())

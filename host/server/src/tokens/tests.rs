@@ -12,7 +12,7 @@ use wxhost_wechat::api::{Method, Request, generic};
 use wxhost_wechat::errcode::Errcode;
 use wxhost_wechat::secret::AppSecret;
 
-use super::testing::{Bed, Host, SECRET, until};
+use super::testing::{Bed, Host, SECRET, redis, until};
 use super::*;
 use crate::accounts::AccountChange;
 use crate::audit::Author;
@@ -316,4 +316,34 @@ async fn an_account_without_a_secret_has_no_token() {
         .unwrap();
     host.accounts.refresh().await.unwrap();
     assert!(matches!(host.token().await, Err(TokenError::NoSecret)));
+}
+
+#[tokio::test]
+async fn a_token_that_was_granted_takes_the_place_of_older_ones_only() {
+    for shared in [None, redis()] {
+        let bed = Bed::new(Stable, 7200).await;
+        let host = match &shared {
+            None => bed.alone().await,
+            Some(redis) => bed.sharing(redis).await,
+        };
+        let held = host.token().await.unwrap();
+        let granted = async |value: &str, asked_at_ms: i64| {
+            let fresh = json!({"access_token": value, "expires_in": 7200});
+            let fresh = serde_json::from_value(fresh).unwrap();
+            let tokens = host.client.tokens();
+            let by = (asked_at_ms, soon());
+            tokens
+                .hold_granted(&host.account(), fresh, by)
+                .await
+                .unwrap()
+        };
+        // It came before the one that was fetched since, which it would end.
+        let kept = granted("older", held.fetched_at_ms - 1).await;
+        assert_eq!(kept.hash, held.hash);
+        assert_eq!(host.held().unwrap().hash, held.hash);
+        // An owner has authorised anew: what was fetched before has ended.
+        let newer = granted("newer", held.fetched_at_ms + 1).await;
+        assert_eq!(newer.expose(), "newer");
+        assert_eq!(host.held().unwrap().hash, newer.hash);
+    }
 }

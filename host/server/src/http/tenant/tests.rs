@@ -12,11 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use wxhost_wechat::{
-    envelope::Mode,
-    id::{AppId, OriginalId},
-    secret::{AppSecret, CallbackToken},
-};
+use wxhost_wechat::secret::AppSecret;
 
 use self::wechat::WeChat;
 use super::*;
@@ -29,7 +25,6 @@ use crate::{
         audit::{AuditFilter, AuditRow},
         testing::{TestDatabase, sqlite},
     },
-    inbox::NewCallbacks,
     keys::{KeyGrants, NewKey},
     services::testing::{TestServices, services},
 };
@@ -166,11 +161,7 @@ impl Host {
 async fn fill(accounts: &Accounts) {
     let by = Author::admin("r");
     for id in ["acme", "other"] {
-        let tenant = NewTenant {
-            id: id.into(),
-            name: String::new(),
-            max_concurrent_calls: 8,
-        };
+        let tenant = NewTenant::plain(id);
         accounts.add_tenant(tenant, &by).await.unwrap();
     }
     let secret = || Some(Some(AppSecret::parse(SECRET).unwrap()));
@@ -180,17 +171,7 @@ async fn fill(accounts: &Accounts) {
         ("wx03", "other", secret()),
     ] {
         let account = NewAccount {
-            app_id: AppId::parse(app_id).unwrap(),
             tenant_id: tenant_id.into(),
-            name: String::new(),
-            original_id: OriginalId::parse("gh_1").unwrap(),
-            callbacks: NewCallbacks {
-                mode: Mode::Plain,
-                token: CallbackToken::parse("token123").unwrap(),
-                aes_key: None,
-                window_seconds: 300,
-                fallback_text: None,
-            },
             credentials: CredentialChange {
                 secret,
                 jssdk_origins: Some(vec![
@@ -199,8 +180,7 @@ async fn fill(accounts: &Accounts) {
                 ]),
                 ..CredentialChange::default()
             },
-            grants: None,
-            login: None,
+            ..NewAccount::plain(app_id)
         };
         accounts.add_account(account, &by).await.unwrap();
     }

@@ -215,8 +215,8 @@ async fn nothing_that_gives_out_a_secret_is_passed_on() {
     let host = Host::start().await;
     let key = host.key(&["forward"]).await;
     for (path, status, code) in [
-        ("/sns/oauth2/access_token", 403, "path-refused"),
-        ("/SNS/oauth2/access_token", 403, "path-refused"),
+        ("/sns/oauth2/component/access_token", 403, "path-refused"),
+        ("/SNS/oauth2/access_token", 403, "not-granted"),
         ("/cgi-bin/component/api_query_auth", 403, "path-refused"),
         ("/cgi-bin/openapi/rid/get", 403, "path-refused"),
         ("/cgi-bin/ticket/getticket?type=jsapi", 403, "not-granted"),
