@@ -16,7 +16,8 @@ use crate::scenario::scenarios;
 use crate::stage::Stage;
 
 scenarios! {
-    BOTH: what_is_taken_back_rests_and_comes_back,
+    BOTH: an_address_that_a_platforms_list_lacks_is_told_and_tried_again,
+        what_is_taken_back_rests_and_comes_back,
         a_refresh_token_that_was_lost_is_found_again,
         what_a_plugin_lacks_is_named, tickets_and_events_are_told_once_and_by_wechat_only,
         wechats_release_test_is_answered_by_the_host, open_platform_accounts_and_quotas;
@@ -122,6 +123,38 @@ fn refuse(agency: &Agency) -> Result<()> {
     let refused =
         json!({"kind": "errcode", "errcode": 42001, "count": 1, "path_prefix": CHEAP_CALL});
     agency.api.fault(&refused)
+}
+
+async fn an_address_that_a_platforms_list_lacks_is_told_and_tried_again(
+    stage: Stage,
+) -> Result<()> {
+    let (agency, host) = Agency::open(&stage).await?;
+    let (app_id, _) = agency.newcomer()?;
+    agency.claimed(&host, &app_id).await?;
+    let list = |addresses: Value| {
+        let path = format!("/components/{}", agency.id());
+        let list = json!({"allowed_ips": addresses});
+        agency.api.ask(Method::PATCH, &path, &list)
+    };
+    let probe = async || -> Result<Value> {
+        let path = format!("/api/v1/address-probe?tenant={}", agency.tenant);
+        let probed = host.admin().post(&path, &Value::Null).await?;
+        let accounts = probed["accounts"].as_array().context("a list")?;
+        let ours = accounts.iter().find(|one| one["app_id"] == app_id.as_str());
+        ours.cloned().context("the account")
+    };
+    ensure!(probe().await?["result"] == "allowed", "it is on the list");
+    list(json!(["192.0.2.1"]))?;
+    let refused = probe().await?;
+    ensure!(
+        refused["result"] == "refused" && refused["errcode"] == 61004,
+        "{refused}"
+    );
+    list(Value::Null)?;
+    ensure!(probe().await?["result"] == "allowed", "it is back");
+    let (status, answer) = agency.call(&host, &app_id, CHEAP_CALL).await?;
+    ensure!(status == 200 && answer["ip_list"].is_array(), "{answer}");
+    Ok(())
 }
 
 async fn what_a_plugin_lacks_is_named(stage: Stage) -> Result<()> {

@@ -11,13 +11,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use wxhost_wechat::api::component::GetAuthorizerInfo;
 use wxhost_wechat::api::token::{self, StableToken};
 use wxhost_wechat::api::{AnswerError, Call};
 use wxhost_wechat::errcode::{ApiError, Errcode};
 
+use super::fetch::Miss;
 use super::shared::POLL;
 use super::{Credential, Tokens, Wanted};
-use crate::accounts::{Account, Holder};
+use crate::accounts::{Account, Holder, Platform};
 use crate::clock::millis;
 use crate::credentials::{AddressGate, AddressRefusal, Landed, Purpose, TokenError};
 use crate::db::addresses::{self, AddressRow};
@@ -60,6 +62,14 @@ pub enum Probe {
         /// What it is.
         message: String,
     },
+}
+
+fn unknown(error: &TokenError) -> Probe {
+    Probe::Unknown {
+        code: error.code(),
+        errcode: None,
+        message: error.to_string(),
+    }
 }
 
 impl Tokens {
@@ -113,13 +123,12 @@ impl Tokens {
     }
 
     /// Asks WeChat whether it takes this host's address for an account. `stable_token` in normal mode
-    /// tells: it ends no token, on neither line.
+    /// tells: it ends no token, on neither line. For one that a platform serves it goes by the platform's
+    /// list, and any call of the platform's tells.
     pub async fn probe(&self, account: &Arc<Account>, until: Instant) -> Probe {
-        let unknown = |error: &TokenError| Probe::Unknown {
-            code: error.code(),
-            errcode: None,
-            message: error.to_string(),
-        };
+        if let Some(by) = &account.authorisation {
+            return self.probe_platform(&by.platform, account, until).await;
+        }
         let Some(secret) = &account.credentials.secret else {
             return unknown(&TokenError::NoSecret);
         };
@@ -156,6 +165,32 @@ impl Tokens {
                 errcode: None,
                 message: error.to_string(),
             },
+        }
+    }
+
+    async fn probe_platform(
+        &self,
+        platform: &Arc<Platform>,
+        account: &Account,
+        until: Instant,
+    ) -> Probe {
+        let call = GetAuthorizerInfo {
+            component_app_id: &platform.app_id,
+            app_id: &account.app_id,
+        };
+        match self.platform_call(platform, &call, until).await {
+            Ok(_) => {
+                self.accept_platforms_address(platform);
+                Probe::Allowed
+            }
+            Err(Miss::Final(TokenError::AddressRefused { refusal })) => Probe::Refused(refusal),
+            Err(Miss::Final(TokenError::Refused(refusal))) => Probe::Unknown {
+                code: "wechat-refused",
+                errcode: Some(refusal.errcode.0),
+                message: refusal.errmsg,
+            },
+            Err(Miss::Final(error)) => unknown(&error),
+            Err(Miss::Again(_) | Miss::Unsent) => unknown(&TokenError::Unreachable),
         }
     }
 

@@ -193,7 +193,7 @@ impl Tokens {
         }
     }
 
-    fn accept_platforms_address(&self, platform: &Platform) {
+    pub(super) fn accept_platforms_address(&self, platform: &Platform) {
         if platform.slots.address.lift() {
             tracing::info!(
                 platform.app_id = platform.app_id.as_str(),
