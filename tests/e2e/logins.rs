@@ -2,9 +2,11 @@
 //! began it, once.
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Method;
+use reqwest::{Method, Response, Url};
 use serde_json::{Value, json};
 use wxhost_tests::account::new_user;
+use wxhost_tests::admin::Bundle;
+use wxhost_tests::plugin::Plugin;
 use wxhost_tests::{secrets, wait};
 
 use crate::agency::Agency;
@@ -20,7 +22,8 @@ scenarios! {
     BOTH: a_user_logs_in_and_the_back_end_learns_who_it_is, a_login_ends_in_the_browser_that_began_it,
         what_wechat_does_not_take_is_told_and_can_be_begun_anew,
         a_profile_is_read_for_as_long_as_the_user_lets_it, users_of_a_platforms_account_log_in_too,
-        a_system_that_logs_in_by_itself_needs_no_secret;
+        a_system_that_logs_in_by_itself_needs_no_secret,
+        the_plugin_says_what_a_user_is_or_lets_nobody_in;
     SHARED: a_browser_that_comes_twice_to_two_hosts_is_let_in_once;
 }
 
@@ -412,4 +415,76 @@ async fn a_system_that_logs_in_by_itself_needs_no_secret(stage: Stage) -> Result
     let path = format!("/api/v1/keys/{id}");
     host.admin().call(Method::DELETE, &path, None).await?;
     expect(info(token).await?, "unauthorized")
+}
+
+async fn the_plugin_says_what_a_user_is_or_lets_nobody_in(stage: Stage) -> Result<()> {
+    let (shop, host) = Webshop::open(&stage).await?;
+    let user = new_user()?;
+    let come = async |page: &str| -> Result<(Response, Url)> {
+        let going = shop.begin(&host, &return_to(page)).await?;
+        let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+        let led = come_back(&host, &back, &going.cookie).await?;
+        let to = location(&led).unwrap_or_else(|_| SITE.to_owned());
+        Ok((led, to.parse()?))
+    };
+    let who = async |led: &Response| -> Result<Value> {
+        let cookie = value_of(&cookie_of(led)?)?;
+        Ok(shop.ask(&host, &json!({"cookie": cookie})).await?.1)
+    };
+    // Settings decide what a member's session says.
+    shop.deploy(&host, &Bundle::of(Plugin::Members.component()?))
+        .await?;
+    let (led, page) = come(PAGE).await?;
+    ensure!(parameter(&page, "login_error").is_none(), "{page}");
+    let guest = who(&led).await?;
+    ensure!(guest.get("claims").is_none(), "{guest}");
+    let closed = Bundle::of(Plugin::Members.component()?).config(json!({"followers_only": true}));
+    shop.deploy(&host, &closed).await?;
+    let (led, page) = come(PAGE).await?;
+    ensure!(
+        parameter(&page, "login_error").as_deref() == Some("followers-only")
+            && parameter(&page, "login_ticket").is_none()
+            && cookie_of(&led).is_err(),
+        "{page}"
+    );
+    // And whatever a plugin does wrong, nobody is let in by it.
+    shop.deploy(&host, &Bundle::of(Plugin::Rogue.component()?))
+        .await?;
+    let (led, _) = come(PAGE).await?;
+    let claims = who(&led).await?["claims"].clone();
+    ensure!(claims["who"] == user.as_str(), "{claims}");
+    let (_, page) = come(&format!("{PAGE}&do=refuse")).await?;
+    ensure!(
+        parameter(&page, "login_error").as_deref() == Some("not-today"),
+        "{page}"
+    );
+    for verb in ["panic", "loop", "lacking", "shout", "twice", "much"] {
+        let (led, _) = come(&format!("{PAGE}&do={verb}")).await?;
+        expect_page(led, 503, "login-handler-failed").await?;
+    }
+    let calls = wait::until("records of the calls", wait::SOON, async || {
+        let path = format!("/api/v1/accounts/{}/calls?limit=100", shop.app_id);
+        let shown = host.admin().get(&path).await?;
+        let calls = shown["calls"].as_array().cloned().unwrap_or_default();
+        let outcomes: Vec<_> = calls.iter().map(|call| call["outcome"].clone()).collect();
+        Ok((outcomes.len() == 10).then_some(outcomes))
+    })
+    .await?;
+    for expected in ["admitted", "refused", "trap", "timeout", "invalid-verdict"] {
+        ensure!(calls.iter().any(|outcome| outcome == expected), "{calls:?}");
+    }
+    // Who was not decided on need not ask WeChat again: the plugin that is better by then is asked.
+    let going = shop
+        .begin(&host, &return_to(&format!("{PAGE}&do=panic")))
+        .await?;
+    let back = agree(&shop.api, &going.url, user.as_str(), "allow").await?;
+    let page = come_back(&host, &back, &going.cookie).await?;
+    expect_page(page, 503, "login-handler-failed").await?;
+    let asked = shop.requests()?;
+    shop.deploy(&host, &Bundle::of(Plugin::Members.component()?))
+        .await?;
+    let (page, _) = let_in(&host, &back, &going.cookie).await?;
+    ensure!(parameter(&page, "login_ticket").is_some(), "{page}");
+    ensure!(shop.requests()? == asked, "the code is exchanged once");
+    Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::header::COOKIE;
 use reqwest::{Method, Response, Url};
 use serde_json::{Value, json};
+use wxhost_tests::admin::Bundle;
 use wxhost_tests::api::WechatApi;
 use wxhost_tests::host::Host;
 use wxhost_tests::secrets;
@@ -72,6 +73,13 @@ impl Webshop {
             url: location(&started)?,
             cookie: cookie_of(&started)?,
         })
+    }
+
+    /// Deploys a plugin to the account.
+    pub(crate) async fn deploy(&self, host: &Host, bundle: &Bundle) -> Result<()> {
+        let path = format!("/api/v1/accounts/{}/deployments", self.app_id);
+        host.admin().post(&path, &bundle.to_json()).await?;
+        Ok(())
     }
 
     /// What WeChat has counted of the account's logins.

@@ -57,7 +57,8 @@ impl Bundle {
         self
     }
 
-    fn to_json(&self) -> Value {
+    /// What a deployment is sent as.
+    pub fn to_json(&self) -> Value {
         let mut document = self.settings.clone();
         document["component_base64"] = STANDARD.encode(&self.component).into();
         document

@@ -13,6 +13,8 @@ pub enum Plugin {
     Desk,
     /// Composes a shop's notices.
     Orders,
+    /// Decides on logins.
+    Members,
     /// Misbehaves when told to.
     Rogue,
 }
@@ -24,6 +26,7 @@ impl Plugin {
             Self::Hello => "hello.wasm",
             Self::Desk => "desk.wasm",
             Self::Orders => "orders.wasm",
+            Self::Members => "members.wasm",
             Self::Rogue => "rogue.wasm",
         };
         let path = directory()?.join(name);

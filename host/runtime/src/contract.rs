@@ -22,17 +22,20 @@ pub enum Handler {
     Callback,
     /// What a tenant's system has sent to many.
     Push,
+    /// Users who log in to an account's pages.
+    Login,
 }
 
 impl Handler {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Callback, Self::Push];
+    pub const ALL: [Self; 3] = [Self::Callback, Self::Push, Self::Login];
 
     /// The interface that a plugin exports to handle it, without package and version.
     pub fn interface(self) -> &'static str {
         match self {
             Self::Callback => "callback-handler",
             Self::Push => "push-handler",
+            Self::Login => "login-handler",
         }
     }
 
@@ -46,6 +49,7 @@ impl Handler {
         match self {
             Self::Callback => "callback",
             Self::Push => "push",
+            Self::Login => "login",
         }
     }
 }

@@ -57,6 +57,7 @@ mod wasi;
 mod guests;
 
 pub use bindings::exports::wxhost::plugin::callback_handler::Outcome;
+pub use bindings::exports::wxhost::plugin::login_handler as login;
 pub use bindings::exports::wxhost::plugin::push_handler as push;
 pub use bindings::wxhost::plugin::failure::{Fault, PluginError};
 pub use bindings::wxhost::plugin::{

@@ -3,6 +3,7 @@
 use crate::effects::{Effect, KvDelete, KvPut};
 use crate::failure::Failure;
 use crate::limits::{CallLimits, MAX_KEY_BYTES, MAX_VALUE_BYTES, Stop, is_key};
+use crate::login::Verdict;
 use crate::messages::{Body, CustomerMessage, MiniProgram, SubscriptionMessage, TemplateMessage};
 use crate::push::{Composition, Message};
 use crate::{Outcome, PluginError};
@@ -23,15 +24,34 @@ pub(crate) fn judge_compositions(
     limits: &CallLimits,
 ) -> Result<Vec<Composition>, Failure> {
     let compositions = result.map_err(Failure::plugin)?;
-    let bytes = compositions.iter().map(composition_size);
-    if bytes.fold(0, usize::saturating_add) > limits.effect_bytes {
-        let stop = Stop::HostLimit {
-            which: "effect-bytes",
-            limit: limits.effect_bytes,
-        };
-        return Err(Failure::stopped(stop));
-    }
+    expect_bytes(compositions.iter().map(composition_size), limits)?;
     Ok(compositions)
+}
+
+/// Checks what the plugin decided of a login against the limits.
+pub(crate) fn judge_verdict(
+    result: Result<Verdict, PluginError>,
+    limits: &CallLimits,
+) -> Result<Verdict, Failure> {
+    let verdict = result.map_err(Failure::plugin)?;
+    match &verdict {
+        Verdict::Admit(claims) => {
+            let sizes = claims.iter();
+            let sizes = sizes.map(|claim| claim.name.len() + claim.value.len());
+            expect_bytes(sizes, limits)?;
+        }
+        Verdict::Refuse(reason) => expect_bytes([reason.len()].into_iter(), limits)?,
+    }
+    Ok(verdict)
+}
+
+fn expect_bytes(sizes: impl Iterator<Item = usize>, limits: &CallLimits) -> Result<(), Failure> {
+    let limit = limits.effect_bytes;
+    if sizes.fold(0, usize::saturating_add) <= limit {
+        return Ok(());
+    }
+    let which = "effect-bytes";
+    Err(Failure::stopped(Stop::HostLimit { which, limit }))
 }
 
 fn composition_size(composition: &Composition) -> usize {

@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store};
 
 use crate::contract::Handler;
 use crate::state::CallState;
-use crate::{Digest, Outcome, PluginError, callback, push};
+use crate::{Digest, Outcome, PluginError, callback, login, push};
 
 /// A component that is ready to run. Shared by all tenants that deployed the same bytes; what is theirs
 /// comes with each call.
@@ -20,6 +20,7 @@ pub struct Plugin {
     bytes: usize,
     callback: Option<Export<CallbackExport>>,
     push: Option<Export<PushExport>>,
+    login: Option<Export<LoginExport>>,
 }
 
 /// What was counted of a component before it was compiled.
@@ -56,6 +57,7 @@ impl Plugin {
             bytes: (image.end as usize - image.start as usize).saturating_add(sizes.loaded_bytes),
             callback: Export::find(&pre, sizes.instance_bytes)?,
             push: Export::find(&pre, sizes.instance_bytes)?,
+            login: Export::find(&pre, sizes.instance_bytes)?,
         })
     }
 
@@ -74,6 +76,7 @@ impl Plugin {
         match handler {
             Handler::Callback => self.callback.is_some(),
             Handler::Push => self.push.is_some(),
+            Handler::Login => self.login.is_some(),
         }
     }
 
@@ -91,6 +94,10 @@ impl Plugin {
 
     pub(crate) fn push(&self) -> Option<&Export<PushExport>> {
         self.push.as_ref()
+    }
+
+    pub(crate) fn login(&self) -> Option<&Export<LoginExport>> {
+        self.login.as_ref()
     }
 }
 
@@ -131,6 +138,16 @@ impl HandlerFunction for PushExport {
     const FUNCTION: &'static str = "compose";
     type Params<'a> = (&'a push::Push, &'a [push::Recipient]);
     type Return = (Result<Vec<push::Composition>, PluginError>,);
+}
+
+/// `login-handler.decide`.
+pub(crate) struct LoginExport;
+
+impl HandlerFunction for LoginExport {
+    const HANDLER: Handler = Handler::Login;
+    const FUNCTION: &'static str = "decide";
+    type Params<'a> = (&'a login::Login,);
+    type Return = (Result<login::Verdict, PluginError>,);
 }
 
 /// An exported handler function, found and type-checked once.

@@ -21,7 +21,7 @@ use crate::places::Places;
 use crate::plugin::Plugin;
 use crate::refusal::DeployError;
 use crate::schema::ConfigError;
-use crate::{Digest, Outcome, callback, push};
+use crate::{Digest, Outcome, callback, login, push};
 
 /// Settings of a [`Runtime`].
 #[derive(Clone)]
@@ -248,6 +248,18 @@ impl Runtime {
         let host = (&self.places, self.queue_wait);
         let judge = |(result,): (_,), limits: &_| outcome::judge_compositions(result, limits);
         call::call(host, plugin.push(), (call, (push, recipients)), judge).await
+    }
+
+    /// Lets a plugin decide on a login, in a fresh instance, as soon as it is this call's turn.
+    pub async fn call_login(
+        &self,
+        plugin: &Plugin,
+        call: Call,
+        login: &login::Login,
+    ) -> CallReport<login::Verdict> {
+        let host = (&self.places, self.queue_wait);
+        let judge = |(result,): (_,), limits: &_| outcome::judge_verdict(result, limits);
+        call::call(host, plugin.login(), (call, (login,)), judge).await
     }
 
     /// The engine, for its metrics.

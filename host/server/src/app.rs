@@ -75,7 +75,12 @@ impl App {
             PlatformLane::new(Arc::clone(&services), &wechat.mp_base, &wechat.open_base);
         let platforms = Arc::new(platforms);
         platforms.spawn(&loops, &stop);
-        let logins = Arc::new(LoginLane::new(Arc::clone(&services), &wechat.open_base));
+        let call_deadline = Duration::from_millis(config.plugins.call_deadline_ms);
+        let logins = Arc::new(LoginLane::new(
+            Arc::clone(&services),
+            &wechat.open_base,
+            call_deadline,
+        ));
         logins.spawn(&loops, &stop);
         let (public, operator) = routes(&config, &lane, platforms, logins);
         let mut servers = Vec::new();

@@ -2,12 +2,13 @@
 //! it echoes.
 
 use std::hint::black_box;
+use wxhost_sdk::login::{Login, LoginHandler, Verdict};
 use wxhost_sdk::message::{CustomerMessage, TemplateMessage};
 use wxhost_sdk::prelude::*;
 use wxhost_sdk::push::{Composition, Push, PushHandler, Recipient};
 use wxhost_sdk::{AttributeChange, Effect, egress, random, time, wechat_api};
 
-/// Does whatever the text or the push says.
+/// Does whatever the text, the push or the page says.
 pub struct Rogue;
 
 impl CallbackHandler for Rogue {
@@ -168,9 +169,31 @@ impl PushHandler for Rogue {
     }
 }
 
+/// How a login misbehaves: what the page's address says behind `do=`. Everyone else is let in, by
+/// name.
+impl LoginHandler for Rogue {
+    fn decide(login: &Login) -> Result<Verdict> {
+        let verb = login.return_to.split_once("do=").map(|(_, verb)| verb);
+        match verb.unwrap_or_default() {
+            "panic" => panic!("the page said so"),
+            "loop" => loop {
+                black_box(());
+            },
+            "lacking" => Err(Error::dependency("the page said so")),
+            "refuse" => Ok(Verdict::refuse("not-today")),
+            "shout" => Ok(Verdict::refuse("NOT TODAY!")),
+            "twice" => Ok(Verdict::admit().claim("a", "1").claim("a", "2")),
+            "much" => Ok(Verdict::admit().claim("a", "x".repeat(257))),
+            _ => Ok(Verdict::admit()
+                .claim("who", &login.open_id)
+                .claim("login", &login.id[..8])),
+        }
+    }
+}
+
 wxhost_sdk::register!(
     Rogue,
-    handlers = [callback, push],
+    handlers = [callback, push, login],
     manifest = include_str!("../plugin.toml")
 );
 

@@ -11,6 +11,31 @@ wit_bindgen::generate!({
     default_bindings_module: "wxhost_sdk::bindings",
 });
 
+/// The world of plugins that decide on logins; what it shares with the first one is the same type.
+pub mod login {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "login-plugin",
+        with: {
+            "wxhost:plugin/account@0.1.0": crate::bindings::wxhost::plugin::account,
+            "wxhost:plugin/cache@0.1.0": crate::bindings::wxhost::plugin::cache,
+            "wxhost:plugin/config@0.1.0": crate::bindings::wxhost::plugin::config,
+            "wxhost:plugin/contacts@0.1.0": crate::bindings::wxhost::plugin::contacts,
+            "wxhost:plugin/egress@0.1.0": crate::bindings::wxhost::plugin::egress,
+            "wxhost:plugin/failure@0.1.0": crate::bindings::wxhost::plugin::failure,
+            "wxhost:plugin/kv@0.1.0": crate::bindings::wxhost::plugin::kv,
+            "wxhost:plugin/log@0.1.0": crate::bindings::wxhost::plugin::log,
+            "wxhost:plugin/random@0.1.0": crate::bindings::wxhost::plugin::random,
+            "wxhost:plugin/time@0.1.0": crate::bindings::wxhost::plugin::time,
+            "wxhost:plugin/wechat-api@0.1.0": crate::bindings::wxhost::plugin::wechat_api,
+        },
+        additional_derives: [PartialEq],
+        pub_export_macro: true,
+        export_macro_name: "export_login_handler",
+        default_bindings_module: "wxhost_sdk::bindings::login",
+    });
+}
+
 /// The world of plugins that compose pushes; what it shares with the other one is the same type.
 pub mod push {
     wit_bindgen::generate!({

@@ -41,7 +41,8 @@
 //! # assert_eq!(host.deliver::<Counter>(&testing::text("b")).reply_text(), Some("2"));
 //! ```
 //!
-//! Beside callbacks a plugin may compose [`push`]es: what its tenant's system has sent to many.
+//! Beside callbacks a plugin may compose [`push`]es, what its tenant's system has sent to many, and decide on
+//! [`login`]s, of users who open its tenant's pages.
 //!
 //! Plugins are built for `wasm32-unknown-unknown`. On any other target the functions above are answered
 //! by [`testing`], so `cargo test` needs neither WebAssembly nor a host.
@@ -60,6 +61,7 @@ pub mod event;
 mod handler;
 pub mod kv;
 pub mod log;
+pub mod login;
 pub mod message;
 mod outcome;
 pub mod push;

@@ -25,7 +25,7 @@
 /// break it: `register!(Parrot, config_schema = include_str!("schema.json"))`.
 ///
 /// A plugin that handles something else than callbacks, or more, says so:
-/// `register!(Orders, handlers = [push])`, `register!(Shop, handlers = [callback, push])`.
+/// `register!(Orders, handlers = [push])`, `register!(Shop, handlers = [callback, push, login])`.
 #[macro_export]
 macro_rules! register {
     ($plugin:ty, handlers = [$($handler:ident),+ $(,)?] $(, manifest = $manifest:expr)? $(, config_schema = $schema:expr)? $(,)?) => {
@@ -102,6 +102,27 @@ macro_rules! export_handler {
         ) -> $crate::Result<$crate::push::Composition> =
             <$plugin as $crate::push::PushHandler>::compose;
     };
+    (login, $plugin:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::login::exports::wxhost::plugin::login_handler::Guest for Component {
+                fn decide(
+                    login: $crate::login::Login,
+                ) -> ::core::result::Result<$crate::login::Verdict, $crate::register::PluginError>
+                {
+                    $crate::register::handle_login::<$plugin>(login)
+                }
+            }
+
+            $crate::bindings::login::export_login_handler!(Component with_types_in $crate::bindings::login);
+        };
+
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&$crate::login::Login) -> $crate::Result<$crate::login::Verdict> =
+            <$plugin as $crate::login::LoginHandler>::decide;
+    };
 }
 
 /// The manifest as it was given, or one of the crate's name and version.
@@ -164,6 +185,16 @@ pub fn handle_push<P: crate::push::PushHandler>(
     // The instance is dropped whole after this call: taking these apart would be wasted work.
     std::mem::forget((push, recipients));
     composed
+}
+
+/// What the exported function does.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub fn handle_login<P: crate::login::LoginHandler>(
+    login: crate::login::Login,
+) -> Result<crate::login::Verdict, PluginError> {
+    std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
+    P::decide(&login).map_err(PluginError::from)
 }
 
 /// The bytes of a text as an array, at compile time: a custom section holds no pointers.

@@ -15,8 +15,8 @@ pub struct LoginKey<'a> {
 /// What became of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Its code is this caller's to exchange.
-    Taken,
+    /// It is this caller's to go on with: its code is to be exchanged, or this came of that, sealed.
+    Taken(Option<String>),
     /// Another one exchanges it now.
     UnderWay,
     /// What came of it, sealed.
@@ -40,12 +40,12 @@ pub async fn take(
     code_hash: &str,
     lease: Lease<'_>,
 ) -> Result<Login, DbError> {
-    let taken = sqlx::query(
+    let taken: Option<(Option<String>,)> = sqlx::query_as(
         "INSERT INTO logins (app_id, state_hash, code_hash, state, owner, leased_until, created_at) \
          VALUES ($1, $2, $3, 'taken', $4, $5, $6) ON CONFLICT (app_id, state_hash) DO UPDATE \
          SET owner = excluded.owner, leased_until = excluded.leased_until \
          WHERE logins.state = 'taken' AND logins.code_hash = excluded.code_hash \
-         AND logins.leased_until <= $7",
+         AND logins.leased_until <= $7 RETURNING result_sealed",
     )
     .bind(key.app_id)
     .bind(key.state_hash)
@@ -54,10 +54,10 @@ pub async fn take(
     .bind(lease.until_ms)
     .bind(lease.now_ms)
     .bind(lease.now_ms)
-    .execute(&db.writers)
+    .fetch_optional(&db.writers)
     .await?;
-    if taken.rows_affected() == 1 {
-        return Ok(Login::Taken);
+    if let Some((exchanged,)) = taken {
+        return Ok(Login::Taken(exchanged));
     }
     let found: Option<Found> = sqlx::query_as(
         "SELECT state, code_hash, result_sealed, error FROM logins \
@@ -69,10 +69,33 @@ pub async fn take(
     .await?;
     Ok(match found {
         Some((_, with, ..)) if with != code_hash => Login::Used,
-        Some((_, _, Some(result), _)) => Login::Done(result),
+        Some((state, _, Some(result), _)) if state == "done" => Login::Done(result),
         Some((state, _, _, error)) if state == "failed" => Login::Failed(error.unwrap_or_default()),
         _ => Login::UnderWay,
     })
+}
+
+/// Keeps who it is, before anything is decided; where the turn was lost meanwhile, nothing.
+///
+/// # Errors
+/// The database failed.
+pub async fn note(
+    db: &Database,
+    key: LoginKey<'_>,
+    owner: &str,
+    result_sealed: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE logins SET result_sealed = $1 \
+         WHERE app_id = $2 AND state_hash = $3 AND owner = $4 AND state = 'taken'",
+    )
+    .bind(result_sealed)
+    .bind(key.app_id)
+    .bind(key.state_hash)
+    .bind(owner)
+    .execute(&db.writers)
+    .await?;
+    Ok(())
 }
 
 /// Keeps what came of a login; where the turn was lost meanwhile, nothing.
@@ -182,13 +205,18 @@ mod tests {
                 take(&db, KEY, code, lease).await.unwrap()
             };
             let (long, none) = (Duration::from_secs(60), Duration::ZERO);
-            assert_eq!(take_by("one", "c", none).await, Login::Taken);
+            assert_eq!(take_by("one", "c", none).await, Login::Taken(None));
             // Its host is dead.
-            assert_eq!(take_by("two", "c", long).await, Login::Taken);
+            assert_eq!(take_by("two", "c", long).await, Login::Taken(None));
             assert_eq!(take_by("three", "c", long).await, Login::UnderWay);
             assert_eq!(take_by("three", "other", long).await, Login::Used);
             fail(&db, KEY, "two", None).await.unwrap();
-            assert_eq!(take_by("three", "c", long).await, Login::Taken);
+            assert_eq!(take_by("three", "c", long).await, Login::Taken(None));
+            note(&db, KEY, "three", "who").await.unwrap();
+            fail(&db, KEY, "three", None).await.unwrap();
+            // What is known is not asked for again.
+            let known = Login::Taken(Some("who".into()));
+            assert_eq!(take_by("three", "c", long).await, known);
             // Who has lost the turn ends nothing.
             end(&db, KEY, "two", ("late", None)).await.unwrap();
             assert_eq!(take_by("four", "c", long).await, Login::UnderWay);

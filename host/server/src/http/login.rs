@@ -170,7 +170,9 @@ fn refused(why: &Refused) -> Response {
             "WeChat refuses the login; the account's operator can see why.",
         ),
         Refused::Login(
-            LoginError::UnderWay
+            LoginError::Plugin(_)
+            | LoginError::HeldUp
+            | LoginError::UnderWay
             | LoginError::Overloaded
             | LoginError::Call(_)
             | LoginError::Database(_)

@@ -1,6 +1,7 @@
 //! A user who comes back from WeChat. The code that they bring is exchanged once, on whichever host; whoever
 //! comes with it later gets what the first one got.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use wxhost_wechat::id::OpenId;
 use wxhost_wechat::oauth::Scope;
 
 use super::attempt::{Attempt, Give};
+use super::handler::Verdict;
 use super::session::Outcome;
 use super::{CALL_TIME, LoginError, LoginLane, Session, site_of};
 use crate::accounts::Account;
@@ -21,7 +23,7 @@ use crate::db::logins::{self, Login, LoginKey};
 use crate::db::user_grants::{self, UserGrantRow};
 use crate::digest::sha256_hex;
 use crate::random;
-use crate::seal::Place;
+use crate::seal::{Place, SealError};
 
 /// How long a host has the turn: longer than its calls may take.
 const LEASE: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ pub struct Return<'a> {
 pub enum Led {
     /// They are known now.
     In(Entry),
-    /// They have refused: back to the page, which is told.
+    /// They have refused, or the account's plugin has: back to the page, which is told.
     Out(Url),
 }
 
@@ -98,6 +100,12 @@ impl LoginLane {
             return Ok(Led::Out(return_to));
         };
         let outcome = self.outcome_of(&account, &attempt, code).await?;
+        if let Some(reason) = &outcome.refused {
+            return_to
+                .query_pairs_mut()
+                .append_pair("login_error", reason);
+            return Ok(Led::Out(return_to));
+        }
         if let Some(ticket) = &outcome.ticket {
             return_to
                 .query_pairs_mut()
@@ -128,7 +136,11 @@ impl LoginLane {
         loop {
             let lease = Lease::begin(db, &owner, LEASE);
             match logins::take(db, key, &code_hash, lease).await? {
-                Login::Taken => return self.take_turn(account, attempt, code, (key, &owner)).await,
+                Login::Taken(exchanged) => {
+                    let exchanged = exchanged.as_deref();
+                    let turn = (key, &*owner, exchanged);
+                    return self.take_turn(account, attempt, code, turn).await;
+                }
                 Login::Done(sealed) => {
                     return Ok(self.outcome(key.app_id, key.state_hash, &sealed)?);
                 }
@@ -140,49 +152,70 @@ impl LoginLane {
         }
     }
 
-    /// Exchanges a code whose turn this is.
+    /// Goes on with a login whose turn this is, from where it is.
     async fn take_turn(
         &self,
         account: &Arc<Account>,
         attempt: &Attempt,
         code: &Secret,
-        (key, owner): (LoginKey<'_>, &str),
+        (key, owner, exchanged): (LoginKey<'_>, &str, Option<&str>),
     ) -> Result<Outcome, LoginError> {
         let db = &self.services.db;
-        let exchanged = match self.exchange(account, attempt, code).await {
-            Ok(outcome) => self.keep(&outcome, (key, owner)).await.map(|()| outcome),
-            Err(error) => Err(error),
+        let decided = async {
+            let who = match exchanged {
+                Some(sealed) => self.outcome(key.app_id, key.state_hash, sealed)?,
+                None => {
+                    let who = self.exchange(account, code).await?;
+                    // The code is used up: whatever fails from here on, who it is is known.
+                    let sealed = self.sealed(&who, key)?;
+                    logins::note(db, key, owner, &sealed).await?;
+                    who
+                }
+            };
+            let outcome = self.judged(account, attempt, who).await?;
+            let ticket_hash = outcome.ticket.as_ref().map(sha256_hex);
+            let sealed = self.sealed(&outcome, key)?;
+            let result = (&*sealed, ticket_hash.as_deref());
+            logins::end(db, key, owner, result).await?;
+            Ok(outcome)
         };
-        if let Err(error) = &exchanged {
+        let decided = decided.await;
+        if let Err(error) = &decided {
             let refused = match error {
                 LoginError::CodeRefused(reason) => Some(&**reason),
                 _ => None,
             };
             logins::fail(db, key, owner, refused).await?;
         }
-        exchanged
+        decided
     }
 
-    async fn keep(
-        &self,
-        outcome: &Outcome,
-        (key, owner): (LoginKey<'_>, &str),
-    ) -> Result<(), LoginError> {
+    fn sealed(&self, outcome: &Outcome, key: LoginKey<'_>) -> Result<String, SealError> {
         // A struct of texts and numbers always is JSON.
         let clear = serde_json::to_vec(outcome).unwrap_or_default();
         let place = Place::login(key.app_id, key.state_hash);
-        let sealed = self.services.keys.seal(place, &clear)?;
-        let ticket_hash = outcome.ticket.as_ref().map(sha256_hex);
-        let result = (&*sealed, ticket_hash.as_deref());
-        Ok(logins::end(&self.services.db, key, owner, result).await?)
+        self.services.keys.seal(place, &clear)
     }
 
-    async fn exchange(
+    /// Who it is, with what the account's plugin says.
+    async fn judged(
         &self,
         account: &Arc<Account>,
         attempt: &Attempt,
-        code: &Secret,
+        mut outcome: Outcome,
     ) -> Result<Outcome, LoginError> {
+        match self.decide(account, attempt, &outcome.session).await? {
+            Verdict::Refused(reason) => outcome.refused = Some(reason),
+            Verdict::Admitted(claims) => {
+                outcome.session.claims = claims;
+                let wants_ticket = attempt.give == Give::Ticket;
+                outcome.ticket = wants_ticket.then(|| hex::encode(random::sixteen()));
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn exchange(&self, account: &Arc<Account>, code: &Secret) -> Result<Outcome, LoginError> {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(LoginError::Overloaded);
         };
@@ -219,13 +252,17 @@ impl LoginLane {
             union_id: granted.union_id.or(profile.union_id),
             scope: granted.scope,
             is_snapshot_user,
+            claims: BTreeMap::new(),
             nickname: given(profile.nickname),
             picture_url: given(profile.headimgurl),
             logged_in_at: now_ms,
             expires_at: now_ms + i64::from(login.session_seconds) * 1000,
         };
-        let ticket = (attempt.give == Give::Ticket).then(|| hex::encode(random::sixteen()));
-        Ok(Outcome { session, ticket })
+        Ok(Outcome {
+            session,
+            ticket: None,
+            refused: None,
+        })
     }
 
     async fn keep_grant(

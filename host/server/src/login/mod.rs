@@ -3,11 +3,12 @@
 //! A login begins at this host, which sends the user to WeChat with a state that nobody can guess; what the state
 //! belongs to is kept by the user's browser, signed, so that nothing is stored for who only begins (`attempt`).
 //! WeChat leads the user back with a code, which is exchanged once, however often and to whichever host a browser
-//! brings it (`exchange`). Who it is becomes a session, which the browser keeps, signed, or for which the tenant's
+//! brings it (`exchange`). The account's plugin may have a say (`handler`). Who it is becomes a session, which the browser keeps, signed, or for which the tenant's
 //! back end gets a ticket (`session`). `profile` reads what users let an account see of them.
 
 mod attempt;
 mod exchange;
+mod handler;
 mod profile;
 mod session;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::accounts::Account;
 use crate::client::CallError;
 use crate::clock::millis;
 use crate::db::{DbError, logins, user_grants};
+use crate::run::Runner;
 use crate::seal::SealError;
 use crate::services::Services;
 
@@ -45,6 +47,7 @@ const FORGET_PERIOD: Duration = Duration::from_secs(600);
 /// Users who log in, on one host.
 pub struct LoginLane {
     services: Arc<Services>,
+    runner: Runner,
     /// Where open.weixin.qq.com is.
     open_base: String,
     /// Codes that are exchanged at the same time: who makes some up must not have all connections.
@@ -75,6 +78,12 @@ pub enum LoginError {
     /// Another request is at it, for longer than this one waits.
     #[error("the code is being exchanged by another request")]
     UnderWay,
+    /// The account's plugin, which has a say, failed by this word.
+    #[error("the plugin that decides on logins failed: {0}")]
+    Plugin(String),
+    /// The host could not call the plugin.
+    #[error("the host could not call the plugin that decides on logins")]
+    HeldUp,
     /// The host exchanges as many codes as it does at once.
     #[error("the host exchanges {MOST_EXCHANGES} codes now, which is the most")]
     Overloaded,
@@ -100,7 +109,8 @@ impl LoginError {
             Self::StateUsed => "login-state-used",
             Self::CodeRefused(_) => "login-code-refused",
             Self::UnderWay => "login-under-way",
-            Self::Overloaded => "overloaded",
+            Self::Plugin(_) => "login-handler-failed",
+            Self::Overloaded | Self::HeldUp => "overloaded",
             Self::Call(error) => error.code(),
             Self::Database(_) => "database-unavailable",
             Self::Seal(_) => "internal-error",
@@ -115,9 +125,11 @@ impl std::fmt::Debug for LoginLane {
 }
 
 impl LoginLane {
-    /// A lane that sends users to this address of WeChat's.
-    pub fn new(services: Arc<Services>, open_base: &str) -> Self {
+    /// A lane that sends users to this address of WeChat's, and whose calls of plugins take `call_deadline` at
+    /// most.
+    pub fn new(services: Arc<Services>, open_base: &str, call_deadline: Duration) -> Self {
         Self {
+            runner: Runner::new(Arc::clone(&services), call_deadline),
             services,
             open_base: open_base.trim_end_matches('/').to_owned(),
             places: Semaphore::new(MOST_EXCHANGES),

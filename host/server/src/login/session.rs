@@ -1,5 +1,6 @@
 //! Who has logged in: what their browser keeps, and what a tenant's back end learns of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct Session {
     /// Address of the user's picture; with `snsapi_userinfo` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture_url: Option<String>,
+    /// What the account's plugin says of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
     /// Unix milliseconds.
     pub logged_in_at: i64,
     /// Unix milliseconds.
@@ -70,6 +74,9 @@ pub(super) struct Outcome {
     pub(super) session: Session,
     /// For the tenant's back end.
     pub(super) ticket: Option<String>,
+    /// Why the account's plugin has not let them in, if it has not.
+    #[serde(default)]
+    pub(super) refused: Option<String>,
 }
 
 impl LoginLane {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wxhost_wechat::oauth::Scope;
 
 use super::attempt::{Attempt, Begun, Give};
-use super::{LoginLane, Session, SessionError};
+use super::{CALL_TIME, LoginLane, Session, SessionError};
 use crate::accounts::{LoginSettings, NewAccount, NewTenant};
 use crate::audit::Author;
 use crate::db::testing::{TestDatabase, sqlite};
@@ -39,7 +39,7 @@ async fn stage() -> Stage {
     }
     accounts.refresh().await.unwrap();
     Stage {
-        lane: LoginLane::new(Arc::clone(&services), "https://open.example/"),
+        lane: LoginLane::new(Arc::clone(&services), "https://open.example/", CALL_TIME),
         _services: services,
         _db: db,
     }
@@ -60,6 +60,7 @@ impl Stage {
             is_snapshot_user: false,
             nickname: None,
             picture_url: None,
+            claims: Default::default(),
             logged_in_at: 1,
             expires_at,
         }

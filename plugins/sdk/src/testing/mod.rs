@@ -20,6 +20,7 @@
 
 mod events;
 pub(crate) mod imports;
+mod logins;
 mod people;
 mod pushes;
 
@@ -31,6 +32,7 @@ use crate::event::Event;
 use crate::handler::CallbackHandler;
 use crate::kv::Entry;
 use crate::log::Level;
+use crate::login::{Login, LoginHandler, Verdict};
 use crate::outcome::{Effect, Expectation, Outcome};
 use crate::push::{Composition, Push, PushHandler, Recipient};
 use crate::reply::Reply;
@@ -38,6 +40,7 @@ use crate::wechat_api::{self, Quota, User};
 use imports::State;
 
 pub use events::{click, event, image, scan, subscribe, subscribe_by, text};
+pub use logins::login;
 pub use people::{contact, recipient, user};
 pub use pushes::push;
 
@@ -66,6 +69,15 @@ pub struct Run {
 pub struct Composing {
     /// What the handler returned.
     pub result: Result<Vec<Composition>>,
+    /// What it wrote to its log.
+    pub log: Vec<(Level, String)>,
+}
+
+/// What came of deciding on a login.
+#[derive(Debug)]
+pub struct Deciding {
+    /// What the handler returned.
+    pub result: Result<Verdict>,
     /// What it wrote to its log.
     pub log: Vec<(Level, String)>,
 }
@@ -207,6 +219,17 @@ impl TestHost {
         }
         let (result, log) = self.state.during(|| P::compose_all(push, &recipients));
         Composing { result, log }
+    }
+
+    /// Has the handler decide on a login, which [`login`] makes. Who is a [`contact`](Self::contact) of the
+    /// host comes with what is known of them.
+    pub fn decide<P: LoginHandler>(&mut self, login: &Login) -> Deciding {
+        let mut login = login.clone();
+        if login.contact.is_none() {
+            login.contact = self.state.contacts.get(&login.open_id).cloned();
+        }
+        let (result, log) = self.state.during(|| P::decide(&login));
+        Deciding { result, log }
     }
 
     /// The stored value under a key.

@@ -4,6 +4,8 @@ mod exports;
 mod forwards;
 mod wechat;
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode, header},
@@ -82,6 +84,7 @@ impl Host {
             router: routes(Arc::new(LoginLane::new(
                 Arc::clone(&services),
                 "http://open",
+                Duration::ZERO,
             ))),
             services,
             wechat,
