@@ -7,17 +7,19 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use tokio::process::Command;
+use wxhost_tests::account::new_user;
 use wxhost_tests::plugin;
 
 use crate::agency::Agency;
 use crate::interop::{Talker, expect_wechat_understood, interop, prepare_node, run, talk};
 use crate::scenario::scenarios;
 use crate::stage::Stage;
+use crate::webshop::{Webshop, return_to};
 
 scenarios! {
     EMBEDDED: java_library_calls_wechat_through_the_host,
         go_library_calls_wechat_through_the_host,
-        a_browser_walks_through_an_invitation;
+        a_browser_walks_through_an_invitation, a_browser_logs_in;
 }
 
 /// Where Debian puts the browser.
@@ -58,16 +60,65 @@ async fn go_library_calls_wechat_through_the_host(stage: Stage) -> Result<()> {
     expect_wechat_understood(&stage, &[go]).await
 }
 
-/// The pictures are left in the target directory, to be looked at.
-async fn a_browser_walks_through_an_invitation(stage: Stage) -> Result<()> {
-    let script = stage.node(&prepare_node).await?;
-    let script = script.with_file_name("scan.mjs");
+/// A browser that does what a script says, and the directory of its pictures, to be looked at.
+async fn scripted(stage: &Stage, script: &str) -> Result<(Talker, PathBuf)> {
+    let first = stage.node(&prepare_node).await?;
     let browser = Talker {
         program: "node".into(),
-        arguments: vec![script.into()],
+        arguments: vec![first.with_file_name(script).into()],
     };
     let pictures = plugin::target_directory()?.join("pictures");
     std::fs::create_dir_all(&pictures)?;
+    Ok((browser, pictures))
+}
+
+async fn a_browser_logs_in(stage: Stage) -> Result<()> {
+    let (browser, pictures) = scripted(&stage, "login.mjs").await?;
+    let (shop, host) = Webshop::open(&stage).await?;
+    // The browser reaches the host as it is.
+    let page = format!("{}/healthz", host.base());
+    let path = format!("/api/v1/accounts/{}", shop.app_id);
+    let login = json!({"login": {"site_url": host.base(), "return_urls": [page]}});
+    host.admin()
+        .call(Method::PATCH, &path, Some(&login))
+        .await?;
+    let domain = host.base().strip_prefix("http://").context("an address")?;
+    let app = format!("/apps/{}", shop.app_id);
+    let domain = json!({"oauth_domain": domain});
+    shop.api.ask(Method::PATCH, &app, &domain)?;
+    let user = new_user()?;
+    let follower = json!({"open_ids": [user]});
+    let followers = format!("{app}/followers");
+    shop.api.ask(Method::POST, &followers, &follower)?;
+    let oauth = format!("{}/oauth/{}", host.base(), shop.app_id);
+    let task = json!({
+        "start": format!("{oauth}/start?{}", return_to(&page)),
+        "stranger": format!("{oauth}/back?code=0123456789abcdef&state=s1"),
+        "page": page,
+        "user": user,
+        "cookie": format!("wxhost-session-{}", shop.app_id),
+        "pictures": pictures,
+        "chromium": CHROMIUM,
+    });
+    let told = talk(&browser, &task).await?;
+    let refused = format!("{page}?login_error=refused");
+    ensure!(told["led"] == page && told["refused"] == refused, "{told}");
+    // No script of a page sees who it is; the back end asks.
+    ensure!(
+        told["seen"] == "" && told["kept"]["httpOnly"] == true,
+        "{told}"
+    );
+    let (status, who) = shop
+        .ask(&host, &json!({"cookie": told["kept"]["value"]}))
+        .await?;
+    ensure!(status == 200 && who["open_id"] == user.as_str(), "{who}");
+    let said = told["said"].as_str().context("a page")?;
+    ensure!(said.contains("login-not-begun"), "{said}");
+    Ok(())
+}
+
+async fn a_browser_walks_through_an_invitation(stage: Stage) -> Result<()> {
+    let (browser, pictures) = scripted(&stage, "scan.mjs").await?;
     let (agency, host) = Agency::open(&stage).await?;
     for form in ["pc", "h5"] {
         let (app_id, original_id) = agency.newcomer()?;
