@@ -27,6 +27,8 @@ use crate::seal::{Place, SealError};
 
 /// How long a host has the turn: longer than its calls may take.
 const LEASE: Duration = Duration::from_secs(10);
+/// Bytes of a nickname and of a picture's address; longer ones are left out.
+const MAX_TEXT_BYTES: usize = 512;
 /// How often somebody who waits looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long somebody waits.
@@ -244,7 +246,8 @@ impl LoginLane {
             }
         };
         let profile = profile.unwrap_or_default();
-        let given = |text: String| (!text.is_empty()).then_some(text);
+        // A browser keeps no session that is too long.
+        let given = |text: String| (1..=MAX_TEXT_BYTES).contains(&text.len()).then_some(text);
         let login = account.login.as_ref().ok_or(LoginError::NotSetUp)?;
         let session = Session {
             app_id: account.app_id.as_str().to_owned(),

@@ -22,7 +22,7 @@ const MAX_CLAIMS: usize = 16;
 /// Bytes of a claim's name, and of its value.
 const MAX_NAME_BYTES: usize = 32;
 const MAX_VALUE_BYTES: usize = 256;
-/// Bytes of all claims together: a browser keeps 4 KiB.
+/// Bytes of all claims together, as JSON: a browser keeps 4 KiB of a session.
 const MAX_CLAIMS_BYTES: usize = 1024;
 /// Bytes of a reason to refuse.
 const MAX_REASON_BYTES: usize = 64;
@@ -165,7 +165,6 @@ fn checked(claims: Vec<wit::Claim>) -> Result<BTreeMap<String, String>, Rejected
         )));
     }
     let mut checked = BTreeMap::new();
-    let mut bytes = 0;
     for wit::Claim { name, value } in claims {
         if !is_word(&name, MAX_NAME_BYTES) {
             return Err(invalid(format!("the claim {name:?} is no such word")));
@@ -175,16 +174,16 @@ fn checked(claims: Vec<wit::Claim>) -> Result<BTreeMap<String, String>, Rejected
                 "the claim {name} has more than {MAX_VALUE_BYTES} bytes"
             )));
         }
-        bytes += name.len() + value.len();
-        if bytes > MAX_CLAIMS_BYTES {
-            return Err(invalid(format!(
-                "the claims have more than {MAX_CLAIMS_BYTES} bytes together"
-            )));
-        }
         if checked.contains_key(&name) {
             return Err(invalid(format!("the claim {name} comes twice")));
         }
         checked.insert(name, value);
+    }
+    let as_json = serde_json::to_vec(&checked).unwrap_or_default();
+    if as_json.len() > MAX_CLAIMS_BYTES {
+        return Err(invalid(format!(
+            "the claims have more than {MAX_CLAIMS_BYTES} bytes together, as JSON"
+        )));
     }
     Ok(checked)
 }
@@ -228,6 +227,7 @@ mod tests {
                     .collect(),
                 "1024 bytes together",
             ),
+            (vec![claim("a", "\u{1}".repeat(200))], "1024 bytes together"),
             (
                 vec![claim("a", "1".into()), claim("a", "2".into())],
                 "twice",
