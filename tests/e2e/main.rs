@@ -17,6 +17,7 @@ mod crashes;
 mod delivery;
 mod deployments;
 mod field;
+mod forecasts;
 mod hostile;
 mod interop;
 mod languages;
@@ -99,6 +100,7 @@ fn scenarios() -> Vec<Scenario> {
         updates::scenarios(),
         composing::scenarios(),
         push::scenarios(),
+        forecasts::scenarios(),
         quotas::scenarios(),
         rogues::scenarios(),
         hostile::scenarios(),

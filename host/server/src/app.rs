@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use crate::callback::{CallbackLane, DeliverySettings};
 use crate::config::{Config, HttpSettings};
 use crate::contacts::import::Importer;
-use crate::db::allowance::Scenes;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::Routes;
 use crate::http::{admin, component, health, login, tenant};
@@ -195,9 +194,8 @@ fn spawn_calls(
     loops: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let scenes = Scenes::new(config.messages.after_message, config.messages.after_payment);
     let call_deadline = Duration::from_millis(config.plugins.call_deadline_ms);
-    let pushes = PushLane::new(Arc::clone(services), scenes, call_deadline);
+    let pushes = PushLane::new(Arc::clone(services), call_deadline);
     Arc::new(pushes).spawn(loops, stop);
     let sender = outbox::Sender {
         db: services.db.background(),
@@ -205,7 +203,7 @@ fn spawn_calls(
         client: Arc::clone(&services.client),
         wake: Arc::clone(&services.outbox),
         metrics: Arc::clone(&services.metrics),
-        scenes,
+        scenes: services.scenes,
     };
     loops.spawn(sender.run(stop.clone()));
     let importer = Importer {

@@ -212,6 +212,8 @@ pub enum Action {
     ProfileRead,
     /// Something was handed in to be sent to many people; the object names the push.
     PushMake,
+    /// It was asked what would come of a push; the object names its kind.
+    PushForecast,
     /// A push was paused, resumed or cancelled; the object names it.
     PushTurn,
     /// Something was handed in to be sent again and again; the object names the schedule.
@@ -267,6 +269,7 @@ impl Action {
             Self::SessionRead => "session.read",
             Self::ProfileRead => "profile.read",
             Self::PushMake => "push.make",
+            Self::PushForecast => "push.forecast",
             Self::PushTurn => "push.turn",
             Self::ScheduleMake => "schedule.make",
             Self::ScheduleTurn => "schedule.turn",

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::contacts::ContactUpdates;
 use crate::db::Database;
+use crate::db::allowance::Scenes;
 use crate::egress::Egress;
 use crate::keys::ApiKeys;
 use crate::outbox;
@@ -48,6 +49,8 @@ pub struct Services {
     pub runtime: Arc<Runtime>,
     /// Calls WeChat.
     pub client: Arc<Client>,
+    /// How many customer-service messages WeChat takes.
+    pub scenes: Scenes,
     /// The templates of accounts, as WeChat lists them.
     pub templates: Templates,
     /// Sends requests to tenants' own systems.

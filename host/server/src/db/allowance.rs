@@ -34,6 +34,12 @@ const SCENES: [(&str, &str, bool); 5] = [
     ("last_payment_at", "payment_used", true),
 ];
 
+/// The condition that nothing is unknown of what a contact did lately; see [`Standing`]. `$2` is the time before
+/// which a long scene has closed.
+const HAS_KNOWN_PAST: &str = "refused_at IS NOT NULL OR last_message_at IS NOT NULL \
+     OR unfollowed_at IS NOT NULL OR following = 0 OR first_seen_at <= $2 \
+     OR COALESCE(last_follow_at, 0) = first_seen_at";
+
 /// How many messages WeChat takes, by scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scenes {
@@ -100,6 +106,75 @@ pub(super) enum Reservation {
     Untested,
     /// No.
     Refused(Refusal),
+}
+
+/// By what contacts can be reached: each is counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// WeChat takes a customer-service message.
+    pub by_chat: u64,
+    /// It may: what they did before the host met them is not known, or they were never met.
+    pub untested: u64,
+    /// It takes none; but they follow, so that a template reaches them.
+    pub by_template: u64,
+    /// Neither.
+    pub by_nothing: u64,
+    /// They want no messages.
+    pub opted_out: u64,
+}
+
+impl std::ops::AddAssign for Reach {
+    fn add_assign(&mut self, more: Self) {
+        self.by_chat += more.by_chat;
+        self.untested += more.untested;
+        self.by_template += more.by_template;
+        self.by_nothing += more.by_nothing;
+        self.opted_out += more.opted_out;
+    }
+}
+
+/// By what contacts can be reached now.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn reach(
+    db: &Database,
+    contacts: Contacts<'_>,
+    (scenes, now_ms): (&Scenes, i64),
+) -> Result<Reach, DbError> {
+    if contacts.open_ids.is_empty() {
+        return Ok(Reach::default());
+    }
+    let room = SCENES.into_iter().zip(scenes.counts());
+    let room =
+        room.map(|((at, used, long), count)| format!("({} AND {used} < {count})", open(at, long)));
+    let room: Vec<String> = room.collect();
+    let statement = format!(
+        "SELECT class, COUNT(*) FROM (SELECT CASE WHEN opted_out_at IS NOT NULL THEN 4 WHEN {} THEN 0 \
+         WHEN {HAS_KNOWN_PAST} THEN CASE WHEN following = 1 THEN 2 ELSE 3 END ELSE 1 END AS class \
+         FROM contacts WHERE app_id = $1 AND open_id IN ({})) AS classes GROUP BY class",
+        room.join(" OR "),
+        contacts.places(4)
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(contacts.app_id)
+        .bind(now_ms - millis(LONG))
+        .bind(now_ms - millis(SHORT));
+    let rows: Vec<(i64, i64)> = contacts.bound_to(query).fetch_all(&db.readers).await?;
+    let mut counts = [0; 5];
+    for (class, count) in rows {
+        let class = usize::try_from(class).unwrap_or_default();
+        counts[class] = count.unsigned_abs();
+    }
+    let known: u64 = counts.iter().sum();
+    let [by_chat, untested, by_template, by_nothing, opted_out] = counts;
+    Ok(Reach {
+        by_chat,
+        untested: untested + (contacts.open_ids.len() as u64).saturating_sub(known),
+        by_template,
+        by_nothing,
+        opted_out,
+    })
 }
 
 /// Whose ledger.
@@ -222,9 +297,7 @@ async fn standings(
     let any = SCENES.map(|(at, _, long)| format!("({})", open(at, long)));
     let statement = format!(
         "SELECT open_id, CASE WHEN {} THEN 1 ELSE 0 END, \
-         CASE WHEN refused_at IS NOT NULL OR last_message_at IS NOT NULL \
-           OR unfollowed_at IS NOT NULL OR following = 0 OR first_seen_at <= $2 \
-           OR COALESCE(last_follow_at, 0) = first_seen_at THEN 1 ELSE 0 END \
+         CASE WHEN {HAS_KNOWN_PAST} THEN 1 ELSE 0 END \
          FROM contacts WHERE app_id = $1 AND open_id IN ({})",
         any.join(" OR "),
         contacts.places(4)

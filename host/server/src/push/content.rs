@@ -178,6 +178,11 @@ impl Way {
         })
     }
 
+    /// Path of the API that it goes by.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Whether it is a customer-service message.
     pub fn is_chat(&self) -> bool {
         self.kind.facts().is_counted

@@ -31,7 +31,6 @@ pub use self::content::{BuiltIn, Content, Way, built_in};
 pub use self::recurrence::Recurrence;
 pub use self::schedules::ONCE;
 use crate::db::Database;
-use crate::db::allowance::Scenes;
 use crate::run::Runner;
 use crate::services::Services;
 
@@ -43,8 +42,6 @@ pub struct PushLane {
     services: Arc<Services>,
     /// Over connections of its own, so that events find one.
     db: Database,
-    /// How many customer-service messages WeChat takes.
-    scenes: Scenes,
     places: Semaphore,
     runner: Runner,
 }
@@ -57,12 +54,11 @@ impl std::fmt::Debug for PushLane {
 
 impl PushLane {
     /// A lane that works with these. A call of a plugin takes `call_deadline` at most.
-    pub fn new(services: Arc<Services>, scenes: Scenes, call_deadline: Duration) -> Self {
+    pub fn new(services: Arc<Services>, call_deadline: Duration) -> Self {
         Self {
             db: services.db.background(),
             runner: Runner::new(Arc::clone(&services), call_deadline),
             services,
-            scenes,
             places: Semaphore::new(PLACES),
         }
     }

@@ -163,7 +163,7 @@ impl Sender<'_> {
             block: &block,
             by_chat: places.clone().filter(is_by_chat).collect(),
             places: places.clone(),
-            scenes: &self.lane.scenes,
+            scenes: &self.lane.services.scenes,
         };
         let admitted = push::admit(&self.lane.db, self.leased, &candidates, now_ms).await?;
         let Some(admitted) = admitted else {

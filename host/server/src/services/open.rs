@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::contacts;
 use crate::db::Database;
+use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
 use crate::keys::ApiKeys;
 use crate::outbox;
@@ -136,6 +137,7 @@ impl Services {
             plugins: Arc::new(plugins),
             runtime,
             client: Arc::new(client),
+            scenes: Scenes::new(config.messages.after_message, config.messages.after_payment),
             templates: Templates::default(),
             egress: Arc::new(egress),
             quotas: Arc::new(quotas),

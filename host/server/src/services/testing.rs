@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::contacts;
 use crate::db::Database;
+use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
 use crate::keys::ApiKeys;
 use crate::outbox;
@@ -75,6 +76,7 @@ pub(crate) async fn services(db: &Database, base: &str) -> (TestServices, AuditW
     let metrics = Arc::new(Metrics::new());
     let (audit, audit_writer) = audit::channel(db.clone(), &metrics);
     let services = Services {
+        scenes: Scenes::new(5, 20),
         templates: Templates::default(),
         client: client_of(base, &accounts, &keys, store.clone()),
         records: records::channel(db.clone(), &metrics).0,

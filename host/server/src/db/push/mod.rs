@@ -203,6 +203,25 @@ pub async fn list(
     Ok(query.fetch_all(&db.readers).await?)
 }
 
+/// How fast an account's last pushes to `fewest` recipients or more went: to how many, in how many
+/// milliseconds. None where there were none.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn pace(db: &Database, app_id: &str, fewest: i64) -> Result<Option<(u64, u64)>, DbError> {
+    let query = sqlx::query_as(
+        "SELECT recipients, ended_at - CASE WHEN starts_at > created_at THEN starts_at ELSE created_at END \
+         FROM pushes WHERE app_id = $1 AND state = 'done' AND ended_at IS NOT NULL AND recipients >= $2 \
+         ORDER BY id DESC LIMIT 3",
+    );
+    let query = query.bind(app_id).bind(fewest);
+    let rows: Vec<(i64, i64)> = query.fetch_all(&db.readers).await?;
+    let (sent, took_ms) = rows.iter().fold((0, 0), |(sent, took), row| {
+        (sent + row.0, took + row.1.max(1))
+    });
+    Ok((sent > 0).then(|| (sent.unsigned_abs(), took_ms.unsigned_abs())))
+}
+
 /// An account's pushes that take turns now: those to the fewest, and the oldest, so that neither a single
 /// message waits behind many large pushes nor a large push behind ever new messages.
 ///

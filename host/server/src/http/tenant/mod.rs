@@ -86,6 +86,7 @@ struct Document;
 fn described() -> OpenApiRouter<TenantState> {
     let pushes = OpenApiRouter::new()
         .routes(routes!(push::make))
+        .routes(routes!(push::forecast))
         .routes(routes!(push::schedule));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(access_token::give))

@@ -1,5 +1,6 @@
 //! `…/accounts/{app_id}/push/{kind}` and `…/pushes`: what a tenant's system has sent to many people.
 
+mod forecast;
 mod request;
 mod schedules;
 mod table;
@@ -13,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use self::request::PushToMake;
 // With what `routes!` finds beside each handler.
+pub(super) use self::forecast::*;
 pub(super) use self::schedules::*;
 use super::{Caller, TenantState};
 use crate::audit::Action;

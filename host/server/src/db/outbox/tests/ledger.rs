@@ -1,6 +1,7 @@
 //! What the ledger of customer-service messages lets through.
 
 use super::*;
+use crate::db::contacts::Contacts;
 
 #[tokio::test]
 async fn five_messages_go_after_one_of_the_contact_and_the_next_one_restores_them() {
@@ -122,5 +123,43 @@ async fn a_message_that_was_not_taken_gives_its_room_back() {
             assert_eq!(next(&db, NOW + 1).await, Begun::Go);
         }
         assert_eq!(next(&db, NOW + 1).await, Begun::Refused(Refusal::UsedUp));
+    }
+}
+
+#[tokio::test]
+async fn what_is_foretold_is_what_the_ledger_lets_through() {
+    for db in databases().await {
+        let two_days_ago = NOW - 48 * 60 * MINUTE;
+        see(&db, wrote("oWrote", NOW)).await;
+        see(&db, wrote("oLongAgo", two_days_ago - 1)).await;
+        let mut followed = update("oFollows", two_days_ago);
+        followed.last.follow = Some(two_days_ago);
+        see(&db, followed).await;
+        let mut left = update("oLeft", NOW);
+        left.unfollowed_at = Some(NOW);
+        see(&db, left).await;
+        see(&db, update("oMet", NOW)).await;
+        let open_ids = ["oWrote", "oLongAgo", "oFollows", "oLeft", "oMet", "oNever"];
+        let reach = async |open_ids: &[&str]| {
+            let contacts = Contacts {
+                app_id: APP,
+                open_ids,
+            };
+            let rules = (&scenes(), NOW + 1);
+            allowance::reach(&db, contacts, rules).await.unwrap()
+        };
+        let foretold = reach(&open_ids).await;
+        assert_eq!(reach(&[]).await, allowance::Reach::default());
+        // Each for itself, beside what happens when a message goes.
+        for open_id in open_ids {
+            event(&db, open_id, &[send(Kind::CustomerMessage, open_id, "1")]).await;
+            let told = reach(&[open_id]).await;
+            let begun = next(&db, NOW + 1).await;
+            let goes = told.by_chat + told.untested == 1;
+            assert_eq!(begun == Begun::Go, goes, "{open_id}: {told:?}, {begun:?}");
+        }
+        assert_eq!((foretold.by_chat, foretold.untested), (1, 2));
+        let others = foretold.by_template + foretold.by_nothing;
+        assert_eq!((others, foretold.opted_out), (3, 0));
     }
 }

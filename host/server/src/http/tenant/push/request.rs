@@ -124,6 +124,20 @@ pub(in crate::http::tenant) struct PushToMake {
     expires_at: Option<i64>,
 }
 
+impl PushToMake {
+    /// The recipients that it names, each once, or the audience in their place.
+    pub(super) fn whom(&self) -> Result<(Vec<&str>, Option<Audience>), ApiError> {
+        let open_ids = recipients((&self.recipients, self.audience.is_some()))?;
+        let audience = self.audience.as_ref().map(AudienceToPush::checked);
+        Ok((open_ids, audience.transpose()?))
+    }
+
+    /// What is sent.
+    pub(super) fn data(&self) -> &Value {
+        &self.data
+    }
+}
+
 /// Puts a request in.
 pub(super) async fn add(
     state: &TenantState,
