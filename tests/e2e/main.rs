@@ -36,6 +36,7 @@ mod retries;
 mod rogues;
 mod samples;
 mod service;
+mod signing;
 mod tidy;
 mod tokens;
 mod toolchains;
@@ -110,6 +111,7 @@ fn scenarios() -> Vec<Scenario> {
         outages::scenarios(),
         platforms::scenarios(),
         service::scenarios(),
+        signing::scenarios(),
         interop::scenarios(),
         tokens::scenarios(),
         redis::scenarios(),

@@ -121,6 +121,11 @@ impl<'a> Place<'a> {
         Self::of("deployments", "secrets_sealed", app_id, version)
     }
 
+    /// What a tenant's system signs its requests with.
+    pub fn signing_secret(key_id: &'a str) -> Self {
+        Self::of("api_keys", "signing_secret_sealed", key_id, "")
+    }
+
     /// What came of a login, by the hash of its state.
     pub fn login(app_id: &'a str, state_hash: &'a str) -> Self {
         Self::of("logins", "result_sealed", app_id, state_hash)

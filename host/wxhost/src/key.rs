@@ -43,8 +43,8 @@ pub(crate) struct AddArgs {
     /// An account that it reaches, once for each; without any, all of the tenant's.
     #[arg(long = "account", value_name = "APPID")]
     accounts: Vec<String>,
-    /// What it may do, once for each: `access-token`, `jsapi-ticket`, `jssdk-signature`, `login`, `push`, `forward` or
-    /// `forward:<path prefix>`.
+    /// What it may do, once for each: `access-token`, `jsapi-ticket`, `jssdk-signature`, `login`, `push`,
+    /// `forward` or `forward:<path prefix>`.
     #[arg(long = "grant", value_name = "GRANT", required = true)]
     grants: Vec<String>,
     /// Requests a minute.

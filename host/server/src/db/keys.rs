@@ -28,6 +28,8 @@ pub struct KeyRow {
     pub revoked_at: Option<i64>,
     /// Unix milliseconds, some seconds late.
     pub last_used_at: Option<i64>,
+    /// What requests are signed with, sealed; keys of an earlier version have none.
+    pub signing_secret_sealed: Option<String>,
 }
 
 /// Which keys to list.
@@ -45,8 +47,8 @@ pub struct KeyFilter<'a> {
 pub async fn insert(change: &mut Change, key: &KeyRow) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO api_keys (id, tenant_id, name, digest, app_ids, grants, rate_per_minute, \
-         created_at, revoked_at, last_used_at, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         created_at, revoked_at, last_used_at, revision, signing_secret_sealed) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&key.id)
     .bind(&key.tenant_id)
@@ -59,6 +61,7 @@ pub async fn insert(change: &mut Change, key: &KeyRow) -> Result<(), DbError> {
     .bind(key.revoked_at)
     .bind(key.last_used_at)
     .bind(change.revision)
+    .bind(&key.signing_secret_sealed)
     .execute(change.connection())
     .await?;
     Ok(())
@@ -163,6 +166,7 @@ mod tests {
             created_at,
             revoked_at: None,
             last_used_at: None,
+            signing_secret_sealed: None,
         }
     }
 

@@ -162,7 +162,7 @@ pub struct BoxColumn {
     key: (&'static str, Option<&'static str>),
 }
 
-/// Those of third-party platforms, and of users who let an account see them.
+/// Those of third-party platforms, of API keys, and of users who let an account see them.
 pub const BOX_COLUMNS: &[BoxColumn] = &[
     BoxColumn::of_platform("platforms", "secret_sealed", "app_id"),
     BoxColumn::of_platform("platforms", "token_sealed", "app_id"),
@@ -184,6 +184,11 @@ pub const BOX_COLUMNS: &[BoxColumn] = &[
         table: "platform_events",
         column: "body_sealed",
         key: ("platform", Some("id")),
+    },
+    BoxColumn {
+        table: "api_keys",
+        column: "signing_secret_sealed",
+        key: ("id", None),
     },
     BoxColumn {
         table: "logins",

@@ -15,6 +15,7 @@ use super::{
     body::{self, Limits, ReadBudget, ReadError},
     error::ApiError,
 };
+use crate::digest::sha256_hex;
 
 /// Bytes of a body, where a route does not say.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -49,6 +50,14 @@ pub(super) fn read_budget<S: Clone + Send + Sync + 'static>(
     router.layer(Extension(ReadBudget::new(bytes)))
 }
 
+/// SHA-256 of nothing, in hex.
+pub(super) const EMPTY_DIGEST: &str =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// SHA-256 that the body of a request must have, in hex: it was signed.
+#[derive(Clone, Debug)]
+pub(super) struct BodyDigest(pub(super) String);
+
 /// A JSON body.
 pub(super) struct JsonBody<T>(pub(super) T);
 
@@ -70,8 +79,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             None => body::read(body, headers, limits).await.map(Into::into),
         };
         let whole = whole.map_err(|error| refusal(error, limits.bytes))?;
+        let bytes = whole.share();
+        if let Some(BodyDigest(signed)) = parts.extensions.get()
+            && !signed.eq_ignore_ascii_case(&sha256_hex(&bytes))
+        {
+            return Err(ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "signature-refused",
+                "the body's SHA-256 is not the one that was signed",
+            ));
+        }
         // Its room is kept while it is read as JSON.
-        let request = Request::from_parts(parts, Body::from(whole.share()));
+        let request = Request::from_parts(parts, Body::from(bytes));
         let Json(body) = Json::<T>::from_request(request, state).await?;
         drop(whole);
         Ok(Self(body))

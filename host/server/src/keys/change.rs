@@ -4,12 +4,14 @@ use super::{
     ApiKeys,
     grants::KeyGrants,
     key::{Fingerprint, KeyText},
+    signing::SigningSecret,
 };
 use crate::{
     audit::{Action, Author},
     clock::Clock,
     db::{self, Change, DbError, keys::KeyRow},
     random,
+    seal::{MasterKeys, Place},
     settings::{ChangeError, check_name},
 };
 
@@ -40,15 +42,34 @@ pub struct NewKey {
     pub rate_per_minute: u32,
 }
 
+/// What is shown of a key when it is made, and never again.
+#[derive(Clone, Debug)]
+pub struct NewTexts {
+    /// The key itself.
+    pub key: KeyText,
+    /// What requests are signed with that do not bear it.
+    pub signing_secret: SigningSecret,
+}
+
 impl ApiKeys {
-    /// Makes a key. This is the only time that its text is to be had.
+    /// Makes a key. This is the only time that its texts are to be had.
     ///
     /// # Errors
     /// A field that does not hold what it should, a tenant with too many keys, the database.
-    pub async fn add(&self, key: NewKey, by: &Author) -> Result<(KeyRow, KeyText), ChangeError> {
+    pub async fn add(
+        &self,
+        key: NewKey,
+        (seals, by): (&MasterKeys, &Author),
+    ) -> Result<(KeyRow, NewTexts), ChangeError> {
         check(&key)?;
-        let text = KeyText::generate();
-        let row = row_of(key, &text)?;
+        let texts = NewTexts {
+            key: KeyText::generate(),
+            signing_secret: SigningSecret::generate(),
+        };
+        let mut row = row_of(key, &texts.key)?;
+        let place = Place::signing_secret(&row.id);
+        let secret = texts.signing_secret.expose().as_bytes();
+        row.signing_secret_sealed = Some(seals.seal(place, secret)?);
         let mut change = self.db().change().await?;
         match db::keys::insert(&mut change, &row).await {
             Err(DbError::MissingReference(_)) => {
@@ -68,7 +89,7 @@ impl ApiKeys {
         }
         by.note(&mut change, Action::KeyAdd, None, &row.id).await?;
         change.commit().await?;
-        Ok((row, text))
+        Ok((row, texts))
     }
 
     /// Revokes a key; revoking it again changes nothing.
@@ -131,6 +152,7 @@ fn row_of(key: NewKey, text: &KeyText) -> Result<KeyRow, ChangeError> {
         created_at: Clock.now_ms(),
         revoked_at: None,
         last_used_at: None,
+        signing_secret_sealed: None,
     })
 }
 

@@ -17,8 +17,14 @@ use zeroize::Zeroizing;
 use super::{
     grants::{GrantError, KeyGrants},
     rate::Window,
+    signing::SigningSecret,
 };
-use crate::{accounts::Account, db::keys::KeyRow, random};
+use crate::{
+    accounts::Account,
+    db::keys::KeyRow,
+    random,
+    seal::{MasterKeys, Place},
+};
 
 /// How every key begins, so that it is known for one where it should not be (a repository, a log).
 const PREFIX: &str = "wxk_";
@@ -102,6 +108,8 @@ pub struct ApiKey {
     pub rate_per_minute: u32,
     /// The accounts that it reaches; all of the tenant's if absent.
     app_ids: Option<HashSet<String>>,
+    /// What requests are signed with, sealed; keys of an earlier version have none.
+    signing_secret_sealed: Option<String>,
     /// Requests under way on this host.
     places: Arc<Semaphore>,
     /// Requests of this minute, where no Redis counts.
@@ -135,6 +143,7 @@ impl ApiKey {
             grants: KeyGrants::parse(grants)?,
             rate_per_minute: u32::try_from(row.rate_per_minute).unwrap_or(1),
             app_ids: app_ids.transpose().map_err(column("app_ids"))?,
+            signing_secret_sealed: row.signing_secret_sealed.clone(),
             places: Arc::new(Semaphore::new(Self::CONCURRENT)),
             window: parking_lot::Mutex::default(),
             used_ms: AtomicI64::new(0),
@@ -148,6 +157,16 @@ impl ApiKey {
                 .app_ids
                 .as_ref()
                 .is_none_or(|app_ids| app_ids.contains(account.app_id.as_str()))
+    }
+
+    /// What its requests are signed with, if it has that and it opens.
+    pub fn signing_secret(&self, keys: &MasterKeys) -> Option<SigningSecret> {
+        let sealed = self.signing_secret_sealed.as_deref()?;
+        let opened = keys.open_text(Place::signing_secret(&self.id), sealed);
+        let opened = opened.inspect_err(|error| {
+            tracing::error!(key.id = &*self.id, error = %error, "a key's signing secret does not open");
+        });
+        opened.ok().map(SigningSecret::opened)
     }
 
     /// A place for one more request of it on this host, if there is one.

@@ -9,14 +9,16 @@ mod change;
 mod grants;
 mod key;
 mod rate;
+mod signing;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use self::{
-    change::{DEFAULT_RATE, MAX_RATE, NewKey},
+    change::{DEFAULT_RATE, MAX_RATE, NewKey, NewTexts},
     grants::{Grant, GrantError, KeyGrants},
     key::{ApiKey, KeyError, KeyText},
     rate::{RateLimited, RateLimits},
+    signing::{SignedRequest, SigningSecret},
 };
 use crate::db::{self, Database, DbError};
 use crate::registry::{Reading, Registry};
@@ -141,6 +143,7 @@ mod tests {
             audit::AuditFilter,
             testing::{databases, sqlite},
         },
+        seal::{MasterKey, MasterKeys},
         settings::ChangeError,
     };
 
@@ -154,6 +157,10 @@ mod tests {
         }
     }
 
+    fn seals() -> MasterKeys {
+        MasterKeys::new(MasterKey::from_bytes(&[1; 32]), None)
+    }
+
     fn admin() -> Author {
         Author::admin("r1")
     }
@@ -164,7 +171,8 @@ mod tests {
             add_account(&db, "wx01").await;
             let one = ApiKeys::load((*db).clone()).await.unwrap();
             let other = ApiKeys::load((*db).clone()).await.unwrap();
-            let (row, text) = one.add(wanted(), &admin()).await.unwrap();
+            let (row, NewTexts { key: text, .. }) =
+                one.add(wanted(), (&seals(), &admin())).await.unwrap();
             assert!(!format!("{row:?}").contains(&text.expose()[4..]));
             for host in [&one, &other] {
                 host.refresh().await.unwrap();
@@ -209,7 +217,7 @@ mod tests {
         let refused = async |expected: &str, spoil: fn(&mut NewKey)| {
             let mut key = wanted();
             spoil(&mut key);
-            match keys.add(key, &admin()).await {
+            match keys.add(key, (&seals(), &admin())).await {
                 Err(ChangeError::Invalid { field, .. }) => assert_eq!(field, expected),
                 other => panic!("must be refused for {expected}: {other:?}"),
             }
@@ -233,7 +241,8 @@ mod tests {
         let db = sqlite().await;
         add_account(&db, "wx01").await;
         let keys = ApiKeys::load((*db).clone()).await.unwrap();
-        let (_, text) = keys.add(wanted(), &admin()).await.unwrap();
+        let (_, NewTexts { key: text, .. }) =
+            keys.add(wanted(), (&seals(), &admin())).await.unwrap();
         keys.refresh().await.unwrap();
         db.close().await;
         assert!(keys.refresh().await.is_err());

@@ -104,6 +104,7 @@ mod tests {
             created_at: 1,
             revoked_at: None,
             last_used_at: None,
+            signing_secret_sealed: None,
         })
         .unwrap()
     }

@@ -27,7 +27,7 @@ pub enum ResealError {
 }
 
 /// Seals with the current key whatever another one has sealed: accounts' keys, deployments' secrets,
-/// events that wait for their run, the secrets of third-party platforms, and the tokens of users who let an
+/// events that wait for their run, the secrets of third-party platforms and of API keys, and the tokens of users who let an
 /// account see them. Tells how many boxes were changed. Harmless to repeat, to interrupt, and to run on several
 /// hosts at once. Damaged boxes are left.
 pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
@@ -181,6 +181,7 @@ fn place_of<'a>(column: &BoxColumn, row: &'a str, sub_row: &'a str) -> Place<'a>
         ("platforms", _) => Place::platform(row, "former_aes_key"),
         ("platform_tickets", _) => Place::ticket(row),
         ("authorisations", _) => Place::refresh_token(row, sub_row),
+        ("api_keys", _) => Place::signing_secret(row),
         ("logins", _) => Place::login(row, sub_row),
         ("user_grants", "access_token_sealed") => Place::user_token(row, sub_row),
         ("user_grants", _) => Place::user_refresh_token(row, sub_row),

@@ -55,6 +55,11 @@ pub fn rate(key_id: &str) -> String {
     format!("wxhost:{{{key_id}}}:rate")
 }
 
+/// Key of a nonce that a request was signed with.
+pub fn signed_nonce(key_id: &str, nonce: &str) -> String {
+    format!("wxhost:{{{key_id}}}:signed:{nonce}")
+}
+
 /// Key of a token or ticket.
 pub fn token(app_id: &str, credential: &str) -> String {
     format!("wxhost:{{{app_id}}}:token:{credential}")

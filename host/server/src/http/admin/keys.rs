@@ -22,9 +22,9 @@ pub(super) struct KeyToAdd {
     name: String,
     /// The accounts that it reaches; every account of the tenant, later ones included, if absent.
     app_ids: Option<Vec<String>>,
-    /// What it may do: `access-token` (be given the access token), `jsapi-ticket` (be given tickets), `push` (have something sent to people),
-    /// `jssdk-signature` (have pages signed), `forward` (have any request passed on to WeChat) or
-    /// `forward:<path prefix>`.
+    /// What it may do: `access-token` (be given the access token), `jsapi-ticket` (be given tickets), `push`
+    /// (have something sent to people), `jssdk-signature` (have pages signed), `login` (learn who has logged in
+    /// to the accounts' pages), `forward` (have any request passed on to WeChat) or `forward:<path prefix>`.
     #[schema(example = json!(["forward:/cgi-bin/message", "jssdk-signature"]))]
     grants: Vec<String>,
     /// Requests a minute, 1 to 60000; 600 if absent.
@@ -82,6 +82,9 @@ pub(super) struct NewlyMadeKey {
     /// The key itself. It is not shown again.
     #[schema(example = "wxk_…", format = Password)]
     key: String,
+    /// What requests are signed with that do not bear the key. It is not shown again.
+    #[schema(example = "wxs_…", format = Password)]
+    signing_secret: String,
 }
 
 /// A page of keys.
@@ -107,7 +110,7 @@ pub(super) struct KeyQuery {
     limit: Option<u32>,
 }
 
-/// Makes a key. Its text is in this answer and nowhere else.
+/// Makes a key. Its texts are in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "keys", request_body = KeyToAdd, responses(
     (status = 201, body = NewlyMadeKey),
     (status = "4XX", body = ErrorBody),
@@ -123,11 +126,14 @@ pub(super) async fn add(
         grants: KeyGrants::parse(&body.grants).map_err(|e| ApiError::invalid("grants", e))?,
         rate_per_minute: body.rate_per_minute.unwrap_or(DEFAULT_RATE),
     };
-    let (row, text) = write.services().api_keys.add(key, &write.author()).await?;
+    let services = write.services();
+    let by = (&*services.keys, &write.author());
+    let (row, texts) = services.api_keys.add(key, by).await?;
     write.announce().await;
     let made = NewlyMadeKey {
         about: row.try_into()?,
-        key: text.expose().to_owned(),
+        key: texts.key.expose().to_owned(),
+        signing_secret: texts.signing_secret.expose().to_owned(),
     };
     Ok((StatusCode::CREATED, Json(made)))
 }

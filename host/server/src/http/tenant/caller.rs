@@ -9,7 +9,7 @@ use axum::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::TenantState;
+use super::{TenantState, signed};
 use crate::{
     accounts::Account,
     audit::{Action, Author},
@@ -150,6 +150,22 @@ impl FromRequestParts<TenantState> for Caller {
             what: &what,
             peer: peer(parts),
         };
+        if signed::is_signed(parts) {
+            let (id, peer) = (request.id.to_owned(), request.peer);
+            let key = match signed::key(state, parts).await {
+                Ok(key) => key,
+                Err(error) => {
+                    state.failures.failed_sign_in(&id, &what, peer).await;
+                    return Err(error);
+                }
+            };
+            let request = Asked {
+                id: &id,
+                what: &what,
+                peer,
+            };
+            return Self::admit(state, Some(key), request).await;
+        }
         let key = key_in(&parts.headers);
         let key = key.and_then(|text| state.services.api_keys.find(text));
         Self::admit(state, key, request).await
@@ -182,7 +198,8 @@ fn no_key() -> ApiError {
         StatusCode::UNAUTHORIZED,
         "unauthorized",
         "give an API key that is not revoked, in the header Authorization: Bearer wxk_… or \
-         X-Wxhost-Key; under /wechat/ it may also stand for the access_token",
+         X-Wxhost-Key, or sign the request with its signing secret; under /wechat/ the key may also \
+         stand for the access_token",
     )
 }
 

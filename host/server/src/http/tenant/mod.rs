@@ -9,6 +9,8 @@
 //! | `POST /api/v1/accounts/{app_id}/push/{kind}`, `…/pushes` and below | `push` |
 //! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
+//! In the place of bearing its key, a request below `/api/v1/` may be signed ([`signed`]).
+//!
 //! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
 //! have no business on the operator's network, and the admin token no use here. Every handler takes a
 //! `Caller`, which only a request with a good key can be, within its rate.
@@ -19,6 +21,7 @@ mod forward;
 mod jssdk;
 mod login;
 mod push;
+mod signed;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::caller::Caller;
 use super::{error, extract::max_body};
-use crate::{audit::Audit, keys::RateLimits, login::LoginLane, services::Services};
+use crate::{audit::Audit, inbox::Nonces, keys::RateLimits, login::LoginLane, services::Services};
 
 /// Requests of tenants' systems at the same time on one host. Each may hold 512 KiB of a body.
 const CONCURRENT: usize = 512;
@@ -45,6 +48,8 @@ struct TenantState {
     rates: RateLimits,
     /// Where failed sign-ins at this door are noted.
     failures: Audit,
+    /// Nonces that came with signed requests.
+    nonces: Arc<Nonces>,
     /// Requests under way.
     places: Arc<Semaphore>,
 }
@@ -57,6 +62,7 @@ impl TenantState {
             failures: services.audit.of_another_door(),
             services,
             logins,
+            nonces: Arc::default(),
             places: Arc::new(Semaphore::new(CONCURRENT)),
         }
     }

@@ -25,9 +25,10 @@ use crate::{
     db::{
         self,
         audit::{AuditFilter, AuditRow},
+        keys::KeyRow,
         testing::{TestDatabase, sqlite},
     },
-    keys::{KeyGrants, NewKey},
+    keys::{KeyGrants, NewKey, NewTexts},
     services::testing::{TestServices, services},
 };
 
@@ -107,14 +108,15 @@ impl Host {
             grants: KeyGrants::parse(grants).unwrap(),
             rate_per_minute,
         };
-        let (_, text) = self
-            .services
-            .api_keys
-            .add(key, &Author::admin("r"))
-            .await
-            .unwrap();
-        self.services.api_keys.refresh().await.unwrap();
-        text.expose().to_owned()
+        let (_, texts) = self.made(key).await;
+        texts.key.expose().to_owned()
+    }
+
+    async fn made(&self, key: NewKey) -> (KeyRow, NewTexts) {
+        let (keys, by) = (&self.services.api_keys, Author::admin("r"));
+        let made = keys.add(key, (&*self.services.keys, &by)).await.unwrap();
+        keys.refresh().await.unwrap();
+        made
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -276,13 +278,7 @@ async fn a_key_names_the_accounts_that_it_reaches() {
         grants: KeyGrants::parse(["access-token"]).unwrap(),
         rate_per_minute: 10,
     };
-    let (row, text) = host
-        .services
-        .api_keys
-        .add(key, &Author::admin("r"))
-        .await
-        .unwrap();
-    host.services.api_keys.refresh().await.unwrap();
+    let (row, NewTexts { key: text, .. }) = host.made(key).await;
     let path = |app_id| format!("/api/v1/accounts/{app_id}/access-token");
     host.get(&path("wx01"), text.expose())
         .await

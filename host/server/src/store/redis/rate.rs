@@ -1,10 +1,12 @@
 //! Requests of an API key, counted for all hosts together.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::Script;
 
 use super::Redis;
+use crate::clock::millis;
 use crate::store::{StoreAway, keys};
 
 /// Counts a request in a window that begins with its first one. A counter without an end (a host died
@@ -37,5 +39,21 @@ impl Redis {
         let mut invocation = COUNT.key(keys::rate(key_id));
         invocation.arg(window_ms);
         self.invoke(&invocation).await
+    }
+
+    /// How often a nonce of a key has come within `kept`, this time included.
+    ///
+    /// # Errors
+    /// Redis can't be reached.
+    pub async fn count_nonce(
+        &self,
+        key_id: &str,
+        nonce: &str,
+        kept: Duration,
+    ) -> Result<u32, StoreAway> {
+        let mut invocation = COUNT.key(keys::signed_nonce(key_id, nonce));
+        invocation.arg(millis(kept));
+        let (count, _): (u32, i64) = self.invoke(&invocation).await?;
+        Ok(count)
     }
 }
