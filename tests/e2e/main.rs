@@ -29,6 +29,7 @@ mod outages;
 mod platforms;
 mod protocol;
 mod push;
+mod quiet_hours;
 mod quotas;
 mod redis;
 mod refusals;
@@ -102,6 +103,7 @@ fn scenarios() -> Vec<Scenario> {
         composing::scenarios(),
         push::scenarios(),
         forecasts::scenarios(),
+        quiet_hours::scenarios(),
         quotas::scenarios(),
         rogues::scenarios(),
         hostile::scenarios(),

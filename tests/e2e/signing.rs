@@ -55,8 +55,7 @@ impl Signer {
     fn sign(&self, ahead: i64) -> Result<Signed> {
         let body = json!({"recipients": ["oA"], "data": {"content": "hi"}}).to_string();
         let target = format!("/api/v1/accounts/{}/push/text", self.app_id);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-        let timestamp = i64::try_from(now.as_secs())? + ahead;
+        let timestamp = jiff::Timestamp::now().as_second() + ahead;
         let (timestamp, nonce) = (timestamp.to_string(), secrets::letters(16)?);
         let digest = hex::encode(Sha256::digest(&body));
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.secret.as_bytes())?;

@@ -280,6 +280,13 @@ pub(crate) struct SetArgs {
     /// All words are the plugin's.
     #[arg(long)]
     no_opt_out_words: bool,
+    /// When pushes rest, but for urgent ones, as JSON (or @FILE):
+    /// {"from": "22:00", "to": "08:00", "time_zone": "Asia/Shanghai"}.
+    #[arg(long, value_name = "JSON", conflicts_with = "no_quiet_hours")]
+    quiet_hours: Option<String>,
+    /// Pushes never rest.
+    #[arg(long)]
+    no_quiet_hours: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -492,16 +499,18 @@ fn change(args: &SetArgs) -> Result<Map<String, Value>> {
         "fallback_text",
         args.no_fallback_text.then_some(Value::Null),
     );
-    let words = args.opt_out_words.as_deref().map(value_or_file);
-    let words = words.transpose()?.as_deref().map(serde_json::from_str);
-    set(
-        "opt_out_words",
-        words.transpose().context("--opt-out-words is not JSON")?,
-    );
-    set(
-        "opt_out_words",
-        args.no_opt_out_words.then_some(Value::Null),
-    );
+    for (name, given, is_off) in [
+        ("opt_out_words", &args.opt_out_words, args.no_opt_out_words),
+        ("quiet_hours", &args.quiet_hours, args.no_quiet_hours),
+    ] {
+        let given = given.as_deref().map(value_or_file).transpose()?;
+        let given = given.as_deref().map(serde_json::from_str);
+        let option = name.replace('_', "-");
+        let given = given
+            .transpose()
+            .with_context(|| format!("--{option} is not JSON"))?;
+        set(name, given.or(is_off.then_some(Value::Null)));
+    }
     Ok(body)
 }
 

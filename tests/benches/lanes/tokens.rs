@@ -99,6 +99,7 @@ async fn host(directory: &Path, app_id: &AppId, base: &str) -> Result<Host> {
         },
         grants: None,
         login: None,
+        quiet_hours: None,
     };
     accounts.add_account(account, &Author::host()).await?;
     accounts.refresh().await?;

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
+use serde::de::DeserializeOwned;
 use wxhost_runtime::{AccountInfo, TenantPermits, account};
 use wxhost_wechat::{envelope::Mode, id::AppId};
 
@@ -18,7 +19,7 @@ use crate::{
     settings::{StoredError, column},
 };
 
-use super::{Authorisation, LoginSettings};
+use super::{Authorisation, LoginSettings, QuietHours};
 
 /// Calls of a tenant that may wait, for each one that may run: half a second's worth of ordinary
 /// calls, more would not be answered in time.
@@ -137,6 +138,8 @@ pub struct Account {
     pub plugin: PluginSettings,
     /// How users log in to its pages, if they do.
     pub login: Option<LoginSettings>,
+    /// When its pushes rest, if they do.
+    pub quiet_hours: Option<QuietHours>,
     /// How much it may use, and what it has in use.
     pub quotas: Holder,
     /// Its access token and tickets, as this host holds them.
@@ -203,10 +206,8 @@ impl Account {
             credentials: CredentialSettings::from_row(&row.app_id, &row.credentials, keys)?,
             authorisation,
             plugin: PluginSettings::from_rows(&row.plugin, deployment, keys)?,
-            login: row
-                .login
-                .as_deref()
-                .and_then(|login| login_of(&row.app_id, login)),
+            login: lane_settings(&row.app_id, "login", row.login.as_deref()),
+            quiet_hours: lane_settings(&row.app_id, "quiet_hours", row.quiet_hours.as_deref()),
             quotas: Holder::new(&row.app_id, Limits::default(), None),
             slots: Arc::default(),
             app_id,
@@ -236,16 +237,17 @@ impl Account {
     }
 }
 
-/// What is stored of logins. A newer host may have stored what this one does not know: nobody logs in here then,
-/// and all the rest is served.
-fn login_of(app_id: &str, stored: &str) -> Option<LoginSettings> {
-    let login = serde_json::from_str(stored);
-    login
+/// What is stored of a lane's settings. A newer host may have stored what this one does not know: the lane goes on
+/// here as if nothing were set.
+fn lane_settings<T: DeserializeOwned>(app_id: &str, name: &str, stored: Option<&str>) -> Option<T> {
+    let settings = serde_json::from_str(stored?);
+    settings
         .inspect_err(|error| {
             tracing::warn!(
                 account.app_id = app_id,
+                settings = name,
                 error = %error,
-                "how users log in can't be read, so that nobody does at this host"
+                "settings of an account can't be read, so that they count as not set at this host"
             );
         })
         .ok()

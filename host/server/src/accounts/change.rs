@@ -8,7 +8,7 @@ use wxhost_wechat::{
     secret::AppSecret,
 };
 
-use super::{Accounts, LoginSettings, Status};
+use super::{Accounts, LoginSettings, QuietHours, Status};
 use crate::{
     audit::{Action, Author},
     clock::Clock,
@@ -58,6 +58,8 @@ pub struct NewAccount {
     pub grants: Option<OperatorGrants>,
     /// How users log in to its pages.
     pub login: Option<LoginSettings>,
+    /// When its pushes rest.
+    pub quiet_hours: Option<QuietHours>,
 }
 
 #[cfg(test)]
@@ -79,6 +81,7 @@ impl NewAccount {
             credentials: CredentialChange::default(),
             grants: None,
             login: None,
+            quiet_hours: None,
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct AccountChange {
     pub grants: Option<OperatorGrants>,
     /// How users log in to its pages; `Some(None)` ends that they do.
     pub login: Option<Option<LoginSettings>>,
+    /// When its pushes rest; `Some(None)` ends that they do.
+    pub quiet_hours: Option<Option<QuietHours>>,
 }
 
 impl Accounts {
@@ -200,6 +205,9 @@ impl Accounts {
             wanted.credentials.apply(app_id, credentials, &self.keys)?;
             if let Some(login) = &wanted.login {
                 row.login = login.as_ref().map(stored_login).transpose()?;
+            }
+            if let Some(hours) = &wanted.quiet_hours {
+                row.quiet_hours = hours.as_ref().map(stored_hours).transpose()?;
             }
             match &wanted.grants {
                 None => Ok(()),
@@ -316,6 +324,7 @@ impl Accounts {
             credentials,
             plugin,
             login: account.login.as_ref().map(stored_login).transpose()?,
+            quiet_hours: account.quiet_hours.as_ref().map(stored_hours).transpose()?,
         })
     }
 
@@ -337,6 +346,7 @@ fn changed_fields(before: &AccountRow, after: &AccountRow) -> String {
     let others = changed([
         ("grants", before.plugin.grants != after.plugin.grants),
         ("login", before.login != after.login),
+        ("quiet_hours", before.quiet_hours != after.quiet_hours),
     ]);
     name.chain(before.callbacks.changed_in(&after.callbacks))
         .chain(status)
@@ -344,6 +354,11 @@ fn changed_fields(before: &AccountRow, after: &AccountRow) -> String {
         .chain(others)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn stored_hours(hours: &QuietHours) -> Result<String, ChangeError> {
+    hours.check()?;
+    serde_json::to_string(hours).map_err(|error| ChangeError::invalid("quiet_hours", error))
 }
 
 fn stored_login(login: &LoginSettings) -> Result<String, ChangeError> {

@@ -11,6 +11,7 @@ mod login;
 mod onboarding;
 mod platform;
 mod platform_change;
+mod quiet_hours;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use self::{
     onboarding::{Newcomer, OnboardingError},
     platform::{Authorisation, Platform},
     platform_change::{NewPlatform, PlatformChange, PlatformKeys},
+    quiet_hours::QuietHours,
 };
 use crate::{
     credentials::Credential,

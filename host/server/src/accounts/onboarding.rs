@@ -117,6 +117,7 @@ impl Accounts {
             },
             plugin: PluginSettingsRow::default(),
             login: None,
+            quiet_hours: None,
         };
         let like = match newcomer.like_app_id {
             None => None,
@@ -135,6 +136,7 @@ impl Accounts {
                 .clone_from(&like.credentials.jssdk_origins);
             row.plugin.grants.clone_from(&like.plugin.grants);
             row.login.clone_from(&like.login);
+            row.quiet_hours.clone_from(&like.quiet_hours);
         }
         db::accounts::insert(change, &row).await?;
         if let Some(like) = &like {

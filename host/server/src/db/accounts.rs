@@ -3,8 +3,9 @@
 
 use super::callback_settings::{self, CallbackSettingsRow};
 use super::credential_settings::{self, CredentialSettingsRow};
+use super::lane_settings::LaneSettings;
 use super::plugin_settings::{self, PluginSettingsRow};
-use super::{Change, Database, DbError, login_settings};
+use super::{Change, Database, DbError};
 
 /// A row of `accounts`, with the rows of its settings.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -34,6 +35,8 @@ pub struct AccountRow {
     pub plugin: PluginSettingsRow,
     /// JSON: how users log in to its pages; nobody does where there is nothing.
     pub login: Option<String>,
+    /// JSON: when its pushes rest; they do not where there is nothing.
+    pub quiet_hours: Option<String>,
 }
 
 /// Whole accounts, each with all its settings.
@@ -42,7 +45,7 @@ macro_rules! select_accounts {
         concat!(
             "SELECT * FROM accounts JOIN callback_settings USING (app_id) \
              JOIN credential_settings USING (app_id) JOIN plugin_settings USING (app_id) \
-             LEFT JOIN login_settings USING (app_id) ",
+             LEFT JOIN login_settings USING (app_id) LEFT JOIN push_settings USING (app_id) ",
             $rest
         )
     };
@@ -68,7 +71,19 @@ pub async fn insert(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     callback_settings::insert(change, &account.app_id, &account.callbacks).await?;
     credential_settings::insert(change, &account.app_id, &account.credentials).await?;
     plugin_settings::insert(change, &account.app_id, &account.plugin).await?;
-    login_settings::write(change, &account.app_id, account.login.as_deref()).await
+    write_lane_settings(change, account).await
+}
+
+async fn write_lane_settings(change: &mut Change, account: &AccountRow) -> Result<(), DbError> {
+    for (settings, value) in [
+        (LaneSettings::Login, &account.login),
+        (LaneSettings::QuietHours, &account.quiet_hours),
+    ] {
+        settings
+            .write(change, &account.app_id, value.as_deref())
+            .await?;
+    }
+    Ok(())
 }
 
 /// The account of that app id, to be changed: nobody else changes it before `change` ends.
@@ -100,7 +115,7 @@ pub async fn update(change: &mut Change, account: &AccountRow) -> Result<(), DbE
     callback_settings::update(change, &account.app_id, &account.callbacks).await?;
     credential_settings::update(change, &account.app_id, &account.credentials).await?;
     plugin_settings::update(change, &account.app_id, &account.plugin).await?;
-    login_settings::write(change, &account.app_id, account.login.as_deref()).await
+    write_lane_settings(change, account).await
 }
 
 /// Notes that settings of an account were changed, so that hosts read it again.
@@ -200,6 +215,7 @@ pub(crate) mod tests {
             credentials: CredentialSettingsRow::default(),
             plugin: PluginSettingsRow::default(),
             login: None,
+            quiet_hours: None,
         };
         insert(&mut change, &account).await.unwrap();
         change.commit().await.unwrap();
@@ -222,6 +238,7 @@ pub(crate) mod tests {
             account.plugin.grants = r#"{"api":["/cgi-bin/menu/"]}"#.into();
             account.credentials.jssdk_origins = r#"["https://shop.example"]"#.into();
             account.login = Some(r#"{"return_urls":["https://shop.example"]}"#.into());
+            account.quiet_hours = Some(r#"{"from":"22:00","to":"08:00"}"#.into());
             let mut change = db.change().await.unwrap();
             let found = find_for_change(&mut change, "wx01").await.unwrap();
             assert!(found.is_some());
@@ -229,6 +246,7 @@ pub(crate) mod tests {
             change.commit().await.unwrap();
             assert_eq!(changed_after(&db, before).await.unwrap(), [account.clone()]);
             account.login = None;
+            account.quiet_hours = None;
             let mut change = db.change().await.unwrap();
             update(&mut change, &account).await.unwrap();
             change.commit().await.unwrap();

@@ -167,6 +167,7 @@ async fn an_account_of_before_keeps_its_settings() {
                 platform: None,
             },
             login: None,
+            quiet_hours: None,
             plugin: PluginSettingsRow {
                 active_version: Some(3),
                 grants: "g".into(),

@@ -122,6 +122,7 @@ fn push_of(schedule: &ScheduleRow, recipients: usize, now_ms: i64) -> PushRow {
         unsure: 0,
         created_at: now_ms,
         ended_at: None,
+        is_urgent: None,
     }
 }
 

@@ -24,6 +24,8 @@ const PUSHES_AT_ONCE: i64 = 16;
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How long a host keeps a lane before others come first.
 const TURN: Duration = Duration::from_secs(5);
+/// How often a lane is looked at in quiet hours.
+const QUIET_PERIOD: Duration = Duration::from_secs(5);
 /// How often the loop looks by itself.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,14 @@ impl PushLane {
         }
     }
 
+    /// When pushes that are not urgent are looked at again, where the account's quiet hours are now: they may be
+    /// changed meanwhile.
+    fn quiet_until(&self, app_id: &str, now_ms: i64) -> Option<i64> {
+        let account = self.services.accounts.get(app_id)?;
+        let end = account.quiet_hours.as_ref()?.end(now_ms)?;
+        Some(end.min(now_ms + millis(QUIET_PERIOD)))
+    }
+
     /// When the lane is looked at next; none if it is not this host's any more.
     async fn work(
         &self,
@@ -90,8 +100,13 @@ impl PushLane {
             let Some(asked) = push::renew(&self.db, leased, now_ms + millis(LEASE)).await? else {
                 return Ok(None);
             };
-            let pushes = push::running(&self.db, (&leased.app_id, now_ms), PUSHES_AT_ONCE).await?;
+            let quiet_until = self.quiet_until(&leased.app_id, now_ms);
+            let taken = (PUSHES_AT_ONCE, quiet_until.is_some());
+            let pushes = push::running(&self.db, (&leased.app_id, now_ms), taken).await?;
             let mut earliest = push::next_start(&self.db, &leased.app_id, now_ms).await?;
+            if let Some(until_ms) = quiet_until {
+                earliest = Some(earliest.unwrap_or(until_ms).min(until_ms));
+            }
             if pushes.is_empty()
                 && earliest.is_none()
                 && push::give_up(&self.db, leased, asked).await?

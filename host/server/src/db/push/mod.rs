@@ -15,7 +15,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use sqlx::{AnyConnection, FromRow};
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
 pub use self::admit::{Admitted, Candidates, admit};
 pub use self::audience::Audience;
@@ -75,6 +75,8 @@ pub struct PushRow {
     pub created_at: i64,
     /// When it ended.
     pub ended_at: Option<i64>,
+    /// 1 where it does not wait for the account's quiet hours to end.
+    pub is_urgent: Option<i64>,
 }
 
 impl PushRow {
@@ -127,8 +129,8 @@ async fn insert(
     let inserted = sqlx::query(
         "INSERT INTO pushes (app_id, id, kind, content, state, idempotency_key, request_digest, \
          reference, audience, taken_to, starts_at, expires_at, recipients, sent, failed, skipped, unsure, \
-         delivered, undelivered, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0, 0, 0, 0, 0, $14) \
+         delivered, undelivered, created_at, is_urgent) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0, 0, 0, 0, 0, $14, $15) \
          ON CONFLICT DO NOTHING",
     )
     .bind(&push.app_id)
@@ -145,6 +147,7 @@ async fn insert(
     .bind(push.expires_at)
     .bind(push.recipients)
     .bind(push.created_at)
+    .bind(push.is_urgent)
     .execute(&mut *db)
     .await?;
     if inserted.rows_affected() == 0 {
@@ -223,22 +226,31 @@ pub async fn pace(db: &Database, app_id: &str, fewest: i64) -> Result<Option<(u6
 }
 
 /// An account's pushes that take turns now: those to the fewest, and the oldest, so that neither a single
-/// message waits behind many large pushes nor a large push behind ever new messages.
+/// message waits behind many large pushes nor a large push behind ever new messages. In its quiet hours only
+/// those that are urgent, or over.
 ///
 /// # Errors
 /// The database can't be reached.
 pub async fn running(
     db: &Database,
     (app_id, now_ms): (&str, i64),
-    limit: i64,
+    (limit, is_quiet): (i64, bool),
 ) -> Result<Vec<PushRow>, DbError> {
-    let fewest = "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 \
-         ORDER BY CASE WHEN audience IS NULL THEN 0 ELSE 1 END, recipients, id LIMIT $3";
-    let oldest = "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 \
-         ORDER BY id LIMIT $3";
+    let quiet = match is_quiet {
+        false => "",
+        true => "AND (is_urgent = 1 OR expires_at <= $2)",
+    };
+    let taken = format!(
+        "SELECT * FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 {quiet}"
+    );
+    let fewest = format!(
+        "{taken} ORDER BY CASE WHEN audience IS NULL THEN 0 ELSE 1 END, recipients, id LIMIT $3"
+    );
+    let oldest = format!("{taken} ORDER BY id LIMIT $3");
     let mut pushes: Vec<PushRow> = Vec::new();
     for (statement, limit) in [(fewest, limit), (oldest, 1)] {
-        let query = sqlx::query_as(statement).bind(app_id).bind(now_ms);
+        let query = sqlx::query_as(AssertSqlSafe(statement));
+        let query = query.bind(app_id).bind(now_ms);
         let found: Vec<PushRow> = query.bind(limit).fetch_all(&db.readers).await?;
         for push in found {
             if pushes.iter().all(|known| known.id != push.id) {

@@ -33,6 +33,7 @@ fn row(id: &str, key: Option<&str>) -> PushRow {
         undelivered: 0,
         created_at: 10,
         ended_at: None,
+        is_urgent: None,
     }
 }
 
@@ -207,7 +208,7 @@ async fn nobody_is_sent_to_while_a_push_is_paused_or_after_it_is_cancelled() {
         let ask = |asked| turn(&db, (APP, "1"), asked, 40);
         assert!(ask(Turn::Pause).await.unwrap());
         assert_eq!(admitted().await.unwrap(), None);
-        assert_eq!(running(&db, (APP, 30), 9).await.unwrap(), []);
+        assert_eq!(running(&db, (APP, 30), (9, false)).await.unwrap(), []);
         assert!(ask(Turn::Resume).await.unwrap());
         assert!(admitted().await.unwrap().is_some());
         assert!(ask(Turn::Cancel).await.unwrap());
@@ -430,11 +431,24 @@ async fn a_push_has_its_turn_when_it_begins_and_small_ones_come_before_large_one
             let found = running(&db, (APP, now_ms), limit).await.unwrap();
             found.into_iter().map(|push| push.id).collect()
         };
-        assert_eq!(ids(30, 1).await, ["4", "1"]);
-        assert_eq!(ids(30, 9).await, ["4", "2", "1"]);
+        assert_eq!(ids(30, (1, false)).await, ["4", "1"]);
+        assert_eq!(ids(30, (9, false)).await, ["4", "2", "1"]);
         assert_eq!(next_start(&db, APP, 30).await.unwrap(), Some(40));
-        assert_eq!(ids(40, 1).await, ["3", "1"]);
+        assert_eq!(ids(40, (1, false)).await, ["3", "1"]);
         assert_eq!(next_start(&db, APP, 40).await.unwrap(), None);
+        // In quiet hours those only that are urgent, or over.
+        let urgent = PushRow {
+            is_urgent: Some(1),
+            ..row("5", None)
+        };
+        let over = PushRow {
+            expires_at: 40,
+            ..row("6", None)
+        };
+        for row in [urgent, over] {
+            assert_eq!(add(&db, &row, &["oA"]).await.unwrap(), Added::New);
+        }
+        assert_eq!(ids(40, (9, true)).await, ["5", "6"]);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     authorizers::PermissionSet, permission::Everything,
 };
 use crate::{
-    accounts::{AccountChange, LoginSettings, NewAccount, Status},
+    accounts::{AccountChange, LoginSettings, NewAccount, QuietHours, Status},
     credentials::{self, CredentialChange, TokenLine},
     db::{
         accounts::{self, AccountFilter, AccountRow},
@@ -68,6 +68,8 @@ pub(super) struct AccountToAdd {
     jssdk_origins: Option<Vec<String>>,
     /// How users log in to its pages; nobody does if absent.
     login: Option<LoginSettings>,
+    /// When its pushes rest.
+    quiet_hours: Option<QuietHours>,
 }
 
 /// What is to be changed of an account; what is absent stays.
@@ -109,6 +111,10 @@ pub(super) struct AccountToChange {
     #[serde(default, deserialize_with = "even_null")]
     #[schema(value_type = Option<LoginSettings>)]
     login: Option<Option<LoginSettings>>,
+    /// When its pushes rest; `null`: never.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<QuietHours>)]
+    quiet_hours: Option<Option<QuietHours>>,
 }
 
 /// New keys of an account. At least one.
@@ -180,6 +186,8 @@ pub(super) struct Account {
     jssdk_origins: Vec<String>,
     /// How users log in to its pages, if they do.
     login: Option<LoginSettings>,
+    /// When its pushes rest, if they do.
+    quiet_hours: Option<QuietHours>,
     /// Its access token as this host holds it; only where a single account is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<TokenState>,
@@ -245,6 +253,9 @@ impl From<AccountRow> for Account {
             login: row
                 .login
                 .and_then(|login| serde_json::from_str(&login).ok()),
+            quiet_hours: row
+                .quiet_hours
+                .and_then(|hours| serde_json::from_str(&hours).ok()),
             access_token: None,
         }
     }
@@ -317,6 +328,7 @@ pub(super) async fn add(
         },
         grants: body.grants,
         login: body.login,
+        quiet_hours: body.quiet_hours,
     };
     let accounts = &write.services().accounts;
     let row = accounts.add_account(account, &write.author()).await?;
@@ -430,6 +442,7 @@ pub(super) async fn change(
         },
         grants: body.grants,
         login: body.login,
+        quiet_hours: body.quiet_hours,
     };
     let app_id = &write.object.app_id;
     let accounts = &write.services().accounts;

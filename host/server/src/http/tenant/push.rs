@@ -59,6 +59,8 @@ pub(super) struct Push {
     skipped: i64,
     /// Those of whom nobody knows whether it was sent.
     unknown: i64,
+    /// Whether it does not wait for the account's quiet hours to end.
+    urgent: bool,
     /// When it begins.
     starts_at: i64,
     /// When those who still wait are not sent to any more.
@@ -90,6 +92,7 @@ impl From<PushRow> for Push {
             failed: row.failed,
             skipped: row.skipped,
             unknown: row.unsure,
+            urgent: row.is_urgent == Some(1),
             starts_at: row.starts_at,
             expires_at: row.expires_at,
             created_at: row.created_at,

@@ -117,6 +117,9 @@ pub(in crate::http::tenant) struct PushToMake {
     /// of it has not left can be recalled by it.
     #[schema(example = "order-42")]
     reference: Option<String>,
+    /// Whether it does not wait for the account's quiet hours to end.
+    #[serde(default)]
+    urgent: bool,
     /// When it begins, Unix milliseconds, within 90 days; now if absent.
     send_at: Option<i64>,
     /// When those who still wait are not sent to any more, Unix milliseconds; a day after it begins if
@@ -171,6 +174,9 @@ pub(super) async fn add(
     for time in [wanted.send_at, wanted.expires_at] {
         digest.update(time.unwrap_or_default().to_be_bytes());
     }
+    if wanted.urgent {
+        digest.update("urgent");
+    }
     let mut row = PushRow {
         app_id: account.app_id.as_str().to_owned(),
         id: push::new_id(now_ms),
@@ -193,6 +199,7 @@ pub(super) async fn add(
         undelivered: 0,
         created_at: now_ms,
         ended_at: None,
+        is_urgent: wanted.urgent.then_some(1),
     };
     let db = &state.services.db;
     // A repetition needs no room of its own.
