@@ -9,7 +9,7 @@
 //! | `POST /api/v1/accounts/{app_id}/push/{kind}`, `…/pushes` and below | `push` |
 //! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
-//! In the place of bearing its key, a request below `/api/v1/` may be signed ([`signed`]).
+//! In the place of bearing its key, a request below `/api/v1/` may be signed (`signed`).
 //!
 //! They are served where WeChat's callbacks are (`listen`), not with the admin API: a tenant's systems
 //! have no business on the operator's network, and the admin token no use here. Every handler takes a
