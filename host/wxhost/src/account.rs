@@ -295,7 +295,7 @@ pub(crate) struct SetArgs {
 pub(crate) struct LoginArgs {
     /// Its AppId.
     app_id: String,
-    /// An address that users may be led on to, with all below it, such as https://shop.example/orders. Can be
+    /// An address that users may be led on to, with all below it, such as `https://shop.example/orders`. Can be
     /// given again; replaces those before.
     #[arg(long, value_name = "URL", required_unless_present = "off")]
     return_url: Vec<String>,

@@ -6,22 +6,11 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { launch, PHONE } from './browser.mjs';
 
 const task = JSON.parse(readFileSync(0, 'utf8'));
-const browser = await chromium.launch({
-  executablePath: task.chromium,
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-});
-const context = await browser.newContext({ viewport: { width: 390, height: 780 }, locale: 'zh-CN' });
+const browser = await launch(task.chromium);
+const context = await browser.newContext(PHONE);
 const page = await context.newPage();
 const picture = (name) => page.screenshot({ path: join(task.pictures, `login-${name}.png`), fullPage: true });
 const go = async (consent) => {
@@ -38,7 +27,7 @@ const led = await go('allow');
 const seen = await page.evaluate(() => document.cookie);
 const kept = (await context.cookies()).find((cookie) => cookie.name === task.cookie);
 // Somebody else's link, in a browser that has not begun anything.
-const stranger = await (await browser.newContext({ viewport: { width: 390, height: 780 } })).newPage();
+const stranger = await (await browser.newContext(PHONE)).newPage();
 await stranger.goto(task.stranger);
 const said = await stranger.locator('body').innerText();
 await stranger.screenshot({ path: join(task.pictures, 'login-2-stranger.png'), fullPage: true });

@@ -6,22 +6,11 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { launch, PHONE } from './browser.mjs';
 
 const task = JSON.parse(readFileSync(0, 'utf8'));
-const browser = await chromium.launch({
-  executablePath: task.chromium,
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-});
-const page = await browser.newPage({ viewport: { width: 390, height: 780 }, locale: 'zh-CN' });
+const browser = await launch(task.chromium);
+const page = await browser.newPage(PHONE);
 const complaints = [];
 page.on('console', (line) => line.type() === 'error' && complaints.push(line.text()));
 page.on('pageerror', (error) => complaints.push(String(error)));
