@@ -54,6 +54,10 @@ struct ServeArgs {
     /// Invents a third-party platform (第三方平台), too, whose host is at this address, and pushes it tickets.
     #[arg(long, value_name = "URL")]
     platform_at: Option<String>,
+    /// Where users who log in are led back to: the host of this address, with its port, is every account's web
+    /// domain (网页授权域名).
+    #[arg(long, value_name = "URL")]
+    login_at: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -218,6 +222,7 @@ impl ServeArgs {
                 .iter()
                 .map(|app| AppSettings {
                     token_lifetime_seconds: self.token_lifetime_seconds,
+                    oauth_domain: self.login_at.as_deref().map(domain),
                     ..AppSettings::new(app.app_id.clone(), app.secret.expose())
                 })
                 .collect(),
@@ -233,7 +238,7 @@ impl ServeArgs {
             let (app_id, secret) = (&app.app_id, app.secret.expose());
             transcript::say(&format!("  app {app_id}  secret {secret}"));
         }
-        let pages = match &self.platform_at {
+        let pages = match self.platform_at.as_ref().or(self.login_at.as_ref()) {
             None => String::new(),
             Some(_) => format!(" WXHOST_WECHAT_MP_BASE={url} WXHOST_WECHAT_OPEN_BASE={url}"),
         };
@@ -260,6 +265,12 @@ impl ServeArgs {
         server.stop().await;
         Ok(())
     }
+}
+
+/// Host and port of an address.
+pub(crate) fn domain(address: &str) -> String {
+    let (_, rest) = address.split_once("://").unwrap_or(("", address));
+    rest.split('/').next().unwrap_or_default().to_owned()
 }
 
 impl SendArgs {

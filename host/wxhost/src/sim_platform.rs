@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use reqwest::Method;
 use serde_json::json;
 use wxhost_simulator::api::Control;
 use wxhost_simulator::{SimulatedComponent, SystemEnvironment};
 
+use crate::sim::domain;
 use crate::transcript;
 
 /// WeChat pushes a ticket so often.
@@ -18,6 +20,9 @@ const TRIES: Duration = Duration::from_secs(2);
 pub(crate) fn invent(control: &Control, host_url: &str) -> Result<SimulatedComponent> {
     let component = SimulatedComponent::register(host_url, &SystemEnvironment);
     control.put_component(&component)?;
+    let path = format!("/components/{}", component.app_id);
+    let pages = json!({"oauth_domain": domain(host_url)});
+    control.ask(Method::PATCH, &path, &pages)?;
     // Secrets of a pretended platform are there to be copied.
     transcript::say(&format!(
         "  a third-party platform; the host is told of it with\n    \
