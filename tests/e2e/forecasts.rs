@@ -81,6 +81,20 @@ async fn a_forecast_tells_who_is_reached_and_sends_nothing(stage: Stage) -> Resu
     ensure!(push["sent"] == 129 && push["skipped"] == 1, "{push}");
     let (_, again) = ask("text-or-template", &body).await?;
     ensure!(again["takes_seconds"].as_u64().is_some(), "{again}");
+    // Of an audience, those who belong to it.
+    let mut some = body.clone();
+    for (audience, expected) in [
+        (json!({"acted_within_hours": 1}), 2),
+        (json!({"tags": [2]}), 0),
+        (json!({"attributes": {"level": "gold"}}), 0),
+    ] {
+        some["audience"] = audience.clone();
+        let (status, forecast) = ask("text-or-template", &some).await?;
+        ensure!(
+            status == 200 && forecast["recipients"] == expected,
+            "{audience}: {forecast}"
+        );
+    }
     // A body that the push would be refused for is refused here, too.
     for (kind, body, status, code) in [
         (

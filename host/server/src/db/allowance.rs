@@ -133,6 +133,39 @@ impl std::ops::AddAssign for Reach {
     }
 }
 
+impl Reach {
+    /// Counts so many more of a class of [`class_of`].
+    pub(super) fn count(&mut self, class: i64, more: u64) {
+        let counted = match class {
+            0 => &mut self.by_chat,
+            1 => &mut self.untested,
+            2 => &mut self.by_template,
+            3 => &mut self.by_nothing,
+            _ => &mut self.opted_out,
+        };
+        *counted += more;
+    }
+}
+
+/// Which of a [`Reach`] a contact is counted in. `$2` and `$3` are the times before which a long and a short scene
+/// have closed: [`closed_before`].
+pub(super) fn class_of(scenes: &Scenes) -> String {
+    let room = SCENES.into_iter().zip(scenes.counts());
+    let room =
+        room.map(|((at, used, long), count)| format!("({} AND {used} < {count})", open(at, long)));
+    let room: Vec<String> = room.collect();
+    format!(
+        "CASE WHEN opted_out_at IS NOT NULL THEN 4 WHEN {} THEN 0 \
+         WHEN {HAS_KNOWN_PAST} THEN CASE WHEN following = 1 THEN 2 ELSE 3 END ELSE 1 END",
+        room.join(" OR ")
+    )
+}
+
+/// Before when a long and a short scene have closed.
+pub(super) fn closed_before(now_ms: i64) -> (i64, i64) {
+    (now_ms - millis(LONG), now_ms - millis(SHORT))
+}
+
 /// By what contacts can be reached now.
 ///
 /// # Errors
@@ -142,39 +175,30 @@ pub async fn reach(
     contacts: Contacts<'_>,
     (scenes, now_ms): (&Scenes, i64),
 ) -> Result<Reach, DbError> {
+    let mut reach = Reach::default();
     if contacts.open_ids.is_empty() {
-        return Ok(Reach::default());
+        return Ok(reach);
     }
-    let room = SCENES.into_iter().zip(scenes.counts());
-    let room =
-        room.map(|((at, used, long), count)| format!("({} AND {used} < {count})", open(at, long)));
-    let room: Vec<String> = room.collect();
     let statement = format!(
-        "SELECT class, COUNT(*) FROM (SELECT CASE WHEN opted_out_at IS NOT NULL THEN 4 WHEN {} THEN 0 \
-         WHEN {HAS_KNOWN_PAST} THEN CASE WHEN following = 1 THEN 2 ELSE 3 END ELSE 1 END AS class \
-         FROM contacts WHERE app_id = $1 AND open_id IN ({})) AS classes GROUP BY class",
-        room.join(" OR "),
+        "SELECT class, COUNT(*) FROM (SELECT {} AS class FROM contacts \
+         WHERE app_id = $1 AND open_id IN ({})) AS classes GROUP BY class",
+        class_of(scenes),
         contacts.places(4)
     );
+    let (long, short) = closed_before(now_ms);
     let query = sqlx::query_as(AssertSqlSafe(statement))
         .bind(contacts.app_id)
-        .bind(now_ms - millis(LONG))
-        .bind(now_ms - millis(SHORT));
+        .bind(long)
+        .bind(short);
     let rows: Vec<(i64, i64)> = contacts.bound_to(query).fetch_all(&db.readers).await?;
-    let mut counts = [0; 5];
+    let mut known = 0;
     for (class, count) in rows {
-        let class = usize::try_from(class).unwrap_or_default();
-        counts[class] = count.unsigned_abs();
+        known += count.unsigned_abs();
+        reach.count(class, count.unsigned_abs());
     }
-    let known: u64 = counts.iter().sum();
-    let [by_chat, untested, by_template, by_nothing, opted_out] = counts;
-    Ok(Reach {
-        by_chat,
-        untested: untested + (contacts.open_ids.len() as u64).saturating_sub(known),
-        by_template,
-        by_nothing,
-        opted_out,
-    })
+    // Who was never met.
+    reach.untested += (contacts.open_ids.len() as u64).saturating_sub(known);
+    Ok(reach)
 }
 
 /// Whose ledger.

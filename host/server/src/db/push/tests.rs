@@ -1,6 +1,7 @@
 //! What a push keeps, and who may change it; on both databases.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::*;
 use crate::db::Lease;
@@ -533,5 +534,59 @@ async fn a_firing_makes_its_push_once_whoever_sees_it() {
         assert_eq!(schedules::due(&db, i64::MAX).await.unwrap(), None);
         assert!(schedules::remove(&db, APP, "s").await.unwrap());
         assert!(!schedules::remove(&db, APP, "s").await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_audience_is_foretold_as_it_is_taken_over() {
+    for db in databases().await {
+        crate::db::accounts::tests::add_account(&db, APP).await;
+        let now_ms = db.now_ms();
+        for (open_id, tags, attributes, message_at, opted_out_at) in [
+            (
+                "oA",
+                "[2]",
+                r#"{"level":"gold"}"#,
+                Some(now_ms - 1_000),
+                None,
+            ),
+            ("oB", "[2,3]", "{}", None, None),
+            ("oC", "[]", r#"{"level":"gold"}"#, None, Some(now_ms)),
+            ("oD", "[]", "{}", None, None),
+        ] {
+            sqlx::query(
+                "INSERT INTO contacts (app_id, open_id, first_seen_at, tags, remark, attributes, \
+                 message_used, menu_used, scan_used, follow_used, payment_used, to_fetch, following, \
+                 following_at, last_message_at, opted_out_at) \
+                 VALUES ($1, $2, 1, $3, '', $4, 0, 0, 0, 0, 0, 0, 1, 1, $5, $6)",
+            )
+            .bind(APP)
+            .bind(open_id.as_bytes())
+            .bind(tags)
+            .bind(attributes)
+            .bind(message_at)
+            .bind(opted_out_at)
+            .execute(&db.writers)
+            .await
+            .unwrap();
+        }
+        for (audience, expected) in [
+            ("{}", [1, 2, 1]),
+            (r#"{"tags":[2]}"#, [1, 1, 0]),
+            (r#"{"attributes":{"level":"gold"}}"#, [1, 0, 1]),
+            (r#"{"acted_within_hours":1}"#, [1, 0, 0]),
+            (r#"{"tags":[3],"acted_within_hours":1}"#, [0, 0, 0]),
+        ] {
+            let audience: Audience = serde_json::from_str(audience).unwrap();
+            let until = tokio::time::Instant::now() + Duration::from_secs(60);
+            let rules = (&Scenes::new(5, 20), now_ms);
+            let told = audience.reach(&db, (APP, until), rules).await.unwrap();
+            let (reach, is_complete) = told;
+            let found = [reach.by_chat, reach.by_template, reach.opted_out];
+            assert!(is_complete);
+            assert_eq!(found, expected, "{audience:?}");
+            let taken = audience.page(&db, (APP, b""), 9).await.unwrap();
+            assert_eq!(taken.open_ids.len() as u64, found.iter().sum::<u64>());
+        }
     }
 }

@@ -12,17 +12,16 @@ use wxhost_wechat::api::quota;
 use super::request::{self, PushToMake};
 use crate::accounts::Account;
 use crate::audit::Action;
-use crate::db::Database;
-use crate::db::allowance::{self, Reach, Scenes};
+use crate::db::allowance::{self, Reach};
 use crate::db::contacts::Contacts;
-use crate::db::push::{self, Audience};
+use crate::db::push;
 use crate::http::error::{ApiError, ErrorBody};
 use crate::http::extract::{JsonBody, Path};
 use crate::http::tenant::{Caller, TenantState};
 use crate::keys::Grant;
 use crate::push::{Content, Way};
 
-/// Followers that are looked at together.
+/// Recipients that are looked at together.
 const PAGE: usize = 2_000;
 /// How long an audience is looked at; what is left is not counted then.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -112,7 +111,10 @@ async fn told(
             }
             (reach, true)
         }
-        Some(audience) => followers(db, (app_id, &audience), rules).await?,
+        Some(audience) => {
+            let until = Instant::now() + LONGEST;
+            audience.reach(db, (app_id, until), rules).await?
+        }
     };
     let recipients =
         reach.by_chat + reach.untested + reach.by_template + reach.by_nothing + reach.opted_out;
@@ -131,29 +133,6 @@ async fn told(
             u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX)
         }),
     })
-}
-
-async fn followers(
-    db: &Database,
-    (app_id, audience): (&str, &Audience),
-    rules: (&Scenes, i64),
-) -> Result<(Reach, bool), ApiError> {
-    let until = Instant::now() + LONGEST;
-    let (mut reach, mut after) = (Reach::default(), Vec::new());
-    loop {
-        let page = audience.page(db, (app_id, &after), PAGE).await?;
-        let open_ids: Vec<&str> = page.open_ids.iter().map(String::as_str).collect();
-        let contacts = Contacts {
-            app_id,
-            open_ids: &open_ids,
-        };
-        reach += allowance::reach(db, contacts, rules).await?;
-        match page.looked_to {
-            None => return Ok((reach, true)),
-            Some(_) if Instant::now() >= until => return Ok((reach, false)),
-            Some(looked_to) => after = looked_to,
-        }
-    }
 }
 
 /// What is left of the APIs that the content may use. WeChat tells, or does not now.
