@@ -75,51 +75,54 @@ pub async fn take(
     })
 }
 
-/// Keeps who it is, before anything is decided; where the turn was lost meanwhile, nothing.
+/// Keeps who it is, before anything is decided, and the turn for as long as the lease says; where it was lost
+/// meanwhile, nothing.
 ///
 /// # Errors
 /// The database failed.
 pub async fn note(
     db: &Database,
     key: LoginKey<'_>,
-    owner: &str,
+    lease: Lease<'_>,
     result_sealed: &str,
 ) -> Result<(), DbError> {
-    sqlx::query(
-        "UPDATE logins SET result_sealed = $1 \
-         WHERE app_id = $2 AND state_hash = $3 AND owner = $4 AND state = 'taken'",
-    )
-    .bind(result_sealed)
-    .bind(key.app_id)
-    .bind(key.state_hash)
-    .bind(owner)
-    .execute(&db.writers)
-    .await?;
+    keep(db, key, lease, ("taken", result_sealed, None)).await?;
     Ok(())
 }
 
-/// Keeps what came of a login; where the turn was lost meanwhile, nothing.
+/// Keeps what came of a login. False where the turn was lost meanwhile: what counts is what the other one keeps.
 ///
 /// # Errors
 /// The database failed.
 pub async fn end(
     db: &Database,
     key: LoginKey<'_>,
-    owner: &str,
+    lease: Lease<'_>,
     (result_sealed, ticket_hash): (&str, Option<&str>),
-) -> Result<(), DbError> {
-    sqlx::query(
-        "UPDATE logins SET state = 'done', result_sealed = $1, ticket_hash = $2 \
-         WHERE app_id = $3 AND state_hash = $4 AND owner = $5 AND state = 'taken'",
+) -> Result<bool, DbError> {
+    keep(db, key, lease, ("done", result_sealed, ticket_hash)).await
+}
+
+async fn keep(
+    db: &Database,
+    key: LoginKey<'_>,
+    lease: Lease<'_>,
+    (state, result_sealed, ticket_hash): (&str, &str, Option<&str>),
+) -> Result<bool, DbError> {
+    let kept = sqlx::query(
+        "UPDATE logins SET state = $1, result_sealed = $2, ticket_hash = $3, leased_until = $4 \
+         WHERE app_id = $5 AND state_hash = $6 AND owner = $7 AND state = 'taken'",
     )
+    .bind(state)
     .bind(result_sealed)
     .bind(ticket_hash)
+    .bind(lease.until_ms)
     .bind(key.app_id)
     .bind(key.state_hash)
-    .bind(owner)
+    .bind(lease.owner)
     .execute(&db.writers)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected() == 1)
 }
 
 /// Notes that WeChat does not take the code, or gives the turn back for another try.
@@ -205,6 +208,7 @@ mod tests {
                 take(&db, KEY, code, lease).await.unwrap()
             };
             let (long, none) = (Duration::from_secs(60), Duration::ZERO);
+            let lease = |owner| Lease::begin(&db, owner, long);
             assert_eq!(take_by("one", "c", none).await, Login::Taken(None));
             // Its host is dead.
             assert_eq!(take_by("two", "c", long).await, Login::Taken(None));
@@ -212,15 +216,19 @@ mod tests {
             assert_eq!(take_by("three", "other", long).await, Login::Used);
             fail(&db, KEY, "two", None).await.unwrap();
             assert_eq!(take_by("three", "c", long).await, Login::Taken(None));
-            note(&db, KEY, "three", "who").await.unwrap();
+            note(&db, KEY, lease("three"), "who").await.unwrap();
             fail(&db, KEY, "three", None).await.unwrap();
             // What is known is not asked for again.
             let known = Login::Taken(Some("who".into()));
             assert_eq!(take_by("three", "c", long).await, known);
             // Who has lost the turn ends nothing.
-            end(&db, KEY, "two", ("late", None)).await.unwrap();
+            assert!(!end(&db, KEY, lease("two"), ("late", None)).await.unwrap());
             assert_eq!(take_by("four", "c", long).await, Login::UnderWay);
-            end(&db, KEY, "three", ("r", Some("t"))).await.unwrap();
+            assert!(
+                end(&db, KEY, lease("three"), ("r", Some("t")))
+                    .await
+                    .unwrap()
+            );
             assert_eq!(take_by("four", "c", long).await, Login::Done("r".into()));
         }
     }
@@ -231,7 +239,7 @@ mod tests {
             add_account(&db, "wx01").await;
             let lease = Lease::begin(&db, "one", Duration::from_secs(60));
             take(&db, KEY, "c", lease).await.unwrap();
-            end(&db, KEY, "one", ("r", Some("t"))).await.unwrap();
+            assert!(end(&db, KEY, lease, ("r", Some("t"))).await.unwrap());
             let now_ms = db.now_ms();
             let redeemed = async |app_id, ticket, since_ms| {
                 redeem(&db, app_id, ticket, (since_ms, now_ms))

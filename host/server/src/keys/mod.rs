@@ -30,13 +30,17 @@ pub struct ApiKeys {
     registry: Registry<Keys>,
 }
 
-/// Good keys.
-type Keys = HashMap<Fingerprint, Arc<ApiKey>>;
+/// Good keys, by what they are known by.
+#[derive(Clone, Default)]
+struct Keys {
+    by_fingerprint: HashMap<Fingerprint, Arc<ApiKey>>,
+    by_id: HashMap<Arc<str>, Arc<ApiKey>>,
+}
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiKeys")
-            .field("known", &self.registry.known().len())
+            .field("known", &self.registry.known().by_id.len())
             .finish_non_exhaustive()
     }
 }
@@ -65,13 +69,16 @@ impl ApiKeys {
     /// the time of the search tells nothing of the keys that there are.
     pub fn find(&self, text: &str) -> Option<Arc<ApiKey>> {
         let fingerprint = Fingerprint::of(text)?;
-        self.registry.known().get(&fingerprint).cloned()
+        self.registry
+            .known()
+            .by_fingerprint
+            .get(&fingerprint)
+            .cloned()
     }
 
     /// The good key of that id.
     pub fn of_id(&self, id: &str) -> Option<Arc<ApiKey>> {
-        let known = self.registry.known();
-        known.values().find(|key| &*key.id == id).cloned()
+        self.registry.known().by_id.get(id).cloned()
     }
 
     /// Brings the keys up to date with the database. One cheap query when nothing has changed.
@@ -91,6 +98,7 @@ impl ApiKeys {
         let used: Vec<_> = self
             .registry
             .known()
+            .by_id
             .values()
             .filter_map(|key| Some((Arc::clone(key), key.take_use()?)))
             .collect();
@@ -108,19 +116,22 @@ impl ApiKeys {
     }
 
     async fn read_changes(&self, reading: Reading<Keys>) -> Result<(Keys, ()), DbError> {
-        let mut keys = Keys::new();
-        if !reading.is_anew() {
-            keys.clone_from(&reading.known);
-        }
+        let mut keys = match reading.is_anew() {
+            true => Keys::default(),
+            false => Keys::clone(&reading.known),
+        };
         for row in db::keys::changed_after(self.db(), reading.since).await? {
             let fingerprint = Fingerprint::from_hex(&row.digest);
             if row.revoked_at.is_some() {
-                fingerprint.map(|fingerprint| keys.remove(&fingerprint));
+                fingerprint.map(|fingerprint| keys.by_fingerprint.remove(&fingerprint));
+                keys.by_id.remove(&*row.id);
                 continue;
             }
             match (fingerprint, ApiKey::from_row(&row)) {
                 (Some(fingerprint), Ok(key)) => {
-                    keys.insert(fingerprint, Arc::new(key));
+                    let key = Arc::new(key);
+                    keys.by_id.insert(Arc::clone(&key.id), Arc::clone(&key));
+                    keys.by_fingerprint.insert(fingerprint, key);
                 }
                 (_, key) => tracing::error!(
                     key.id = row.id,

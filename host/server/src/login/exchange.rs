@@ -25,7 +25,7 @@ use crate::digest::sha256_hex;
 use crate::random;
 use crate::seal::{Place, SealError};
 
-/// How long a host has the turn: longer than its calls may take.
+/// How long a host has the turn to ask WeChat, and then to ask the plugin.
 const LEASE: Duration = Duration::from_secs(10);
 /// Bytes of a nickname and of a picture's address; longer ones are left out.
 const MAX_TEXT_BYTES: usize = 512;
@@ -141,7 +141,11 @@ impl LoginLane {
                 Login::Taken(exchanged) => {
                     let exchanged = exchanged.as_deref();
                     let turn = (key, &*owner, exchanged);
-                    return self.take_turn(account, attempt, code, turn).await;
+                    let decided = self.take_turn(account, attempt, code, turn).await?;
+                    // Where the turn was lost, what the other one decides counts.
+                    if let Some(outcome) = decided {
+                        return Ok(outcome);
+                    }
                 }
                 Login::Done(sealed) => {
                     return Ok(self.outcome(key.app_id, key.state_hash, &sealed)?);
@@ -154,15 +158,16 @@ impl LoginLane {
         }
     }
 
-    /// Goes on with a login whose turn this is, from where it is.
+    /// Goes on with a login whose turn this is, from where it is. None where the turn was lost meanwhile.
     async fn take_turn(
         &self,
         account: &Arc<Account>,
         attempt: &Attempt,
         code: &Secret,
         (key, owner, exchanged): (LoginKey<'_>, &str, Option<&str>),
-    ) -> Result<Outcome, LoginError> {
+    ) -> Result<Option<Outcome>, LoginError> {
         let db = &self.services.db;
+        let lease = || Lease::begin(db, owner, LEASE);
         let decided = async {
             let who = match exchanged {
                 Some(sealed) => self.outcome(key.app_id, key.state_hash, sealed)?,
@@ -170,7 +175,7 @@ impl LoginLane {
                     let who = self.exchange(account, code).await?;
                     // The code is used up: whatever fails from here on, who it is is known.
                     let sealed = self.sealed(&who, key)?;
-                    logins::note(db, key, owner, &sealed).await?;
+                    logins::note(db, key, lease(), &sealed).await?;
                     who
                 }
             };
@@ -178,8 +183,8 @@ impl LoginLane {
             let ticket_hash = outcome.ticket.as_ref().map(sha256_hex);
             let sealed = self.sealed(&outcome, key)?;
             let result = (&*sealed, ticket_hash.as_deref());
-            logins::end(db, key, owner, result).await?;
-            Ok(outcome)
+            let is_kept = logins::end(db, key, lease(), result).await?;
+            Ok(is_kept.then_some(outcome))
         };
         let decided = decided.await;
         if let Err(error) = &decided {

@@ -75,7 +75,6 @@ pub(super) struct Outcome {
     /// For the tenant's back end.
     pub(super) ticket: Option<String>,
     /// Why the account's plugin has not let them in, if it has not.
-    #[serde(default)]
     pub(super) refused: Option<String>,
 }
 

@@ -24,8 +24,8 @@ const PUSHES_AT_ONCE: i64 = 16;
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How long a host keeps a lane before others come first.
 const TURN: Duration = Duration::from_secs(5);
-/// How often a lane is looked at in quiet hours.
-const QUIET_PERIOD: Duration = Duration::from_secs(5);
+/// How often a lane with pushes that wait is looked at in quiet hours: they may be changed.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// How often the loop looks by itself.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -104,7 +104,9 @@ impl PushLane {
             let taken = (PUSHES_AT_ONCE, quiet_until.is_some());
             let pushes = push::running(&self.db, (&leased.app_id, now_ms), taken).await?;
             let mut earliest = push::next_start(&self.db, &leased.app_id, now_ms).await?;
-            if let Some(until_ms) = quiet_until {
+            if let Some(until_ms) = quiet_until
+                && push::is_one_waiting(&self.db, (&leased.app_id, now_ms)).await?
+            {
                 earliest = Some(earliest.unwrap_or(until_ms).min(until_ms));
             }
             if pushes.is_empty()

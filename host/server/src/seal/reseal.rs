@@ -27,9 +27,9 @@ pub enum ResealError {
 }
 
 /// Seals with the current key whatever another one has sealed: accounts' keys, deployments' secrets,
-/// events that wait for their run, the secrets of third-party platforms and of API keys, and the tokens of users who let an
-/// account see them. Tells how many boxes were changed. Harmless to repeat, to interrupt, and to run on several
-/// hosts at once. Damaged boxes are left.
+/// events that wait for their run, the secrets of third-party platforms and of API keys, logins of the last hour,
+/// and the tokens of users who let an account see them. Tells how many boxes were changed. Harmless to repeat, to
+/// interrupt, and to run on several hosts at once. Damaged boxes are left.
 pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
     let accounts = reseal_accounts(db, keys).await?;
     let deployments = reseal_deployments(db, keys).await?;
@@ -305,8 +305,8 @@ mod tests {
             let lease = || Lease::begin(&db, "one", Duration::from_secs(60));
             logins::take(&db, login, "c", lease()).await.unwrap();
             let outcome = seal(Place::login("wx01", "s"), b"outcome");
-            let ended = logins::end(&db, login, "one", (&outcome, None));
-            ended.await.unwrap();
+            let ended = logins::end(&db, login, lease(), (&outcome, None));
+            assert!(ended.await.unwrap());
 
             let both = MasterKeys::new(key(2), Some(key(1)));
             // The account's own box is none of an older key.

@@ -215,8 +215,7 @@ fn led(world: &mut World, arrival: &Arrival) -> Response<Body> {
     let (now_ms, chance) = (world.now_ms(), std::sync::Arc::clone(&world.environment));
     let is_snapshot = consent == "snapshot";
     let open_id = match &*open_id {
-        _ if is_snapshot => followers::fresh_open_id(&*chance),
-        "" => followers::fresh_open_id(&*chance),
+        known if is_snapshot || known.is_empty() => followers::fresh_open_id(&*chance),
         known => match OpenId::parse(known) {
             Ok(open_id) => open_id,
             Err(_) => return bad("open_id is none"),

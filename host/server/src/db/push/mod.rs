@@ -261,6 +261,23 @@ pub async fn running(
     Ok(pushes)
 }
 
+/// Whether one of an account's pushes waits for its quiet hours to end.
+///
+/// # Errors
+/// The database can't be reached.
+pub async fn is_one_waiting(db: &Database, (app_id, now_ms): (&str, i64)) -> Result<bool, DbError> {
+    let query = sqlx::query_scalar(
+        "SELECT 1 FROM pushes WHERE app_id = $1 AND state = 'running' AND starts_at <= $2 \
+         AND (is_urgent IS NULL OR is_urgent = 0) LIMIT 1",
+    );
+    let found: Option<i32> = query
+        .bind(app_id)
+        .bind(now_ms)
+        .fetch_optional(&db.readers)
+        .await?;
+    Ok(found.is_some())
+}
+
 /// When the next of an account's pushes begins that has not begun yet.
 ///
 /// # Errors
