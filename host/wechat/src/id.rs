@@ -3,13 +3,6 @@
 //! The sets of characters are what WeChat is known to send, so that an identifier is safe to show in a
 //! path, a log line or a key. Which account or user it belongs to is for others to find out.
 
-use std::borrow::Borrow;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 /// Why a text is not an identifier.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdError {
@@ -36,15 +29,15 @@ pub enum IdError {
 }
 
 /// The rule that one kind of identifier follows.
-struct Rule {
-    kind: &'static str,
-    min: usize,
-    max: usize,
-    allows: fn(u8) -> bool,
+pub(crate) struct Rule {
+    pub(crate) kind: &'static str,
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    pub(crate) allows: fn(u8) -> bool,
 }
 
 impl Rule {
-    fn check(&self, text: &str) -> Result<(), IdError> {
+    pub(crate) fn check(&self, text: &str) -> Result<(), IdError> {
         let Rule {
             kind,
             min,
@@ -67,7 +60,7 @@ impl Rule {
     }
 }
 
-fn is_word(byte: u8) -> bool {
+pub(crate) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
@@ -75,7 +68,7 @@ macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $rule:expr) => {
         $(#[$doc])*
         #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub struct $name(Arc<str>);
+        pub struct $name(std::sync::Arc<str>);
 
         impl $name {
             const RULE: Rule = $rule;
@@ -96,19 +89,19 @@ macro_rules! identifier {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, "{}({})", stringify!($name), self.0)
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
@@ -117,26 +110,28 @@ macro_rules! identifier {
         }
 
         // Equal as a string, so a map keyed by it can be asked with a string from a path.
-        impl Borrow<str> for $name {
+        impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 Self::parse(&text).map_err(serde::de::Error::custom)
             }
         }
     };
 }
+
+pub(crate) use identifier;
 
 identifier!(
     /// An account's AppId, such as `wx0123456789abcdef`: 4 to 64 of `[A-Za-z0-9_-]`.

@@ -18,6 +18,7 @@
 //! 7. [`api`]: calls to WeChat and their answers; [`errcode`]: how it refuses.
 //! 8. [`component`]: third-party platforms: what they are told, what accounts grant them, the links by which.
 //! 9. [`oauth`]: how a user tells a page who they are; [`jssdk`]: signatures for an account's web pages.
+//! 10. [`pay`]: WeChat Pay, by which people pay to a merchant.
 //!
 //! The rules come from WeChat's documents 接入概述 (server configuration), 接收普通消息 and 接收事件推送
 //! (messages and events), 被动回复用户消息 (replies) and 消息加解密说明 (encryption).
@@ -45,3 +46,4 @@ pub mod component;
 pub mod errcode;
 pub mod jssdk;
 pub mod oauth;
+pub mod pay;

@@ -10,6 +10,7 @@ mod data;
 mod identities;
 mod kinds;
 mod opening;
+mod pay_vectors;
 mod properties;
 mod replies;
 mod samples;
