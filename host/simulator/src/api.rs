@@ -11,6 +11,7 @@
 //! * `world`: all that the pretend WeChat knows; `routes`: which paths there are.
 //! * `app`, `tokens`, `tickets`, `quota`: one account, its credentials and its limits.
 //! * One file per family of calls.
+//! * `pay`: WeChat Pay, which has an address of its own in life.
 
 mod server;
 
@@ -63,6 +64,8 @@ mod tag_calls;
 mod template_calls;
 mod token_calls;
 mod user_calls;
+
+mod pay;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! A pretend WeChat: what stands on the other side of the wire, for `wxhost demo`, for trying things
+//! A pretend WeChat, with a pretend WeChat Pay: what stands on the other side of the wire, for `wxhost demo`, for trying things
 //! by hand and for tests. It has two sides that know nothing of each other: callbacks, which it sends,
 //! and [`api`], which it answers.
 //!

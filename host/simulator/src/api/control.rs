@@ -17,6 +17,7 @@ use crate::api::app::{App, AppSettings};
 use crate::api::arrival::Arrival;
 use crate::api::component::{Component, ComponentSettings};
 use crate::api::fault::Fault;
+use crate::api::pay;
 use crate::api::record::Selection;
 use crate::api::staging::{self, parsed};
 use crate::api::world::World;
@@ -60,11 +61,26 @@ POST   /_sim/components/ID/unauthorize     {app_id, push?} and takes it back
 POST   /_sim/components/ID/push            {info_type, fields?, create_time?, repeat?} any event
 POST   /_sim/authorize                     the form of the page on which a user logs in: its parameters,
                                            open_id, consent: allow|refuse|snapshot
+POST   /_sim/merchants                     {mch_id, app_ids, v3_key?, certificates?: public-key|certificate,
+                                           balance?, sub_merchants?, refund_gap?} its keys are answered
+POST   /_sim/merchants/ID/certificate      another API certificate; DELETE …/certificates/SERIAL revokes one
+POST   /_sim/merchants/ID/platform-certificate   WeChat Pay signs with another one
+PUT    /_sim/merchants/ID/v3-key           {v3_key} the old one is dead at once
+PUT    /_sim/merchants/ID/signing          {notifications: public-key|certificate}
+GET    /_sim/merchants/ID/books            orders, refunds, notices, funds
+POST   /_sim/pay                           {mch_id, out_trade_no, open_id?, coupon?} a person pays
+POST   /_sim/pay/invoke                    what WeixinJSBridge is given, open_id, cancel?
+PUT    /_sim/notice-plan                   {lose?, repeat?, scale?, delay_ms?} how WeChat Pay's notices travel
+POST   /_sim/notices                       {mch_id, out_trade_no, kind: forged|unsigned|signtest|stale|truncated|
+                                           wrong-key|wrong-app|wrong-merchant|wrong-amount|negative-amount|
+                                           fractional-amount|wrong-currency|unknown-order|replayed} one at once
+PUT    /_sim/refunds                       {mch_id, outcome: success|abnormal|closed|hold} of those to come
+POST   /_sim/refunds/NUMBER/finish         {mch_id, outcome} of one that is held
 POST   /_sim/components/ID/scan            the form of the page on which an administrator agrees
 GET    /_sim/secrets                       every secret, token and ticket there was
 GET    /_sim/faults
 POST   /_sim/faults                        {kind: slow|busy|drop|errcode|html-502, ms?, errcode?,
-                                           performed?, app_id?, path_prefix?, count?}
+                                           performed?, app_id?, path_prefix?, count?, code?, status?}
 DELETE /_sim/faults
 GET    /_sim/requests?app_id&path&after&limit
 DELETE /_sim/requests
@@ -150,9 +166,13 @@ pub(crate) fn owns(path: &str) -> bool {
 }
 
 /// Answers a request to the control surface.
-pub(crate) fn answer(world: &Mutex<World>, arrival: &Arrival) -> Response<Body> {
+pub(crate) async fn answer(world: &Arc<Mutex<World>>, arrival: &Arrival) -> Response<Body> {
     let path = arrival.path.strip_prefix(PREFIX).unwrap_or("");
-    let (status, content_type, body) = match obey(&mut world.lock(), arrival, path) {
+    let obeyed = match pay::obey(world, arrival, path).await {
+        Some(obeyed) => obeyed,
+        None => obey(&mut world.lock(), arrival, path),
+    };
+    let (status, content_type, body) = match obeyed {
         Ok(Value::String(text)) => (StatusCode::OK, "text/plain; charset=utf-8", text),
         Ok(value) => (StatusCode::OK, "application/json", value.to_string()),
         Err(error) => {
@@ -311,7 +331,8 @@ fn secrets(world: &World) -> Value {
             .chain(app.tickets.values())
             .chain(app.logins.secrets())
     });
-    values.chain(of_components).collect()
+    let of_merchants = world.pay.secrets();
+    values.chain(of_components).chain(of_merchants).collect()
 }
 
 fn requests(world: &World, arrival: &Arrival) -> Result<Value, ControlError> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::api::arrival::Arrival;
 use crate::api::fault::{Fault, FaultKind};
+use crate::api::pay;
 use crate::api::record::Record;
 use crate::api::refusal::Refusal;
 use crate::api::world::{self, Caller, Sent, World};
@@ -53,7 +54,13 @@ pub(crate) async fn answer(
         return Ok(response);
     }
     if control::owns(&arrival.path) {
-        return Ok(control::answer(&world, &arrival));
+        let answer = control::answer(&world, &arrival).await;
+        pay::start(&world);
+        return Ok(answer);
+    }
+    if pay::owns(&arrival.path) {
+        let headers = pay::Headers::of(&parts.headers, &parts.uri);
+        return answer_pay(&world, &headers, &arrival).await;
     }
     let caller = world.lock().caller(&arrival);
     let fault = {
@@ -76,6 +83,38 @@ pub(crate) async fn answer(
             Ok(sent(answer))
         }
     }
+}
+
+/// Answers a call of WeChat Pay, with the faults that it is told to have.
+async fn answer_pay(
+    world: &Arc<Mutex<World>>,
+    headers: &pay::Headers,
+    arrival: &Arrival,
+) -> Result<Response<Body>, Dropped> {
+    let fault = world.lock().faults.take(None, &arrival.path);
+    if let Some(fault) = fault.as_ref().filter(|fault| fault.delays_call()) {
+        tokio::time::sleep(fault.delay()).await;
+    }
+    let performed = fault.as_ref().is_none_or(Fault::performs);
+    let real = performed.then(|| pay::answer(&mut world.lock(), headers, arrival));
+    pay::start(world);
+    if let Some(fault) = fault.as_ref().filter(|fault| fault.delays_answer()) {
+        tokio::time::sleep(fault.delay()).await;
+    }
+    let answer = match fault.map(|fault| (fault.kind, fault)) {
+        None | Some((FaultKind::Slow, _)) => real,
+        Some((FaultKind::Drop, _)) => return Err(Dropped),
+        Some((FaultKind::Html502, _)) => None,
+        Some((FaultKind::Busy, _)) => Some(pay::busy(500, "SYSTEM_ERROR")),
+        Some((FaultKind::Errcode, fault)) => Some(pay::busy(
+            fault.status.unwrap_or(429),
+            fault.code.as_deref().unwrap_or("FREQUENCY_LIMITED"),
+        )),
+    };
+    Ok(match answer {
+        None => page(StatusCode::BAD_GATEWAY, BAD_GATEWAY),
+        Some(answer) => answer.response(&world.lock()),
+    })
 }
 
 /// Carries a call out, unless a fault prevents it, and records it, in one step. Answers what WeChat

@@ -55,6 +55,12 @@ pub(crate) struct Fault {
     /// The errcode, for kind errcode.
     #[serde(default)]
     pub(crate) errcode: Option<i64>,
+    /// The code of a refusal of WeChat Pay's, for kind errcode.
+    #[serde(default)]
+    pub(crate) code: Option<String>,
+    /// Its HTTP status.
+    #[serde(default)]
+    pub(crate) status: Option<u16>,
     /// Whether the call is carried out all the same. A slow call that is not carried out at once is
     /// carried out after the delay.
     #[serde(default)]
@@ -70,7 +76,9 @@ impl Fault {
         match self.kind {
             FaultKind::Slow if self.ms == 0 => Some("slow needs ms"),
             FaultKind::Slow if self.ms > MAX_DELAY_MS => Some("ms is more than 600000"),
-            FaultKind::Errcode if self.errcode.is_none_or(|code| code == 0) => {
+            FaultKind::Errcode
+                if self.code.is_none() && self.errcode.is_none_or(|code| code == 0) =>
+            {
                 Some("errcode needs an errcode other than 0")
             }
             _ => None,

@@ -18,6 +18,7 @@ use crate::api::component::{Component, ComponentSettings};
 use crate::api::component_calls::{ComponentCall, SECRET_CALLS};
 use crate::api::fault::Faults;
 use crate::api::login_calls::NAMING_CALLS;
+use crate::api::pay::Pay;
 use crate::api::record::Records;
 use crate::api::refusal::Refusal;
 use crate::api::rid::{self, MAX_KEPT_BODY, Refused, Rids};
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) records: Records,
     pub(crate) rids: Rids,
+    pub(crate) pay: Pay,
     /// Uses of tokens that are nobody's.
     pub(crate) unknown_token_uses: u64,
     /// Whose a token is.
@@ -85,6 +87,7 @@ impl World {
             faults: Faults::default(),
             records: Records::default(),
             rids: Rids::default(),
+            pay: Pay::default(),
             unknown_token_uses: 0,
             owners: HashMap::new(),
         }
