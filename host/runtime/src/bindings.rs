@@ -12,6 +12,8 @@ wasmtime::component::bindgen!({
         "wxhost:plugin/contacts": async | trappable,
         "wxhost:plugin/wechat-api": async | trappable,
         "wxhost:plugin/egress": async | trappable,
+        "wxhost:plugin/pay": async | trappable,
+        "wxhost:plugin/orders": async | trappable,
     },
     exports: { default: async },
 });

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 
-use crate::{AccountInfo, CacheError, KvEntry, KvError, KvPage, contacts, egress, wechat_api};
+use crate::{
+    AccountInfo, CacheError, KvEntry, KvError, KvPage, contacts, egress, money, orders, pay,
+    wechat_api,
+};
 
 /// What one call may see of the world. The server makes one for each call, with the account inside: no
 /// method takes an account, so another tenant's data cannot even be named.
@@ -65,6 +68,21 @@ pub trait Capabilities: Send + Sync {
 
     /// A request to the tenant's own systems, if the host is granted. The answer has at most 1 MiB.
     async fn fetch(&self, request: egress::Request) -> Result<egress::Response, egress::Error>;
+
+    /// Makes an order that people pay, or finds it, if that is granted.
+    async fn create_order(&self, request: pay::OrderRequest) -> Result<pay::Placed, pay::Error>;
+
+    /// How an order stands, by asking WeChat Pay where it is not settled.
+    async fn query_order(&self, out_trade_no: &str) -> Result<money::Order, pay::Error>;
+
+    /// An order of the account's, as the ledger has it.
+    async fn order(&self, out_trade_no: &str) -> Result<Option<money::Order>, orders::Error>;
+
+    /// The newest orders of a person, 1 to 20.
+    async fn orders(&self, open_id: &str, limit: u32) -> Result<Vec<money::Order>, orders::Error>;
+
+    /// The refunds of an order, oldest first.
+    async fn order_refunds(&self, out_trade_no: &str) -> Result<Vec<money::Refund>, orders::Error>;
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> u64;

@@ -24,11 +24,23 @@ pub enum Handler {
     Push,
     /// Users who log in to an account's pages.
     Login,
+    /// Money that has moved.
+    Payment,
+}
+
+/// What a plugin may ask to do with money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoneyRight {
+    /// Make orders, and see the account's.
+    Orders,
+    /// Give money back.
+    Refunds,
 }
 
 impl Handler {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Callback, Self::Push, Self::Login];
+    pub const ALL: [Self; 4] = [Self::Callback, Self::Push, Self::Login, Self::Payment];
 
     /// The interface that a plugin exports to handle it, without package and version.
     pub fn interface(self) -> &'static str {
@@ -36,6 +48,7 @@ impl Handler {
             Self::Callback => "callback-handler",
             Self::Push => "push-handler",
             Self::Login => "login-handler",
+            Self::Payment => "payment-handler",
         }
     }
 
@@ -50,6 +63,7 @@ impl Handler {
             Self::Callback => "callback",
             Self::Push => "push",
             Self::Login => "login",
+            Self::Payment => "payment",
         }
     }
 }
@@ -105,6 +119,13 @@ mod tests {
     #[test]
     fn the_version_is_that_of_the_wit_directory() {
         assert_eq!(contract_version(), CONTRACT_VERSION);
+    }
+
+    #[test]
+    fn a_plugin_asks_for_money_in_words_that_there_are() {
+        let rights: Vec<MoneyRight> = serde_json::from_str(r#"["orders","refunds"]"#).unwrap();
+        assert_eq!(rights, [MoneyRight::Orders, MoneyRight::Refunds]);
+        assert!(serde_json::from_str::<Vec<MoneyRight>>(r#"["everything"]"#).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::cpu::thread_time;
 use crate::{
     AccountInfo, CONTRACT_VERSION, CacheError, Call, CallLimits, CallReport, Capabilities,
     Compiler, KvEntry, KvError, KvItem, KvPage, Outcome, Runtime, RuntimeSettings, TenantPermits,
-    contacts, egress, wechat_api,
+    contacts, egress, money, orders, pay, wechat_api,
 };
 
 /// A core module whose handler is `body`. Bytes 1024 to 4095 are zero, and zeros there are an outcome
@@ -422,6 +422,26 @@ impl Capabilities for World {
             headers: Vec::new(),
             body: vec![0; self.answer_bytes],
         })
+    }
+
+    async fn create_order(&self, _: pay::OrderRequest) -> Result<pay::Placed, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+
+    async fn query_order(&self, _: &str) -> Result<money::Order, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+
+    async fn order(&self, _: &str) -> Result<Option<money::Order>, orders::Error> {
+        Ok(None)
+    }
+
+    async fn orders(&self, _: &str, _: u32) -> Result<Vec<money::Order>, orders::Error> {
+        Ok(Vec::new())
+    }
+
+    async fn order_refunds(&self, _: &str) -> Result<Vec<money::Refund>, orders::Error> {
+        Ok(Vec::new())
     }
 
     fn now_ms(&self) -> u64 {

@@ -5,14 +5,14 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::bindings::Plugin as Contract;
 use crate::bindings::wxhost::plugin::log::Level;
 use crate::bindings::wxhost::plugin::{
-    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages,
-    random, reply, time, wechat_api,
+    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages, money,
+    orders, pay, random, reply, time, wechat_api,
 };
 use crate::limits::{MAX_VALUE_BYTES, is_key, is_open_id, is_prefix};
 use crate::state::CallState;
 
 /// The interfaces of the contract that a plugin may import.
-pub(crate) const OFFERED: [&str; 15] = [
+pub(crate) const OFFERED: [&str; 18] = [
     "account",
     "config",
     "kv",
@@ -23,6 +23,9 @@ pub(crate) const OFFERED: [&str; 15] = [
     "contacts",
     "wechat-api",
     "egress",
+    "pay",
+    "orders",
+    "money",
     "callback",
     "reply",
     "effects",
@@ -34,6 +37,10 @@ pub(crate) const OFFERED: [&str; 15] = [
 const MAX_PAGE_KEYS: u32 = 100;
 /// The longest time that the cache keeps a value.
 const MAX_TTL_SECONDS: u32 = 86_400;
+/// The most orders of one list.
+const MAX_ORDERS: u32 = 20;
+/// The longest number of an order.
+const MAX_ORDER_NUMBER_BYTES: usize = 64;
 /// The most random bytes of one call.
 const MAX_RANDOM_BYTES: u32 = 4096;
 
@@ -219,6 +226,104 @@ impl egress::Host for CallState {
     }
 }
 
+impl pay::Host for CallState {
+    async fn create_order(
+        &mut self,
+        request: pay::OrderRequest,
+    ) -> wasmtime::Result<Result<pay::Placed, pay::Error>> {
+        self.reads.api_call(&self.limits)?;
+        let placed = self.capabilities.create_order(request).await;
+        if let Ok(placed) = &placed {
+            self.reads.bytes(order_size(&placed.order), &self.limits)?;
+        }
+        Ok(placed)
+    }
+
+    async fn query(
+        &mut self,
+        out_trade_no: String,
+    ) -> wasmtime::Result<Result<money::Order, pay::Error>> {
+        self.reads.api_call(&self.limits)?;
+        if out_trade_no.len() > MAX_ORDER_NUMBER_BYTES {
+            return Ok(Err(pay::Error::InvalidArgument(no_number())));
+        }
+        let order = self.capabilities.query_order(&out_trade_no).await;
+        if let Ok(order) = &order {
+            self.reads.bytes(order_size(order), &self.limits)?;
+        }
+        Ok(order)
+    }
+}
+
+impl orders::Host for CallState {
+    async fn get(
+        &mut self,
+        out_trade_no: String,
+    ) -> wasmtime::Result<Result<Option<money::Order>, orders::Error>> {
+        self.reads.kv_read(&self.limits)?;
+        if out_trade_no.len() > MAX_ORDER_NUMBER_BYTES {
+            return Ok(Err(orders::Error::InvalidArgument(no_number())));
+        }
+        let order = self.capabilities.order(&out_trade_no).await;
+        if let Ok(Some(order)) = &order {
+            self.reads.bytes(order_size(order), &self.limits)?;
+        }
+        Ok(order)
+    }
+
+    async fn list(
+        &mut self,
+        open_id: String,
+        limit: u32,
+    ) -> wasmtime::Result<Result<Vec<money::Order>, orders::Error>> {
+        self.reads.kv_read(&self.limits)?;
+        if !is_open_id(&open_id) {
+            let reason = "open-id: 1 to 128 printable ASCII characters without spaces";
+            return Ok(Err(orders::Error::InvalidArgument(reason.into())));
+        }
+        let limit = limit.clamp(1, MAX_ORDERS);
+        let orders = self.capabilities.orders(&open_id, limit).await;
+        if let Ok(orders) = &orders {
+            self.reads.listed(orders.len())?;
+            let bytes = orders.iter().map(order_size).sum();
+            self.reads.bytes(bytes, &self.limits)?;
+        }
+        Ok(orders)
+    }
+
+    async fn refunds(
+        &mut self,
+        out_trade_no: String,
+    ) -> wasmtime::Result<Result<Vec<money::Refund>, orders::Error>> {
+        self.reads.kv_read(&self.limits)?;
+        if out_trade_no.len() > MAX_ORDER_NUMBER_BYTES {
+            return Ok(Err(orders::Error::InvalidArgument(no_number())));
+        }
+        let refunds = self.capabilities.order_refunds(&out_trade_no).await;
+        if let Ok(refunds) = &refunds {
+            self.reads.listed(refunds.len())?;
+            let texts = refunds.iter().map(|refund| {
+                let optional = [refund.reason.as_ref(), refund.error.as_ref()];
+                let optional = optional.into_iter().flatten().map(String::len);
+                refund.out_refund_no.len() + refund.out_trade_no.len() + optional.sum::<usize>()
+            });
+            self.reads.bytes(texts.sum(), &self.limits)?;
+        }
+        Ok(refunds)
+    }
+}
+
+fn no_number() -> String {
+    format!("out-trade-no: at most {MAX_ORDER_NUMBER_BYTES} bytes")
+}
+
+/// The texts of an order, in bytes.
+fn order_size(order: &money::Order) -> usize {
+    let optional = [&order.open_id, &order.attach, &order.transaction_id];
+    let optional: usize = optional.into_iter().flatten().map(String::len).sum();
+    order.out_trade_no.len() + order.merchant.len() + order.description.len() + optional
+}
+
 impl log::Host for CallState {
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         self.write_log(level.into(), message);
@@ -252,3 +357,4 @@ impl reply::Host for CallState {}
 impl effects::Host for CallState {}
 impl failure::Host for CallState {}
 impl messages::Host for CallState {}
+impl money::Host for CallState {}

@@ -58,10 +58,11 @@ mod guests;
 
 pub use bindings::exports::wxhost::plugin::callback_handler::Outcome;
 pub use bindings::exports::wxhost::plugin::login_handler as login;
+pub use bindings::exports::wxhost::plugin::payment_handler as payment;
 pub use bindings::exports::wxhost::plugin::push_handler as push;
 pub use bindings::wxhost::plugin::failure::{Fault, PluginError};
 pub use bindings::wxhost::plugin::{
-    account, callback, contacts, effects, egress, messages, reply, wechat_api,
+    account, callback, contacts, effects, egress, messages, money, orders, pay, reply, wechat_api,
 };
 pub use bindings::wxhost::plugin::{account::Info as AccountInfo, cache::Error as CacheError};
 pub use bindings::wxhost::plugin::{
@@ -71,7 +72,7 @@ pub use bounds::MAX_UPLOAD_BYTES;
 pub use call::{Call, CallReport};
 pub use capabilities::Capabilities;
 pub use compile::{CompileLimits, Compiler};
-pub use contract::{CONTRACT_VERSION, Handler};
+pub use contract::{CONTRACT_VERSION, Handler, MoneyRight};
 pub use digest::{Digest, DigestError};
 pub use engine::engine_config;
 pub use failure::{Failure, FailureCode};

@@ -6,13 +6,23 @@ use crate::limits::{CallLimits, MAX_KEY_BYTES, MAX_VALUE_BYTES, Stop, is_key};
 use crate::login::Verdict;
 use crate::messages::{Body, CustomerMessage, MiniProgram, SubscriptionMessage, TemplateMessage};
 use crate::push::{Composition, Message};
-use crate::{Outcome, PluginError};
+use crate::{Outcome, PluginError, payment};
 
 /// Checks what the plugin answered against the limits.
 pub(crate) fn judge(
     result: Result<Outcome, PluginError>,
     limits: &CallLimits,
 ) -> Result<Outcome, Failure> {
+    let outcome = result.map_err(Failure::plugin)?;
+    check_effects(&outcome.effects, limits).map_err(Failure::stopped)?;
+    Ok(outcome)
+}
+
+/// Checks what the plugin makes of a fact about money against the limits.
+pub(crate) fn judge_payment(
+    result: Result<payment::Outcome, PluginError>,
+    limits: &CallLimits,
+) -> Result<payment::Outcome, Failure> {
     let outcome = result.map_err(Failure::plugin)?;
     check_effects(&outcome.effects, limits).map_err(Failure::stopped)?;
     Ok(outcome)
@@ -106,6 +116,12 @@ fn size(effect: &Effect) -> usize {
         Effect::SetRemark(remark) => remark.open_id.len() + remark.remark.len(),
         Effect::SetAttributes(change) => change.open_id.len() + change.attributes.len(),
         Effect::SetOptOut(change) => change.open_id.len(),
+        Effect::Refund(refund) => {
+            refund.out_refund_no.len()
+                + refund.out_trade_no.len()
+                + optional(refund.reason.as_ref())
+        }
+        Effect::CloseOrder(out_trade_no) => out_trade_no.len(),
     }
 }
 
@@ -181,7 +197,9 @@ fn mini_program(link: Option<&MiniProgram>) -> usize {
 mod tests {
     use super::*;
     use crate::FailureCode;
-    use crate::effects::{AttributeChange, Expectation, OptOutChange, RemarkChange, TagChange};
+    use crate::effects::{
+        AttributeChange, Expectation, OptOutChange, RefundRequest, RemarkChange, TagChange,
+    };
     use crate::messages::{Menu, MenuChoice};
 
     fn check(effects: &[Effect]) -> Result<(), FailureCode> {
@@ -259,9 +277,16 @@ mod tests {
                 attributes: text.clone(),
             }),
             Effect::SetOptOut(OptOutChange {
-                open_id: text,
+                open_id: text.clone(),
                 opted_out: true,
             }),
+            Effect::Refund(RefundRequest {
+                out_refund_no: "r".into(),
+                out_trade_no: "123456".into(),
+                amount: None,
+                reason: Some(text.clone()),
+            }),
+            Effect::CloseOrder(text),
         ]
     }
 

@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store};
 
 use crate::contract::Handler;
 use crate::state::CallState;
-use crate::{Digest, Outcome, PluginError, callback, login, push};
+use crate::{Digest, Outcome, PluginError, callback, login, payment, push};
 
 /// A component that is ready to run. Shared by all tenants that deployed the same bytes; what is theirs
 /// comes with each call.
@@ -21,6 +21,7 @@ pub struct Plugin {
     callback: Option<Export<CallbackExport>>,
     push: Option<Export<PushExport>>,
     login: Option<Export<LoginExport>>,
+    payment: Option<Export<PaymentExport>>,
 }
 
 /// What was counted of a component before it was compiled.
@@ -58,6 +59,7 @@ impl Plugin {
             callback: Export::find(&pre, sizes.instance_bytes)?,
             push: Export::find(&pre, sizes.instance_bytes)?,
             login: Export::find(&pre, sizes.instance_bytes)?,
+            payment: Export::find(&pre, sizes.instance_bytes)?,
         })
     }
 
@@ -77,6 +79,7 @@ impl Plugin {
             Handler::Callback => self.callback.is_some(),
             Handler::Push => self.push.is_some(),
             Handler::Login => self.login.is_some(),
+            Handler::Payment => self.payment.is_some(),
         }
     }
 
@@ -98,6 +101,10 @@ impl Plugin {
 
     pub(crate) fn login(&self) -> Option<&Export<LoginExport>> {
         self.login.as_ref()
+    }
+
+    pub(crate) fn payment(&self) -> Option<&Export<PaymentExport>> {
+        self.payment.as_ref()
     }
 }
 
@@ -148,6 +155,16 @@ impl HandlerFunction for LoginExport {
     const FUNCTION: &'static str = "decide";
     type Params<'a> = (&'a login::Login,);
     type Return = (Result<login::Verdict, PluginError>,);
+}
+
+/// `payment-handler.handle`.
+pub(crate) struct PaymentExport;
+
+impl HandlerFunction for PaymentExport {
+    const HANDLER: Handler = Handler::Payment;
+    const FUNCTION: &'static str = "handle";
+    type Params<'a> = (&'a payment::Event,);
+    type Return = (Result<payment::Outcome, PluginError>,);
 }
 
 /// An exported handler function, found and type-checked once.

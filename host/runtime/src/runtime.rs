@@ -21,7 +21,7 @@ use crate::places::Places;
 use crate::plugin::Plugin;
 use crate::refusal::DeployError;
 use crate::schema::ConfigError;
-use crate::{Digest, Outcome, callback, login, push};
+use crate::{Digest, Outcome, callback, login, payment, push};
 
 /// Settings of a [`Runtime`].
 #[derive(Clone)]
@@ -260,6 +260,18 @@ impl Runtime {
         let host = (&self.places, self.queue_wait);
         let judge = |(result,): (_,), limits: &_| outcome::judge_verdict(result, limits);
         call::call(host, plugin.login(), (call, (login,)), judge).await
+    }
+
+    /// Lets a plugin handle a fact about money, in a fresh instance, as soon as it is this call's turn.
+    pub async fn call_payment(
+        &self,
+        plugin: &Plugin,
+        call: Call,
+        event: &payment::Event,
+    ) -> CallReport<payment::Outcome> {
+        let host = (&self.places, self.queue_wait);
+        let judge = |(result,): (_,), limits: &_| outcome::judge_payment(result, limits);
+        call::call(host, plugin.payment(), (call, (event,)), judge).await
     }
 
     /// The engine, for its metrics.

@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use wxhost_sdk::login::{Login, LoginHandler, Verdict};
 use wxhost_sdk::message::{CustomerMessage, TemplateMessage};
+use wxhost_sdk::payment::{self, PaymentHandler};
 use wxhost_sdk::prelude::*;
 use wxhost_sdk::push::{Composition, Push, PushHandler, Recipient};
 use wxhost_sdk::{AttributeChange, Effect, egress, random, time, wechat_api};
@@ -191,9 +192,38 @@ impl LoginHandler for Rogue {
     }
 }
 
+/// How a payment misbehaves: what the order brings along says. Of any other it is noted how often it came.
+impl PaymentHandler for Rogue {
+    fn handle(event: &payment::Event) -> Result {
+        let order = &event.order;
+        let (verb, argument) = match &order.attach {
+            None => ("", ""),
+            Some(attach) => attach.split_once(' ').unwrap_or((attach, "")),
+        };
+        let outcome = Outcome::none();
+        match verb {
+            "panic" => panic!("the order said so"),
+            "loop" => loop {
+                black_box(());
+            },
+            "lacking" => Err(Error::dependency("the order said so")),
+            "steal" => Ok(outcome.refund(argument, "stolen-1", None)),
+            "double" => Ok(outcome.refund_part(&order.out_trade_no, "double-1", order.total * 2)),
+            "effects" => Ok((0..100_000).fold(outcome, |outcome, n| {
+                outcome.put(format!("effect/{n}"), "x")
+            })),
+            _ => {
+                let key = format!("paid/{}", order.out_trade_no);
+                let count = kv::get_json::<u64>(&key)?.unwrap_or(0) + 1;
+                outcome.put_json(key, &count)
+            }
+        }
+    }
+}
+
 wxhost_sdk::register!(
     Rogue,
-    handlers = [callback, push, login],
+    handlers = [callback, push, login, payment],
     manifest = include_str!("../plugin.toml")
 );
 

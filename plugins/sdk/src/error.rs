@@ -2,7 +2,7 @@
 
 use crate::bindings::wxhost::plugin::failure::PluginError;
 use crate::outcome::Outcome;
-use crate::{cache, contacts, egress, kv, wechat_api};
+use crate::{cache, contacts, egress, kv, orders, pay, wechat_api};
 use std::any::Any;
 use std::fmt;
 
@@ -99,9 +99,16 @@ fn fault_of<E: Any>(error: &E) -> Fault {
     if let Some(error) = error.downcast_ref() {
         return fault_of_fetch(error);
     }
+    if let Some(error) = error.downcast_ref() {
+        return fault_of_pay(error);
+    }
+    if matches!(error.downcast_ref(), Some(orders::Error::NotGranted(_))) {
+        return Fault::Config;
+    }
     let away = matches!(error.downcast_ref(), Some(kv::Error::Unavailable))
         || matches!(error.downcast_ref(), Some(cache::Error::Unavailable))
-        || matches!(error.downcast_ref(), Some(contacts::Error::Unavailable));
+        || matches!(error.downcast_ref(), Some(contacts::Error::Unavailable))
+        || matches!(error.downcast_ref(), Some(orders::Error::Unavailable));
     if away { Fault::Dependency } else { Fault::Bug }
 }
 
@@ -130,6 +137,18 @@ fn fault_of_fetch(error: &egress::Error) -> Fault {
     }
 }
 
+fn fault_of_pay(error: &pay::Error) -> Fault {
+    match error {
+        pay::Error::NotGranted(_) | pay::Error::OverLimit(_) => Fault::Config,
+        pay::Error::Refused(_) | pay::Error::Unavailable => Fault::Dependency,
+        pay::Error::InvalidArgument(_)
+        | pay::Error::OrderDiffers(_)
+        | pay::Error::AlreadyPaid
+        | pay::Error::Closed
+        | pay::Error::UnknownOrder => Fault::Bug,
+    }
+}
+
 /// The error and what caused it, in one line.
 fn message_of(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
@@ -145,7 +164,7 @@ fn message_of(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Error, Fault};
-    use crate::{cache, contacts, egress, kv, wechat_api};
+    use crate::{cache, contacts, egress, kv, orders, pay, wechat_api};
 
     fn check(error: impl Into<Error>, fault: Fault, message: &str) {
         let error = error.into();
@@ -182,6 +201,16 @@ mod tests {
         );
         check(
             wechat_api::Error::Unavailable,
+            Fault::Dependency,
+            "Error::Unavailable",
+        );
+        check(
+            pay::Error::OverLimit("day_fen".into()),
+            Fault::Config,
+            "Error::OverLimit(\"day_fen\")",
+        );
+        check(
+            orders::Error::Unavailable,
             Fault::Dependency,
             "Error::Unavailable",
         );

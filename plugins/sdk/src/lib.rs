@@ -42,7 +42,8 @@
 //! ```
 //!
 //! Beside callbacks a plugin may compose [`push`]es, what its tenant's system has sent to many, and decide on
-//! [`login`]s, of users who open its tenant's pages.
+//! [`login`]s, of users who open its tenant's pages. It makes orders that people [`pay`], sees the account's
+//! [`orders`], and handles each [`payment`].
 //!
 //! Plugins are built for `wasm32-unknown-unknown`. On any other target the functions above are answered
 //! by [`testing`], so `cargo test` needs neither WebAssembly nor a host.
@@ -63,7 +64,10 @@ pub mod kv;
 pub mod log;
 pub mod login;
 pub mod message;
+pub mod orders;
 mod outcome;
+pub mod pay;
+pub mod payment;
 pub mod push;
 pub mod random;
 #[doc(hidden)]
@@ -78,8 +82,8 @@ pub use error::{Error, Fault, Result};
 pub use event::{Content, Event};
 pub use handler::CallbackHandler;
 pub use outcome::{
-    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, Outcome, RemarkChange,
-    TagChange,
+    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, Outcome, RefundRequest,
+    RemarkChange, TagChange,
 };
 pub use reply::{Article, Music, Reply, Video};
 

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 pub use crate::bindings::exports::wxhost::plugin::callback_handler::Outcome;
 pub use crate::bindings::wxhost::plugin::effects::{
-    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, RemarkChange, TagChange,
+    AttributeChange, Effect, Expectation, KvDelete, KvPut, OptOutChange, RefundRequest,
+    RemarkChange, TagChange,
 };
 
 impl Outcome {
@@ -131,6 +132,44 @@ impl Outcome {
             open_id: open_id.into(),
             opted_out,
         }))
+    }
+
+    /// And give all that is left of a paid order back; `out_refund_no` names the refund, which is made once.
+    #[must_use]
+    pub fn refund(
+        self,
+        out_trade_no: impl Into<String>,
+        out_refund_no: impl Into<String>,
+        reason: Option<String>,
+    ) -> Self {
+        self.effect(Effect::Refund(RefundRequest {
+            out_refund_no: out_refund_no.into(),
+            out_trade_no: out_trade_no.into(),
+            amount: None,
+            reason,
+        }))
+    }
+
+    /// And give this much of a paid order back, in fen.
+    #[must_use]
+    pub fn refund_part(
+        self,
+        out_trade_no: impl Into<String>,
+        out_refund_no: impl Into<String>,
+        fen: u64,
+    ) -> Self {
+        self.effect(Effect::Refund(RefundRequest {
+            out_refund_no: out_refund_no.into(),
+            out_trade_no: out_trade_no.into(),
+            amount: Some(fen),
+            reason: None,
+        }))
+    }
+
+    /// And close an order, if nobody has paid it yet.
+    #[must_use]
+    pub fn close_order(self, out_trade_no: impl Into<String>) -> Self {
+        self.effect(Effect::CloseOrder(out_trade_no.into()))
     }
 
     /// And make any change. An outcome holds 64 at most, 256 KiB in all.

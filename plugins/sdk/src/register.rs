@@ -123,6 +123,27 @@ macro_rules! export_handler {
         const _: fn(&$crate::login::Login) -> $crate::Result<$crate::login::Verdict> =
             <$plugin as $crate::login::LoginHandler>::decide;
     };
+    (payment, $plugin:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::payment::exports::wxhost::plugin::payment_handler::Guest for Component {
+                fn handle(
+                    event: $crate::payment::Event,
+                ) -> ::core::result::Result<$crate::payment::Outcome, $crate::register::PluginError>
+                {
+                    $crate::register::handle_payment::<$plugin>(event)
+                }
+            }
+
+            $crate::bindings::payment::export_payment_handler!(Component with_types_in $crate::bindings::payment);
+        };
+
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&$crate::payment::Event) -> $crate::Result =
+            <$plugin as $crate::payment::PaymentHandler>::handle;
+    };
 }
 
 /// The manifest as it was given, or one of the crate's name and version.
@@ -195,6 +216,19 @@ pub fn handle_login<P: crate::login::LoginHandler>(
 ) -> Result<crate::login::Verdict, PluginError> {
     std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
     P::decide(&login).map_err(PluginError::from)
+}
+
+/// What the exported function does.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub fn handle_payment<P: crate::payment::PaymentHandler>(
+    event: crate::payment::Event,
+) -> Result<crate::payment::Outcome, PluginError> {
+    std::panic::set_hook(Box::new(|panic| crate::log::error(panic.to_string())));
+    let outcome = P::handle(&event).map_err(PluginError::from)?;
+    Ok(crate::payment::Outcome {
+        effects: outcome.effects,
+    })
 }
 
 /// The bytes of a text as an array, at compile time: a custom section holds no pointers.

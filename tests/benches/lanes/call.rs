@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use wxhost_runtime::{
     AccountInfo, CacheError, Call, CallLimits, Capabilities, Compiler, KvEntry, KvError, KvPage,
     Plugin, Runtime, RuntimeSettings, TenantPermits, account, callback, contacts, egress,
-    engine_config, reply, wechat_api,
+    engine_config, money, orders, pay, reply, wechat_api,
 };
 use wxhost_tests::plugin;
 
@@ -251,6 +251,26 @@ impl Capabilities for Nothing {
 
     async fn fetch(&self, _: egress::Request) -> Result<egress::Response, egress::Error> {
         Err(egress::Error::Unreachable)
+    }
+
+    async fn create_order(&self, _: pay::OrderRequest) -> Result<pay::Placed, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+
+    async fn query_order(&self, _: &str) -> Result<money::Order, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+
+    async fn order(&self, _: &str) -> Result<Option<money::Order>, orders::Error> {
+        Err(orders::Error::Unavailable)
+    }
+
+    async fn orders(&self, _: &str, _: u32) -> Result<Vec<money::Order>, orders::Error> {
+        Err(orders::Error::Unavailable)
+    }
+
+    async fn order_refunds(&self, _: &str) -> Result<Vec<money::Refund>, orders::Error> {
+        Err(orders::Error::Unavailable)
     }
 
     fn now_ms(&self) -> u64 {

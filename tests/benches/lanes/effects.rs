@@ -182,6 +182,7 @@ async fn write_with_others(db: &Database, round: usize, number: usize) -> Result
             writes: &writes,
             version: random::version(),
             personal: PersonalEffects::default(),
+            money: &[],
             trace_id: "",
             now_ms: 1,
         };

@@ -13,8 +13,8 @@ use wasmtime::{Engine, Store};
 use bindings::CallbackPlugin;
 use bindings::exports::wxhost::plugin::callback_handler::Outcome;
 use bindings::wxhost::plugin::{
-    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages,
-    random, reply, time, wechat_api,
+    account, cache, callback, config, contacts, effects, egress, failure, kv, log, messages, money,
+    orders, pay, random, reply, time, wechat_api,
 };
 use failure::PluginError;
 use wxhost_runtime::Handler;
@@ -223,6 +223,32 @@ impl wechat_api::Host for Bare {
 impl egress::Host for Bare {
     fn fetch(&mut self, _: egress::Request) -> Result<egress::Response, egress::Error> {
         Err(egress::Error::Unreachable)
+    }
+}
+
+impl money::Host for Bare {}
+
+impl pay::Host for Bare {
+    fn create_order(&mut self, _: pay::OrderRequest) -> Result<pay::Placed, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+
+    fn query(&mut self, _: String) -> Result<money::Order, pay::Error> {
+        Err(pay::Error::Unavailable)
+    }
+}
+
+impl orders::Host for Bare {
+    fn get(&mut self, _: String) -> Result<Option<money::Order>, orders::Error> {
+        Err(orders::Error::Unavailable)
+    }
+
+    fn list(&mut self, _: String, _: u32) -> Result<Vec<money::Order>, orders::Error> {
+        Err(orders::Error::Unavailable)
+    }
+
+    fn refunds(&mut self, _: String) -> Result<Vec<money::Refund>, orders::Error> {
+        Err(orders::Error::Unavailable)
     }
 }
 

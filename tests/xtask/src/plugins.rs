@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use wit_component::ComponentEncoder;
 
 /// The plugins, each the crate `wxhost-plugin-NAME`.
-pub(crate) const NAMES: [&str; 5] = ["hello", "desk", "orders", "members", "rogue"];
+pub(crate) const NAMES: [&str; 6] = ["hello", "desk", "orders", "members", "rogue", "shop"];
 
 /// The profile in the workspace's manifest that they are built with.
 const PROFILE: &str = "plugin";

@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// What was asked of WeChat's API, other than by the typed functions, and of other systems.
     pub(crate) api_calls: Vec<crate::wechat_api::Request>,
     pub(crate) fetches: Vec<crate::egress::Request>,
+    /// Orders by their numbers, with what was asked for, and their refunds.
+    pub(crate) orders: BTreeMap<String, super::money::TestOrder>,
     pub(crate) now_ms: u64,
     pub(crate) unavailable: bool,
     /// Cached values and when they expire, in milliseconds.
@@ -63,6 +65,7 @@ impl State {
             web: BTreeMap::new(),
             api_calls: Vec::new(),
             fetches: Vec::new(),
+            orders: BTreeMap::new(),
             now_ms: 1_700_000_000_000,
             unavailable: false,
             cached: BTreeMap::new(),
@@ -96,7 +99,7 @@ impl State {
 }
 
 /// Asks the host of the current call.
-fn ask<T>(question: impl FnOnce(&mut State) -> T) -> T {
+pub(super) fn ask<T>(question: impl FnOnce(&mut State) -> T) -> T {
     CURRENT.with_borrow_mut(|state| {
         let state = state.as_mut();
         question(state.expect("the host answers only inside TestHost::run or TestHost::deliver"))
@@ -325,6 +328,8 @@ pub(crate) mod egress {
         rest.split(['/', '?', '#']).next().unwrap_or(rest)
     }
 }
+
+pub(crate) use super::money::{orders, pay};
 
 pub(crate) mod log {
     use super::{Level, ask};

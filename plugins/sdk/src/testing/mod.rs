@@ -21,6 +21,7 @@
 mod events;
 pub(crate) mod imports;
 mod logins;
+pub(crate) mod money;
 mod people;
 mod pushes;
 
@@ -34,6 +35,7 @@ use crate::kv::Entry;
 use crate::log::Level;
 use crate::login::{Login, LoginHandler, Verdict};
 use crate::outcome::{Effect, Expectation, Outcome};
+use crate::payment::{self, PaymentHandler};
 use crate::push::{Composition, Push, PushHandler, Recipient};
 use crate::reply::Reply;
 use crate::wechat_api::{self, Quota, User};
@@ -41,6 +43,7 @@ use imports::State;
 
 pub use events::{click, event, image, scan, subscribe, subscribe_by, text};
 pub use logins::login;
+pub use money::{closed, paid, refunded};
 pub use people::{contact, recipient, user};
 pub use pushes::push;
 
@@ -232,6 +235,28 @@ impl TestHost {
         Deciding { result, log }
     }
 
+    /// Has the handler handle a fact about money, and commits what it returns. [`paid`], [`closed`] and [`refunded`]
+    /// make facts; of an order that the host knows they tell that one.
+    pub fn pay<P: PaymentHandler>(&mut self, event: &payment::Event) -> Run {
+        let event = self.state.told(event);
+        let (result, log) = self.state.during(|| P::handle(&event));
+        let mut run = Run {
+            result,
+            log,
+            committed: false,
+        };
+        if let Ok(outcome) = &run.result {
+            run.committed = self.commit(&outcome.effects);
+        }
+        run
+    }
+
+    /// An order, as the ledger has it.
+    #[must_use]
+    pub fn order(&self, out_trade_no: &str) -> Option<&crate::orders::Order> {
+        self.state.orders.get(out_trade_no).map(|kept| &kept.order)
+    }
+
     /// The stored value under a key.
     #[must_use]
     pub fn bytes(&self, key: &str) -> Option<&[u8]> {
@@ -277,6 +302,7 @@ impl TestHost {
             let (key, expectation) = match effect {
                 Effect::KvPut(put) => (&put.key, &put.expect),
                 Effect::KvDelete(delete) => (&delete.key, &delete.expect),
+                Effect::Refund(refund) => return self.state.may_refund(refund),
                 _ => return true,
             };
             holds(expectation, self.state.values.get(key))
@@ -306,6 +332,8 @@ impl TestHost {
                     Effect::SetOptOut(change) => {
                         self.person(&change.open_id).opted_out = change.opted_out;
                     }
+                    Effect::Refund(refund) => self.state.refund(refund),
+                    Effect::CloseOrder(number) => self.state.close(number),
                 }
             }
         }
