@@ -26,6 +26,7 @@ mod logins;
 mod neighbours;
 mod onboarding;
 mod outages;
+mod payments;
 mod platforms;
 mod protocol;
 mod push;
@@ -37,8 +38,10 @@ mod retries;
 mod rogues;
 mod samples;
 mod service;
+mod shopping;
 mod signing;
 mod tidy;
+mod till;
 mod tokens;
 mod toolchains;
 mod updates;
@@ -121,6 +124,8 @@ fn scenarios() -> Vec<Scenario> {
         neighbours::scenarios(),
         delivery::scenarios(),
         logins::scenarios(),
+        payments::scenarios(),
+        shopping::scenarios(),
         leaks::scenarios(),
     ]
     .into_iter()

@@ -169,7 +169,8 @@ impl Stage {
 
     /// A fresh site whose hosts know this WeChat.
     pub(crate) async fn site_with(&self, api: &WechatApi) -> Result<Site> {
-        Ok(self.site().await?.with("WECHAT_API_BASE", api.url()))
+        let site = self.site().await?.with("WECHAT_API_BASE", api.url());
+        Ok(site.with("WECHAT_PAY_BASE", api.url()))
     }
 
     /// A fresh directory, for servers that nobody else uses.

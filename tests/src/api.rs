@@ -107,6 +107,15 @@ impl WechatApi {
         Ok(self.server.control().ask(method, path, body)?)
     }
 
+    /// Does what `/_sim` offers of WeChat Pay.
+    pub async fn pay(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let url = format!("{}/_sim{path}", self.url());
+        let answer = self.http.request(method, url).json(body).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        anyhow::ensure!(status == 200, "{path}: {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// Does what `/_sim/components/ID/{what}` offers, and waits for the platform's answer.
     pub async fn tell(&self, component: &AppId, what: &str, body: &Value) -> Result<Value> {
         Ok(self.server.control().tell(component, what, body).await?)

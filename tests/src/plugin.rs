@@ -15,6 +15,8 @@ pub enum Plugin {
     Orders,
     /// Decides on logins.
     Members,
+    /// Sells in a chat.
+    Shop,
     /// Misbehaves when told to.
     Rogue,
 }
@@ -27,6 +29,7 @@ impl Plugin {
             Self::Desk => "desk.wasm",
             Self::Orders => "orders.wasm",
             Self::Members => "members.wasm",
+            Self::Shop => "shop.wasm",
             Self::Rogue => "rogue.wasm",
         };
         let path = directory()?.join(name);

@@ -15,9 +15,10 @@ use crate::config::{Config, HttpSettings};
 use crate::contacts::import::Importer;
 use crate::http::listener::{ConnectionLimits, Listener};
 use crate::http::router::Routes;
-use crate::http::{admin, component, health, login, tenant};
+use crate::http::{admin, component, health, login, notify, payer, tenant};
 use crate::login::LoginLane;
 use crate::outbox;
+use crate::pay::PayLane;
 use crate::platform::PlatformLane;
 use crate::push::PushLane;
 use crate::services::{Services, StartError};
@@ -81,7 +82,15 @@ impl App {
             call_deadline,
         ));
         logins.spawn(&loops, &stop);
-        let (public, operator) = routes(&config, &lane, platforms, logins);
+        let money = Arc::new(PayLane::new(Arc::clone(&services), call_deadline));
+        money.spawn(&loops, &stop);
+        let lanes = Lanes {
+            callbacks: &lane,
+            platforms,
+            logins,
+            money,
+        };
+        let (public, operator) = routes(&config, lanes);
         let mut servers = Vec::new();
         let http = &config.http;
         let (addr, admin_addr) = match http.admin_listen {
@@ -214,19 +223,25 @@ fn spawn_calls(
     loops.spawn(importer.run(stop.clone()));
 }
 
-/// What WeChat and tenants' own systems call, and what the operator calls.
-fn routes(
-    config: &Config,
-    lane: &Arc<CallbackLane>,
+/// Who answers requests.
+struct Lanes<'a> {
+    callbacks: &'a Arc<CallbackLane>,
     platforms: Arc<PlatformLane>,
     logins: Arc<LoginLane>,
-) -> (Routes, Router) {
-    let services = || Arc::clone(lane.services());
-    let public = lane
+    money: Arc<PayLane>,
+}
+
+/// What WeChat and tenants' own systems call, and what the operator calls.
+fn routes(config: &Config, lanes: Lanes<'_>) -> (Routes, Router) {
+    let services = || Arc::clone(lanes.callbacks.services());
+    let public = lanes
+        .callbacks
         .routes()
-        .merge(tenant::routes(Arc::clone(&logins)))
-        .merge(login::routes(logins))
-        .merge(component::routes(platforms))
+        .merge(tenant::routes(Arc::clone(&lanes.logins)))
+        .merge(payer::routes(Arc::clone(&lanes.logins)))
+        .merge(login::routes(lanes.logins))
+        .merge(component::routes(lanes.platforms))
+        .merge(notify::routes(lanes.money))
         .merge(health::liveness());
     let token = config.admin.token.clone().unwrap_or_default();
     let operator = health::routes(services()).merge(admin::routes(services(), token));

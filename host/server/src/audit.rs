@@ -222,6 +222,26 @@ pub enum Action {
     ScheduleTurn,
     /// A schedule was ended.
     ScheduleRemove,
+    /// A merchant was added.
+    MerchantAdd,
+    /// A merchant's settings were changed.
+    MerchantChange,
+    /// A key of a merchant, or one that WeChat Pay signs with, was added, staged or removed; the object says which.
+    MerchantRotateKey,
+    /// What an account may do at a merchant was changed, or it was taken from it.
+    MerchantBind,
+    /// Orders were looked at; the object names one.
+    OrdersRead,
+    /// An order was made; the object names it.
+    OrderMake,
+    /// An order was to be closed; the object names it.
+    OrderClose,
+    /// Money was to be given back; the object names the refund.
+    RefundMake,
+    /// A refund was approved or rejected; the object names it.
+    RefundTurn,
+    /// A fact about money was to be told to a plugin again; the object names it.
+    PayEventResume,
     /// A request was passed on to WeChat.
     Forward,
 }
@@ -274,6 +294,16 @@ impl Action {
             Self::ScheduleMake => "schedule.make",
             Self::ScheduleTurn => "schedule.turn",
             Self::ScheduleRemove => "schedule.remove",
+            Self::MerchantAdd => "merchant.add",
+            Self::MerchantChange => "merchant.change",
+            Self::MerchantRotateKey => "merchant.rotate-key",
+            Self::MerchantBind => "merchant.bind",
+            Self::OrdersRead => "orders.read",
+            Self::OrderMake => "order.make",
+            Self::OrderClose => "order.close",
+            Self::RefundMake => "refund.make",
+            Self::RefundTurn => "refund.turn",
+            Self::PayEventResume => "pay-event.resume",
             Self::Forward => "forward",
         }
     }

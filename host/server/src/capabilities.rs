@@ -7,6 +7,7 @@
 
 mod api;
 mod fetch;
+mod money;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,11 +18,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use wxhost_runtime::{
     AccountInfo, CacheError, Capabilities, KvEntry, KvError, KvItem, KvPage, contacts as wit,
-    egress, wechat_api,
+    egress, money as wit_money, orders, pay, wechat_api,
 };
 use wxhost_wechat::id::OpenId;
 
 use self::api::Api;
+use self::money::{Money, Unread};
+pub use self::money::{order_of, refund_of};
 use crate::accounts::Account;
 use crate::contacts;
 use crate::db::commit::{Listing, ReadSet};
@@ -68,6 +71,25 @@ impl CallCapabilities {
             account: &self.parts.account,
             wanted: &self.parts.deployment.wanted,
             deadline: self.parts.deadline,
+        }
+    }
+
+    fn money(&self) -> Money<'_> {
+        Money {
+            services: &self.parts.services,
+            account: &self.parts.account,
+            wanted: &self.parts.deployment.wanted,
+            deadline: self.parts.deadline,
+        }
+    }
+
+    fn unread(&self, error: Unread) -> orders::Error {
+        match error {
+            Unread::NotGranted(why) => orders::Error::NotGranted(why),
+            Unread::Database(error) => {
+                self.away(&error);
+                orders::Error::Unavailable
+            }
         }
     }
 
@@ -279,6 +301,41 @@ impl Capabilities for CallCapabilities {
             .await
             .map(fetch::response_of)
             .map_err(fetch::error_of)
+    }
+
+    async fn create_order(&self, request: pay::OrderRequest) -> Result<pay::Placed, pay::Error> {
+        self.money().create(request).await
+    }
+
+    async fn query_order(&self, out_trade_no: &str) -> Result<wit_money::Order, pay::Error> {
+        self.money().query(out_trade_no).await
+    }
+
+    async fn order(&self, out_trade_no: &str) -> Result<Option<wit_money::Order>, orders::Error> {
+        self.reading(self.money().order(out_trade_no))
+            .await
+            .map_err(|error| self.unread(error))
+    }
+
+    async fn orders(
+        &self,
+        open_id: &str,
+        limit: u32,
+    ) -> Result<Vec<wit_money::Order>, orders::Error> {
+        let money = self.money();
+        self.reading(money.orders(open_id, limit))
+            .await
+            .map_err(|error| self.unread(error))
+    }
+
+    async fn order_refunds(
+        &self,
+        out_trade_no: &str,
+    ) -> Result<Vec<wit_money::Refund>, orders::Error> {
+        let money = self.money();
+        self.reading(money.refunds(out_trade_no))
+            .await
+            .map_err(|error| self.unread(error))
     }
 
     fn now_ms(&self) -> u64 {

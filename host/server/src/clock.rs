@@ -47,6 +47,13 @@ pub fn beijing_day(now_ms: i64) -> i64 {
     now_ms.saturating_add(BEIJING_MS).div_euclid(DAY_MS)
 }
 
+/// When the day in Beijing began that a time is in. Both Unix milliseconds.
+pub fn beijing_midnight(now_ms: i64) -> i64 {
+    beijing_day(now_ms)
+        .saturating_mul(DAY_MS)
+        .saturating_sub(BEIJING_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +68,8 @@ mod tests {
         assert_eq!(until_midnight(midnight), Duration::from_secs(24 * 3600));
         assert_eq!(beijing_day(midnight - 1) + 1, beijing_day(midnight));
         assert_eq!(beijing_day(midnight), 19_677);
+        assert_eq!(beijing_midnight(midnight), midnight);
+        assert_eq!(beijing_midnight(midnight + 5), midnight);
+        assert_eq!(beijing_midnight(now_ms), midnight - 24 * 3600 * 1000);
     }
 }

@@ -116,6 +116,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("quotas_waiting_messages", "quotas.waiting_messages"),
     ("quotas_log_bytes_a_day", "quotas.log_bytes_a_day"),
     ("quotas_callbacks_a_second", "quotas.callbacks_a_second"),
+    ("wechat_pay_base", "wechat.pay_base"),
+    ("wechat_pay_backups", "wechat.pay_backups"),
     ("wechat_mp_base", "wechat.mp_base"),
     ("wechat_open_base", "wechat.open_base"),
     ("ceilings_memory_bytes", "ceilings.memory_bytes"),

@@ -113,6 +113,8 @@ impl Grants {
         Wanted {
             api: api.cloned().collect(),
             egress: egress.cloned().collect(),
+            // What an account may do with money stands with its merchants.
+            pay: Vec::new(),
         }
     }
 }
@@ -191,6 +193,7 @@ mod tests {
         Wanted {
             api: api.iter().map(|text| text.parse().unwrap()).collect(),
             egress: egress.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Wanted::default()
         }
     }
 
@@ -296,7 +299,7 @@ mod tests {
             assert!(!allowed(&grants, &wanted, path), "{path}");
             let asked = Wanted {
                 api: vec![path.parse().unwrap()],
-                egress: Vec::new(),
+                ..Wanted::default()
             };
             let refusal = check_wanted(&asked).unwrap_err();
             assert!(refusal.contains(path), "{refusal}");

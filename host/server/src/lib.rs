@@ -27,6 +27,7 @@ pub mod app;
 pub mod config;
 
 pub mod callback;
+pub mod checkout;
 pub mod http;
 pub mod inbox;
 pub mod run;
@@ -39,8 +40,11 @@ pub mod effects;
 pub mod egress;
 pub mod grants;
 pub mod keys;
+pub mod ledger;
 pub mod login;
+pub mod merchants;
 pub mod outbox;
+pub mod pay;
 pub mod platform;
 pub mod plugins;
 pub mod push;
@@ -50,6 +54,7 @@ pub mod settings;
 
 pub mod client;
 pub mod credentials;
+pub mod merchant_client;
 pub mod templates;
 pub mod tokens;
 pub mod transport;

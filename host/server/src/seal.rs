@@ -141,6 +141,21 @@ impl<'a> Place<'a> {
         Self::of("user_grants", "refresh_token_sealed", app_id, open_id)
     }
 
+    /// A merchant's APIv3 keys.
+    pub fn v3_keys(mch_id: &'a str) -> Self {
+        Self::of("merchants", "v3_keys_sealed", mch_id, "")
+    }
+
+    /// The private key of a merchant's API certificate.
+    pub fn merchant_key(mch_id: &'a str, serial: &'a str) -> Self {
+        Self::of("merchant_certificates", "key_sealed", mch_id, serial)
+    }
+
+    /// What WeChat Pay has told that contradicts the ledger.
+    pub fn pay_notice(app_id: &'a str, fact: &'a str) -> Self {
+        Self::of("pay_notices", "body_sealed", app_id, fact)
+    }
+
     /// An event that waits for its run.
     pub fn event(app_id: &'a str, event_id: &'a str) -> Self {
         Self::of("inbox", "event", app_id, event_id)

@@ -208,8 +208,8 @@ mod tests {
 
     fn wanted(egress: &[&str]) -> Wanted {
         Wanted {
-            api: Vec::new(),
             egress: egress.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Wanted::default()
         }
     }
 

@@ -12,6 +12,7 @@ use wxhost_runtime::Runtime;
 
 use crate::accounts::Accounts;
 use crate::audit::Audit;
+use crate::checkout::Checkout;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::contacts::ContactUpdates;
@@ -49,6 +50,8 @@ pub struct Services {
     pub runtime: Arc<Runtime>,
     /// Calls WeChat.
     pub client: Arc<Client>,
+    /// Makes orders that people pay, and asks WeChat Pay about them.
+    pub checkout: Arc<Checkout>,
     /// How many customer-service messages WeChat takes.
     pub scenes: Scenes,
     /// The templates of accounts, as WeChat lists them.
@@ -84,6 +87,7 @@ impl Services {
             .refresh()
             .await
             .and(self.api_keys.refresh().await)
+            .and(self.checkout.merchants().refresh().await)
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

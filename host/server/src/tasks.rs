@@ -36,7 +36,7 @@ const RECEIPTS_KEPT: Duration = Duration::from_secs(3600);
 /// How long a lost subscription waits before it is made again.
 const RESUBSCRIBE: Duration = Duration::from_millis(500);
 
-/// Keeps the accounts and API keys up to date, and looks at the database's clock.
+/// Keeps the accounts, API keys and merchants up to date, and looks at the database's clock.
 pub async fn refresh(services: Arc<Services>, stop: CancellationToken) {
     let (accounts, api_keys) = (&services.accounts, &services.api_keys);
     loop {
@@ -45,7 +45,13 @@ pub async fn refresh(services: Arc<Services>, stop: CancellationToken) {
             () = accounts.woken() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
-        if let Err(error) = accounts.refresh().await.and(api_keys.refresh().await) {
+        let merchants = services.checkout.merchants();
+        if let Err(error) = accounts
+            .refresh()
+            .await
+            .and(api_keys.refresh().await)
+            .and(merchants.refresh().await)
+        {
             tracing::warn!(error = %error, "changed accounts can't be read; going on with what is known");
         }
         if let Err(error) = services.db.read_clock().await {

@@ -200,6 +200,8 @@ pub struct Metrics {
     pub addresses_refused: Gauge,
     /// Accounts whose calls rest because WeChat leaves them without an answer: how often it began.
     pub breakers_opened: Counter,
+    /// Notices of WeChat Pay that contradict the ledger.
+    pub pay_flagged: Counter,
 }
 
 impl Metrics {
@@ -237,6 +239,7 @@ impl Metrics {
             token_fetches: Family::default(),
             addresses_refused: Gauge::default(),
             breakers_opened: Counter::default(),
+            pay_flagged: Counter::default(),
         };
         let m = &metrics;
         registry.register("callbacks", "Callbacks answered", m.callbacks.clone());
@@ -316,6 +319,11 @@ impl Metrics {
             "How long ago WeChat pushed a platform its newest ticket; one comes every ten minutes, and is \
              good for twelve hours",
             m.ticket_ages.clone(),
+        );
+        registry.register(
+            "pay_flagged",
+            "Notices of WeChat Pay that contradict the ledger: kept, and for people to look at",
+            m.pay_flagged.clone(),
         );
         registry.register(
             "breakers_opened",

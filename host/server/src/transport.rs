@@ -77,9 +77,9 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(crate) struct ApiRequest<'a> {
     pub(crate) method: http::Method,
-    /// With a leading slash, as it stands in the request line.
+    /// With a leading slash, as it stands in the request line; of a signed request with its query.
     pub(crate) path: &'a str,
-    /// Not yet URL-encoded.
+    /// What is added to the query, not yet URL-encoded.
     pub(crate) query: Vec<(&'a str, &'a str)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Payload,
@@ -251,8 +251,13 @@ impl Address {
     }
 
     /// A path under the base address, which may have one itself.
-    fn url(&self, path: &str) -> Url {
+    fn url(&self, path_and_query: &str) -> Url {
         let mut url = self.base.clone();
+        let (path, query) = match path_and_query.split_once('?') {
+            None => (path_and_query, None),
+            Some((path, query)) => (path, Some(query)),
+        };
+        url.set_query(query);
         match self.base.path() {
             "/" => url.set_path(path),
             prefix => url.set_path(&format!("{}{path}", prefix.trim_end_matches('/'))),

@@ -7,6 +7,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Account;
 use crate::settings::{ChangeError, span};
 
 /// Addresses on the list of an account.
@@ -35,6 +36,19 @@ pub struct LoginSettings {
 
 fn a_week() -> u32 {
     7 * 24 * 3600
+}
+
+impl Account {
+    /// Where the account's users log in at this host, without a slash at the end; None where they do not.
+    pub fn login_site(&self) -> Option<&str> {
+        let login = self.login.as_ref()?;
+        let platform = self.authorisation.as_ref();
+        let site = login
+            .site_url
+            .as_deref()
+            .or_else(|| platform.map(|by| &*by.platform.public_url));
+        site.map(|site| site.trim_end_matches('/'))
+    }
 }
 
 impl LoginSettings {

@@ -275,7 +275,7 @@ mod tests {
         let wanted = ["/cgi-bin/tags", "/cgi-bin/draft"].map(|path| path.parse().unwrap());
         let wanted = Wanted {
             api: wanted.into(),
-            egress: Vec::new(),
+            ..Wanted::default()
         };
         (host, wanted)
     }

@@ -177,6 +177,10 @@ pub struct WechatSettings {
     pub api_base: String,
     /// Base addresses that are tried where the first takes no connections.
     pub api_backups: Vec<String>,
+    /// Where WeChat Pay's API is.
+    pub pay_base: String,
+    /// The same where the first takes no connections.
+    pub pay_backups: Vec<String>,
     /// Where mp.weixin.qq.com is: the page on which an account is let to a platform, in a browser.
     pub mp_base: String,
     /// Where open.weixin.qq.com is: the same in WeChat.

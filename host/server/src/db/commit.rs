@@ -19,6 +19,7 @@ use sqlx::AnyConnection;
 
 pub(super) use self::group::Groups;
 
+use super::ledger::MoneyWrite;
 use super::outbox::{Origin, Outgoing};
 use super::personal::{self, PersonalEffects};
 use super::{Database, DbError, Dialect};
@@ -97,6 +98,8 @@ pub struct Commit<'a> {
     pub version: i64,
     /// What the event does to people.
     pub personal: PersonalEffects<'a>,
+    /// What it does with money.
+    pub money: &'a [MoneyWrite],
     /// The trace of the event.
     pub trace_id: &'a str,
     /// Unix milliseconds.
@@ -265,6 +268,11 @@ async fn write_all<R: LaneRow>(
         version: commit.version,
         now_ms: commit.now_ms,
     };
+    for write in commit.money {
+        if let Err(reason) = write.apply(db, commit.app_id, commit.now_ms).await? {
+            return Ok(Committed::Unfit { reason });
+        }
+    }
     match personal::apply(dialect, db, origin, late, commit.personal).await? {
         Ok(()) => Ok(Committed::Done(way)),
         Err(unfit) => Ok(Committed::Unfit {

@@ -162,7 +162,7 @@ pub struct BoxColumn {
     key: (&'static str, Option<&'static str>),
 }
 
-/// Those of third-party platforms, of API keys, and of users who let an account see them.
+/// Those of third-party platforms, of API keys, of users who let an account see them, and of merchants.
 pub const BOX_COLUMNS: &[BoxColumn] = &[
     BoxColumn::of_platform("platforms", "secret_sealed", "app_id"),
     BoxColumn::of_platform("platforms", "token_sealed", "app_id"),
@@ -204,6 +204,21 @@ pub const BOX_COLUMNS: &[BoxColumn] = &[
         table: "user_grants",
         column: "refresh_token_sealed",
         key: ("app_id", Some("open_id")),
+    },
+    BoxColumn {
+        table: "merchants",
+        column: "v3_keys_sealed",
+        key: ("mch_id", None),
+    },
+    BoxColumn {
+        table: "merchant_certificates",
+        column: "key_sealed",
+        key: ("mch_id", Some("serial")),
+    },
+    BoxColumn {
+        table: "pay_notices",
+        column: "body_sealed",
+        key: ("app_id", Some("fact")),
     },
 ];
 

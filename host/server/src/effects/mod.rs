@@ -7,6 +7,7 @@
 
 mod contact;
 mod messages;
+mod money;
 mod values;
 
 use wxhost_runtime::effects::Effect;
@@ -14,6 +15,7 @@ use wxhost_runtime::push;
 use wxhost_wechat::api::{Call, InvalidCall};
 use wxhost_wechat::id::OpenId;
 
+pub use self::money::MoneyStep;
 use crate::db::commit::Write;
 use crate::db::outbox::{Kind, Outgoing};
 use crate::db::personal::Step;
@@ -65,12 +67,14 @@ pub struct Sorted {
     pub writes: Vec<Write>,
     /// What happens to people, in the plugin's order.
     pub steps: Vec<Step>,
+    /// What happens to money, in the plugin's order.
+    pub money: Vec<MoneyStep>,
 }
 
 impl Sorted {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.steps.is_empty()
+        self.writes.is_empty() && self.steps.is_empty() && self.money.is_empty()
     }
 
     /// Whether something is to be sent.
@@ -94,8 +98,8 @@ pub struct InvalidEffect {
 /// A contact stops or resumes messages by a word that the host answers itself.
 pub fn opt_out(open_id: &OpenId, is_stopped: bool) -> Sorted {
     Sorted {
-        writes: Vec::new(),
         steps: vec![contact::opted_out(open_id, is_stopped)],
+        ..Sorted::default()
     }
 }
 
@@ -151,6 +155,8 @@ impl Sorted {
             Effect::SetRemark(change) => self.steps.extend(contact::remark(change)?),
             Effect::SetAttributes(change) => self.steps.push(contact::attributes(&change)?),
             Effect::SetOptOut(change) => self.steps.push(contact::opt_out(&change)?),
+            Effect::Refund(request) => self.money.push(money::refund(request)?),
+            Effect::CloseOrder(out_trade_no) => self.money.push(money::close(out_trade_no)?),
         }
         Ok(())
     }
@@ -172,6 +178,8 @@ fn kind_of(effect: &Effect) -> &'static str {
         Effect::SetRemark(_) => "set-remark",
         Effect::SetAttributes(_) => "set-attributes",
         Effect::SetOptOut(_) => "set-opt-out",
+        Effect::Refund(_) => "refund",
+        Effect::CloseOrder(_) => "close-order",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pages that people see in a browser: plain, for a phone and for a desk, without a script.
+//! Pages that people see in a browser: plain, for a phone and for a desk, without a script but where a payer pays.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,6 +7,11 @@ use axum::response::{IntoResponse, Response};
 /// its link stood on the platform's domain.
 const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; \
      base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
+
+/// The same with scripts of the host's own, which may ask the host.
+const POLICY_WITH_SCRIPT: &str = "default-src 'none'; img-src 'self' data:; \
+     style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
+     frame-ancestors 'none'; form-action 'none'";
 
 /// What a browser is to keep. Scripts do not see it, and other sites' forms do not bring it.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub(super) fn redirect(url: &str, cookie: Option<&Cookie<'_>>) -> Response {
             headers.insert(name, value);
         }
     }
-    guarded(response)
+    guarded(response, POLICY)
 }
 
 /// What a browser has kept under a name.
@@ -59,6 +64,15 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// A whole page of the body's HTML.
 pub(super) fn page(status: StatusCode, title: &str, body: &str) -> Response {
+    whole((status, title, body), POLICY)
+}
+
+/// The same, where the body names scripts of the host's own.
+pub(super) fn page_with_script(status: StatusCode, title: &str, body: &str) -> Response {
+    whole((status, title, body), POLICY_WITH_SCRIPT)
+}
+
+fn whole((status, title, body): (StatusCode, &str, &str), policy: &'static str) -> Response {
     let html = format!(
         "<!doctype html><html lang=\"zh-CN\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -68,17 +82,19 @@ pub(super) fn page(status: StatusCode, title: &str, body: &str) -> Response {
          h1{{font-size:1.4em;line-height:1.3}}.dim{{opacity:.7;font-size:.9em}}\
          .button{{display:block;text-align:center;padding:.8em 1em;border-radius:.5em;\
          background:#07803f;color:#fff;text-decoration:none;font-weight:600}}\
+         button.button{{width:100%;border:0;font:inherit;font-weight:600}}\
+         button.button:disabled{{opacity:.5}}.sum{{font-size:2.2em;margin:.2em 0}}\
          img{{background:#fff;padding:.5em;border-radius:.5em}}\
          </style><body>{body}</body></html>"
     );
     let html_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    guarded((status, html_type, html).into_response())
+    guarded((status, html_type, html).into_response(), policy)
 }
 
-fn guarded(mut response: Response) -> Response {
+fn guarded(mut response: Response, policy: &'static str) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::REFERRER_POLICY, "origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),

@@ -11,6 +11,8 @@ pub mod admin;
 pub mod component;
 pub mod health;
 pub mod login;
+pub mod notify;
+pub mod payer;
 pub mod tenant;
 
 pub(crate) mod body;

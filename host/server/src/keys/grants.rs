@@ -15,8 +15,8 @@ const MAX_GRANTS: usize = 64;
 pub enum GrantError {
     /// Not one of the words.
     #[error(
-        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, login, push, forward, \
-         and forward:<path prefix>"
+        "`{0}` is no grant: there are access-token, jsapi-ticket, jssdk-signature, login, pay, refund, \
+         push, forward, and forward:<path prefix>"
     )]
     Unknown(String),
     /// A prefix that is no path.
@@ -43,6 +43,10 @@ pub enum Grant {
     JssdkSignature,
     /// `login`: learn who has logged in to the account's pages, and read the profiles of who lets it.
     Login,
+    /// `pay`: have people pay, and see what they paid.
+    Pay,
+    /// `refund`: give money back.
+    Refund,
     /// `push`: have something sent to people, and see what became of it.
     Push,
     /// `forward`: have requests passed on to WeChat, whatever their path.
@@ -60,6 +64,8 @@ impl FromStr for Grant {
             "jsapi-ticket" => Ok(Self::JsapiTicket),
             "jssdk-signature" => Ok(Self::JssdkSignature),
             "login" => Ok(Self::Login),
+            "pay" => Ok(Self::Pay),
+            "refund" => Ok(Self::Refund),
             "push" => Ok(Self::Push),
             "forward" | "forward:/" => Ok(Self::ForwardAll),
             _ => {
@@ -85,6 +91,8 @@ impl fmt::Display for Grant {
             Self::JsapiTicket => f.write_str("jsapi-ticket"),
             Self::JssdkSignature => f.write_str("jssdk-signature"),
             Self::Login => f.write_str("login"),
+            Self::Pay => f.write_str("pay"),
+            Self::Refund => f.write_str("refund"),
             Self::Push => f.write_str("push"),
             Self::ForwardAll => f.write_str("forward"),
             Self::Forward(prefix) => write!(f, "forward:{prefix}"),
@@ -150,6 +158,8 @@ impl KeyGrants {
             | Grant::JsapiTicket
             | Grant::JssdkSignature
             | Grant::Login
+            | Grant::Pay
+            | Grant::Refund
             | Grant::Push => false,
         })
     }

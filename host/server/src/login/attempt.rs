@@ -45,6 +45,16 @@ pub struct Begun {
     pub site: String,
 }
 
+/// The host's own page of an order of the account's, to which everybody may be led on.
+fn own_page(site: &str, app_id: &str, return_to: &str) -> Option<Url> {
+    let number = return_to.strip_prefix(&format!("{site}/pay/{app_id}/"))?;
+    // In one segment, in which nothing is escaped.
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'|' | b'*');
+    let is_number = !number.is_empty() && number.bytes().all(is_plain);
+    is_number.then(|| Url::parse(return_to).ok()).flatten()
+}
+
 impl LoginLane {
     /// Begins a login. Where it is not said how the tenant's pages learn who it is, it is by a ticket if they
     /// lie on another site than the login.
@@ -60,7 +70,9 @@ impl LoginLane {
         let account = self.account(app_id)?;
         let login = account.login.as_ref().ok_or(LoginError::NotSetUp)?;
         let site = site_of(&account)?;
-        let return_to = login.allowed(return_to).ok_or(LoginError::ReturnAddress)?;
+        let listed = login.allowed(return_to);
+        let return_to = listed.or_else(|| own_page(site, app_id, return_to));
+        let return_to = return_to.ok_or(LoginError::ReturnAddress)?;
         let is_elsewhere =
             Url::parse(site).map_or(true, |site| site.origin() != return_to.origin());
         let state = hex::encode(random::sixteen());

@@ -175,12 +175,5 @@ impl LoginLane {
 
 /// Where an account's logins lead back to this host, without a slash at the end.
 fn site_of(account: &Account) -> Result<&str, LoginError> {
-    let own = account
-        .login
-        .as_ref()
-        .and_then(|login| login.site_url.as_deref());
-    let platform = account.authorisation.as_ref();
-    own.or_else(|| platform.map(|by| &*by.platform.public_url))
-        .map(|site| site.trim_end_matches('/'))
-        .ok_or(LoginError::NoSite)
+    account.login_site().ok_or(LoginError::NoSite)
 }

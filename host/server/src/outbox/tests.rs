@@ -140,6 +140,7 @@ impl Post {
             reads: &ReadSet::default(),
             writes: &[],
             version: random::version(),
+            money: &[],
             personal: PersonalEffects {
                 sender: Some(&action.into_update()),
                 steps: &sorted.steps,

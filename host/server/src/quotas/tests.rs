@@ -22,7 +22,7 @@ fn values(keys: &[&str], bytes: usize) -> Sorted {
     };
     Sorted {
         writes: keys.iter().map(write).collect(),
-        steps: Vec::new(),
+        ..Sorted::default()
     }
 }
 
@@ -41,6 +41,7 @@ async fn store(db: &Database, effects: &Sorted) {
         reads: &ReadSet::default(),
         writes: &effects.writes,
         version: crate::random::version(),
+        money: &[],
         personal: PersonalEffects::default(),
         trace_id: "t",
         now_ms: 1,

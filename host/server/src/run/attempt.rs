@@ -9,13 +9,15 @@ use wxhost_runtime::{Call, CallReport, FailureCode};
 use super::decision::{self, Decision, Rejected};
 use super::record::{Tally, log_text};
 use super::reruns::{Meeting, Turn};
-use super::{Ended, EndedTask, HeldUp, Runner, Task};
+use super::{Ended, EndedTask, EventContext, HeldUp, Runner, Task};
 use crate::accounts::Account;
 use crate::capabilities::{CallCapabilities, CapabilityParts};
 use crate::contacts::UserAction;
 use crate::db::commit::{self, AnswerWay, Commit, Committed, LaneRow, ReadSet};
+use crate::db::ledger::MoneyWrite;
 use crate::db::personal::PersonalEffects;
 use crate::db::{DbError, patiently};
+use crate::effects::MoneyStep;
 use crate::plugins::Deployment;
 use crate::random;
 
@@ -247,6 +249,8 @@ impl Runner {
         let Some(row) = task.row(&answer) else {
             return Step::Ended(Ended::Answered(answer));
         };
+        let is_empty = effects.is_empty();
+        let sends = effects.sends();
         let holders = task.context().account.holders();
         let room = match patiently(self.services.quotas.take(holders, &effects)).await {
             Ok(Ok(room)) => room,
@@ -258,12 +262,18 @@ impl Runner {
             }
             Err(error) => return Step::Ended(self.not_committed(task, &error, tally)),
         };
-        // What is not written need not be checked: an answer alone is as true as when it was read.
-        let reads = if effects.is_empty() {
-            ReadSet::default()
-        } else {
-            reads
+        let money = match patiently(self.money(task.context(), effects.money)).await {
+            Ok(Ok(money)) => money,
+            Ok(Err(reason)) => {
+                return Step::Unfit(Rejected {
+                    code: "invalid-effect",
+                    reason,
+                });
+            }
+            Err(error) => return Step::Ended(self.not_committed(task, &error, tally)),
         };
+        // What is not written need not be checked: an answer alone is as true as when it was read.
+        let reads = if is_empty { ReadSet::default() } else { reads };
         let context = task.context();
         let sender = task.sender().map(UserAction::into_update);
         let request = Commit {
@@ -276,13 +286,17 @@ impl Runner {
                 sender: sender.as_ref(),
                 steps: &effects.steps,
             },
+            money: &money,
             trace_id: &context.trace_id,
             now_ms: self.services.clock.now_ms(),
         };
         match patiently(commit::commit(&self.services.db, &row, &request)).await {
             Ok(Committed::Done(way)) => {
                 room.used();
-                if effects.sends() || way == AnswerWay::Outbox {
+                if !money.is_empty() {
+                    self.services.checkout.wake();
+                }
+                if sends || way == AnswerWay::Outbox {
                     tally.is_sighted = true;
                     self.services.outbox.wake(request.app_id);
                 }
@@ -314,6 +328,30 @@ impl Runner {
             }),
             Err(error) => Step::Ended(self.not_committed(task, &error, tally)),
         }
+    }
+
+    /// What effects do with money, at which merchants, if the plugin may; or why it may not.
+    async fn money(
+        &self,
+        context: &EventContext,
+        steps: Vec<MoneyStep>,
+    ) -> Result<Result<Vec<MoneyWrite>, String>, DbError> {
+        let app_id = context.account.app_id.as_str();
+        let deployment = context.account.plugin.deployment.as_ref();
+        let wanted = deployment.map_or(&[][..], |deployment| &deployment.wanted.pay);
+        let mut writes = Vec::with_capacity(steps.len());
+        for step in steps {
+            let asked_by = &context.event_id;
+            let write = self
+                .services
+                .checkout
+                .resolve((app_id, wanted), step, asked_by);
+            match write.await? {
+                Ok(write) => writes.push(write),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        Ok(Ok(writes))
     }
 
     fn not_committed<T: Task>(&self, task: &T, error: &DbError, tally: &mut Tally) -> EndedTask<T> {

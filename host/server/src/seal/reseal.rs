@@ -27,8 +27,8 @@ pub enum ResealError {
 }
 
 /// Seals with the current key whatever another one has sealed: accounts' keys, deployments' secrets,
-/// events that wait for their run, the secrets of third-party platforms and of API keys, logins of the last hour,
-/// and the tokens of users who let an account see them. Tells how many boxes were changed. Harmless to repeat, to
+/// events that wait for their run, the secrets of third-party platforms, of merchants and of API keys, logins of
+/// the last hour, and the tokens of users who let an account see them. Tells how many boxes were changed. Harmless to repeat, to
 /// interrupt, and to run on several hosts at once. Damaged boxes are left.
 pub async fn reseal(db: &Database, keys: &MasterKeys) -> Result<u64, ResealError> {
     let accounts = reseal_accounts(db, keys).await?;
@@ -185,6 +185,9 @@ fn place_of<'a>(column: &BoxColumn, row: &'a str, sub_row: &'a str) -> Place<'a>
         ("logins", _) => Place::login(row, sub_row),
         ("user_grants", "access_token_sealed") => Place::user_token(row, sub_row),
         ("user_grants", _) => Place::user_refresh_token(row, sub_row),
+        ("merchants", _) => Place::v3_keys(row),
+        ("merchant_certificates", _) => Place::merchant_key(row, sub_row),
+        ("pay_notices", _) => Place::pay_notice(row, sub_row),
         (_, _) => Place::platform_event(row, sub_row),
     }
 }

@@ -13,6 +13,7 @@ use wxhost_runtime::{Compiler, Runtime, RuntimeSettings};
 use super::{Services, master_key};
 use crate::accounts::Accounts;
 use crate::audit;
+use crate::checkout::Checkout;
 use crate::client::{Client, Transport};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -21,6 +22,8 @@ use crate::db::Database;
 use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
 use crate::keys::ApiKeys;
+use crate::merchant_client::MerchantClient;
+use crate::merchants::Merchants;
 use crate::outbox;
 use crate::plugins::Plugins;
 use crate::quotas::Quotas;
@@ -47,7 +50,7 @@ pub enum StartError {
     #[error("redis: {0}")]
     Redis(String),
     /// WeChat's address is none.
-    #[error("wechat.api_base or wechat.api_backups: {0}")]
+    #[error("wechat.api_base, wechat.pay_base or their backups: {0}")]
     Wechat(#[from] crate::client::OpenError),
     /// Plugins can't be run here.
     #[error("plugin runtime: {0}")]
@@ -107,6 +110,10 @@ impl Services {
         .map_err(|error| StartError::Outward(whole(&error)))?;
         let quotas = Quotas::new(db.clone(), config.quotas.limits());
         let metrics = Arc::new(Metrics::new());
+        let merchants = Merchants::load(db.clone(), Arc::clone(&keys)).await;
+        let merchants = Arc::new(merchants.map_err(|error| unreadable(&error))?);
+        let pay = Transport::open(&config.wechat.pay_base, &config.wechat.pay_backups)?;
+        let checkout = Checkout::new(db.clone(), MerchantClient::new(pay, merchants));
         let transport = Transport::open(&config.wechat.api_base, &config.wechat.api_backups)?;
         let transport = Arc::new(transport);
         let tokens = Tokens::new(TokensParts {
@@ -137,6 +144,7 @@ impl Services {
             plugins: Arc::new(plugins),
             runtime,
             client: Arc::new(client),
+            checkout: Arc::new(checkout),
             scenes: Scenes::new(config.messages.after_message, config.messages.after_payment),
             templates: Templates::default(),
             egress: Arc::new(egress),

@@ -9,6 +9,8 @@ use wxhost_runtime::{CallLimits, Compiler, Runtime, RuntimeSettings};
 use super::Services;
 use crate::accounts::Accounts;
 use crate::audit::{self, AuditWriter};
+use crate::checkout::Checkout;
+use crate::client::Transport;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::contacts;
@@ -16,6 +18,8 @@ use crate::db::Database;
 use crate::db::allowance::Scenes;
 use crate::egress::{Egress, SystemResolver};
 use crate::keys::ApiKeys;
+use crate::merchant_client::MerchantClient;
+use crate::merchants::Merchants;
 use crate::outbox;
 use crate::plugins::Plugins;
 use crate::quotas::Quotas;
@@ -75,7 +79,13 @@ pub(crate) async fn services(db: &Database, base: &str) -> (TestServices, AuditW
     let store = Store::Memory(Arc::new(MemoryCache::new()));
     let metrics = Arc::new(Metrics::new());
     let (audit, audit_writer) = audit::channel(db.clone(), &metrics);
+    let merchants = Merchants::load(db.clone(), Arc::clone(&keys))
+        .await
+        .unwrap();
+    let pay = Transport::open(base, &[]).unwrap();
+    let pay = MerchantClient::new(pay, Arc::new(merchants));
     let services = Services {
+        checkout: Arc::new(Checkout::new(db.clone(), pay)),
         scenes: Scenes::new(5, 20),
         templates: Templates::default(),
         client: client_of(base, &accounts, &keys, store.clone()),

@@ -58,6 +58,7 @@ impl Member {
         let is_plain = reads.listings.is_empty()
             && reads.contacts.is_empty()
             && commit.personal.steps.is_empty()
+            && commit.money.is_empty()
             && reads.values.len() <= MOST_KEYS
             && commit.writes.len() <= MOST_KEYS
             && commit.writes.iter().map(bytes).sum::<usize>() <= MOST_BYTES;

@@ -29,6 +29,7 @@ pub(super) fn request<'a>(
         reads,
         writes,
         version,
+        money: &[],
         personal: PersonalEffects::default(),
         trace_id: "t",
         now_ms: 1,
@@ -251,6 +252,7 @@ async fn a_contact_that_was_read_and_changed_since_is_a_conflict() {
         };
         let five = points(5);
         let first = Commit {
+            money: &[],
             personal: PersonalEffects {
                 sender: None,
                 steps: &five,

@@ -56,6 +56,7 @@ async fn commit_late(db: &Database, event_id: &str) -> Committed<String> {
         reads: &ReadSet::default(),
         writes: &[],
         version: 11,
+        money: &[],
         personal: PersonalEffects::default(),
         trace_id: "t",
         now_ms: 1,

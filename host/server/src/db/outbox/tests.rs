@@ -138,6 +138,7 @@ async fn event_of(
         reads: &ReadSet::default(),
         writes: &[],
         version: crate::random::version(),
+        money: &[],
         personal: PersonalEffects {
             sender: None,
             steps,
@@ -526,6 +527,7 @@ async fn what_goes_to_the_sender_is_granted_with_the_commit() {
             reads: &reads,
             writes: &[],
             version: 1,
+            money: &[],
             personal: PersonalEffects {
                 sender: Some(&seen),
                 steps: &messages(1),

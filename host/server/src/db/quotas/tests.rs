@@ -52,6 +52,7 @@ async fn apply(db: &Database, event_id: &str, writes: &[Write], steps: &[Step]) 
         reads: &ReadSet::default(),
         writes,
         version: 1,
+        money: &[],
         personal: PersonalEffects {
             sender: None,
             steps,
@@ -149,6 +150,7 @@ async fn an_event_that_is_not_committed_uses_nothing() {
             reads: &ReadSet::default(),
             writes: &[put("b", 100), conflict],
             version: 2,
+            money: &[],
             personal: PersonalEffects::default(),
             trace_id: "t",
             now_ms: 1,

@@ -16,6 +16,8 @@ mod events;
 mod invitations;
 mod keys;
 mod kv;
+mod merchants;
+mod money;
 mod open_accounts;
 mod outbox;
 mod permission;
@@ -127,6 +129,21 @@ fn described() -> OpenApiRouter<AdminState> {
             open_accounts::bind,
             open_accounts::unbind
         ))
+        .routes(routes!(merchants::list, merchants::add))
+        .routes(routes!(merchants::show, merchants::change))
+        .routes(routes!(merchants::stage_v3_key, merchants::settle_v3_key))
+        .routes(routes!(merchants::add_certificate))
+        .routes(routes!(merchants::remove_certificate))
+        .routes(routes!(merchants::add_platform_key))
+        .routes(routes!(merchants::remove_platform_key))
+        .routes(routes!(merchants::bind, merchants::unbind))
+        .routes(routes!(money::list_refunds))
+        .routes(routes!(money::decide_refund))
+        .routes(routes!(money::list_events))
+        .routes(routes!(money::resume_event))
+        .routes(routes!(money::flagged_notices))
+        .routes(routes!(money::books))
+        .routes(routes!(money::history))
         .merge(max_body(imports, MAX_TABLE_BYTES))
         .merge(max_body(deployments, MAX_DEPLOYMENT_BYTES))
 }

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::audit::{Action, Author};
 use crate::db::accounts::AccountRow;
+use crate::db::merchants::MerchantRow;
 use crate::db::platforms::PlatformRow;
 use crate::db::tenants::TenantRow;
 use crate::db::{self, calls};
@@ -154,6 +155,18 @@ impl Object for PlatformRow {
     }
 }
 
+impl Object for MerchantRow {
+    async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
+        let id = path.get("mch_id");
+        let merchant = db::merchants::find(&services.db, id).await?;
+        merchant.ok_or_else(|| ApiError::not_found("merchant", id))
+    }
+
+    fn app_id(&self) -> Option<&str> {
+        None
+    }
+}
+
 impl Object for calls::Call {
     async fn find(services: &Services, path: &PathNames) -> Result<Self, ApiError> {
         let id = path.get("id");
@@ -288,6 +301,14 @@ pub(super) struct Outbox;
 impl Personal for Outbox {
     const ACTION: Action = Action::OutboxRead;
     const ONE: &'static str = "id";
+}
+
+/// What people paid.
+pub(super) struct Money;
+
+impl Personal for Money {
+    const ACTION: Action = Action::OrdersRead;
+    const ONE: &'static str = "out_refund_no";
 }
 
 /// The right to see what people wrote or did. The look is in the audit by now.

@@ -172,7 +172,7 @@ async fn nothing_is_reached_without_the_token() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 61);
+    assert_eq!(routes, 80);
 }
 
 #[tokio::test]

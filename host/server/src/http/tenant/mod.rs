@@ -7,6 +7,7 @@
 //! | `GET /api/v1/accounts/{app_id}/jssdk-signature?url=` | `jssdk-signature` |
 //! | `POST /api/v1/accounts/{app_id}/session`, `GET …/users/{open_id}/profile` | `login` |
 //! | `POST /api/v1/accounts/{app_id}/push/{kind}`, `…/pushes` and below | `push` |
+//! | `POST`, `GET /api/v1/accounts/{app_id}/pay/orders` and below | `pay`; to give money back `refund`, too |
 //! | `GET` or `POST /wechat/{app_id}/{path}` | `forward`, or `forward:` and a prefix of the path |
 //!
 //! In the place of bearing its key, a request below `/api/v1/` may be signed (`signed`).
@@ -20,6 +21,7 @@ mod caller;
 mod forward;
 mod jssdk;
 mod login;
+pub(super) mod pay;
 mod push;
 mod signed;
 #[cfg(test)]
@@ -99,6 +101,12 @@ fn described() -> OpenApiRouter<TenantState> {
         .routes(routes!(jssdk::sign))
         .routes(routes!(login::session))
         .routes(routes!(login::profile))
+        .routes(routes!(pay::list_orders, pay::make_order))
+        .routes(routes!(pay::show_order))
+        .routes(routes!(pay::query_order))
+        .routes(routes!(pay::close_order))
+        .routes(routes!(pay::refund_order))
+        .routes(routes!(pay::show_refund))
         .routes(routes!(push::list))
         .routes(routes!(push::show))
         .routes(routes!(push::recipients_of))

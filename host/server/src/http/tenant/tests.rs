@@ -208,7 +208,7 @@ async fn every_described_route_wants_a_key() {
             routes += 1;
         }
     }
-    assert_eq!(routes, 19);
+    assert_eq!(routes, 26);
     assert!(host.wechat.seen().is_empty());
     let entries = host.audit().await;
     assert!(!entries.is_empty() && entries.iter().all(|entry| entry.action == "sign-in"));

@@ -83,9 +83,10 @@ async fn no_change_goes_without_an_entry() {
 
 /// What each GET of the document shows of people, by the word of the audit; nothing where it shows
 /// nothing of them.
-const LOOKS: [(&str, Option<&str>); 28] = [
+const LOOKS: [(&str, Option<&str>); 35] = [
     ("/api/v1/accounts", None),
     ("/api/v1/accounts/{app_id}", None),
+    ("/api/v1/accounts/{app_id}/books", None),
     ("/api/v1/accounts/{app_id}/calls", Some("calls.read")),
     ("/api/v1/accounts/{app_id}/contacts", Some("contacts.read")),
     ("/api/v1/accounts/{app_id}/contacts/import", None),
@@ -97,14 +98,20 @@ const LOOKS: [(&str, Option<&str>); 28] = [
     ("/api/v1/accounts/{app_id}/events", None),
     ("/api/v1/accounts/{app_id}/kv", Some("kv.read")),
     ("/api/v1/accounts/{app_id}/kv/{key}", Some("kv.read points")),
+    ("/api/v1/accounts/{app_id}/ledger-history", None),
     ("/api/v1/accounts/{app_id}/open-account", None),
     ("/api/v1/accounts/{app_id}/outbox", Some("outbox.read")),
     ("/api/v1/accounts/{app_id}/outbox/pauses", None),
+    ("/api/v1/accounts/{app_id}/pay-events", None),
+    ("/api/v1/accounts/{app_id}/pay-notices/flagged", None),
     ("/api/v1/accounts/{app_id}/quotas", None),
+    ("/api/v1/accounts/{app_id}/refunds", Some("orders.read")),
     ("/api/v1/accounts/{app_id}/rids/{rid}", None),
     ("/api/v1/audit", None),
     ("/api/v1/calls/{id}", Some("calls.read call")),
     ("/api/v1/keys", None),
+    ("/api/v1/merchants", None),
+    ("/api/v1/merchants/{mch_id}", None),
     ("/api/v1/platforms", None),
     ("/api/v1/platforms/{platform}", None),
     ("/api/v1/platforms/{platform}/authorizers", None),

@@ -26,6 +26,7 @@ async fn put(api: &Api, key: &str, value: &str) {
         reads: &ReadSet::default(),
         writes: &writes,
         version: 1,
+        money: &[],
         personal: PersonalEffects::default(),
         trace_id: "t",
         now_ms: 1,
