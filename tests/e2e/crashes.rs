@@ -107,7 +107,7 @@ async fn killed_host_loses_no_committed_write_and_doubles_none(stage: Stage) -> 
     Ok(())
 }
 
-fn kill_process(id: u32) -> Result<()> {
+pub(crate) fn kill_process(id: u32) -> Result<()> {
     let id = Pid::from_raw(i32::try_from(id)?).context("a process id")?;
     Ok(rustix::process::kill_process(id, Signal::KILL)?)
 }

@@ -42,6 +42,7 @@ mod shopping;
 mod signing;
 mod tidy;
 mod till;
+mod tills;
 mod tokens;
 mod toolchains;
 mod updates;
@@ -126,6 +127,7 @@ fn scenarios() -> Vec<Scenario> {
         logins::scenarios(),
         payments::scenarios(),
         shopping::scenarios(),
+        tills::scenarios(),
         leaks::scenarios(),
     ]
     .into_iter()

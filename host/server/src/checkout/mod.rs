@@ -9,6 +9,7 @@ mod fact;
 mod order;
 mod refund;
 
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ const ADDRESS_FOR: Duration = Duration::from_secs(240);
 /// How long a call of WeChat Pay may take.
 const CALL_TIME: Duration = Duration::from_secs(5);
 
+/// Queues for refunds; an order always has the same one.
+const TURNS: usize = 64;
+
 /// How an order is paid now.
 #[derive(Debug)]
 pub enum Invocation {
@@ -77,6 +81,9 @@ pub struct Checkout {
     client: MerchantClient,
     /// Woken when there is something to ask or to tell.
     wake: Arc<Notify>,
+    /// Refunds of an order go one after the other, before they take a connection: who asks for a thousand at once
+    /// waits by itself.
+    turns: [tokio::sync::Mutex<()>; TURNS],
     clock: Clock,
 }
 
@@ -93,6 +100,7 @@ impl Checkout {
             db,
             client,
             wake: Arc::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             clock: Clock,
         }
     }
@@ -404,6 +412,14 @@ impl Checkout {
         let closed = orders::learn(&self.db, order.number(), (Learnt::Closed, "closed")).await?;
         self.wake();
         closed.ok_or(OrderError::Unknown)
+    }
+
+    /// Waits for one's turn at an order, on this host.
+    async fn turn_at(&self, order: Number<'_>) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (order.app_id, order.mch_id, order.number).hash(&mut hasher);
+        let shard = usize::try_from(hasher.finish() % TURNS as u64).unwrap_or_default();
+        self.turns[shard].lock().await
     }
 
     /// The order of a number, of whichever of the account's merchants; None if there is none.

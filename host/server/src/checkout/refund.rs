@@ -138,7 +138,9 @@ impl Checkout {
         (order, asked_by): (Number<'_>, &str),
     ) -> Result<RefundRow, RefundError> {
         let ask = new.as_ask(binding, (order, asked_by))?;
+        let turn = self.turn_at(order).await;
         let asked = refunds::ask(&self.db, &ask).await?;
+        drop(turn);
         if let Some((code, why)) = asked.refusal() {
             return Err(RefundError::Refused(code, why));
         }

@@ -19,8 +19,10 @@ use crate::services::Services;
 
 /// How often the loops look by themselves.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long a host has what it has leased: longer than a call of WeChat Pay, or of a plugin, takes.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long a host has what it has leased: longer than two calls of WeChat Pay, or one of a plugin, take. Whoever takes
+/// over from a host that is slower does no harm: an event is committed by its lease only, and WeChat Pay is asked under
+/// the same numbers.
+const LEASE: Duration = Duration::from_secs(12);
 
 /// Money, on one host.
 pub struct PayLane {
