@@ -324,7 +324,13 @@ pub(crate) async fn prepare_node() -> Result<PathBuf> {
     let wanted = std::fs::read_to_string(interop("node/package-lock.json"))?;
     let installed = place.join("installed.json");
     let script = place.join("forward.mjs");
-    for script in ["forward.mjs", "browser.mjs", "scan.mjs", "login.mjs"] {
+    for script in [
+        "forward.mjs",
+        "browser.mjs",
+        "scan.mjs",
+        "login.mjs",
+        "pay.mjs",
+    ] {
         std::fs::copy(interop("node").join(script), place.join(script))?;
     }
     if std::fs::read_to_string(&installed).is_ok_and(|found| found == wanted) {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
+use reqwest::header::COOKIE;
 use serde_json::{Value, json};
 use wxhost_simulator::Outcome;
 use wxhost_tests::account::new_user;
@@ -12,12 +13,14 @@ use wxhost_tests::wait;
 use wxhost_wechat::id::OpenId;
 use wxhost_wechat::reply::Reply;
 
+use crate::browser::{browser, cookie_of, location};
 use crate::scenario::scenarios;
 use crate::stage::Stage;
 use crate::till::{Terms, Till};
+use crate::webshop::agree;
 
 scenarios! {
-    BOTH: a_customer_buys_in_the_chat_and_gets_the_money_back, who_does_not_pay_gives_the_goods_back,
+    BOTH: a_payer_pays_on_the_hosts_page_and_nobody_else_sees_it, a_customer_buys_in_the_chat_and_gets_the_money_back, who_does_not_pay_gives_the_goods_back,
         a_plugin_that_misbehaves_moves_no_money, a_plugin_does_with_money_what_it_was_granted;
 }
 
@@ -80,6 +83,110 @@ async fn a_customer_buys_in_the_chat_and_gets_the_money_back(stage: Stage) -> Re
     let left = says(&till, &host, &user, "商品").await?;
     ensure!(left.contains("还有3件"), "{left}");
     till.expect_books(&host).await
+}
+
+/// A browser in which somebody has logged in on the way to a page; what it keeps.
+async fn logged_in(till: &Till, page: &str, open_id: &str) -> Result<String> {
+    let sent = browser()?.get(page).send().await?;
+    let start = location(&sent)?;
+    let begun = browser()?.get(&start).send().await?;
+    let back = agree(&till.api, &location(&begun)?, open_id, "allow").await?;
+    let request = browser()?.get(back).header(COOKIE, cookie_of(&begun)?);
+    let led = request.send().await?;
+    ensure!(location(&led)? == page, "{led:?}");
+    cookie_of(&led)
+}
+
+async fn a_payer_pays_on_the_hosts_page_and_nobody_else_sees_it(stage: Stage) -> Result<()> {
+    let (till, host) = Till::open(&stage).await?;
+    let placed = till.order(&host, "order-000001", 5800).await?;
+    let page = placed["page_url"].as_str().context("a page")?;
+    let payer = placed["open_id"].as_str().context("a payer")?;
+    let mine = logged_in(&till, page, payer).await?;
+    let ask = async |cookie: &str, method: Method, path: &str| -> Result<(u16, String)> {
+        let url = format!("{page}{path}");
+        let request = browser()?.request(method, url).header(COOKIE, cookie);
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    };
+    let (status, shown) = ask(&mine, Method::GET, "").await?;
+    ensure!(
+        status == 200
+            && shown.contains("¥58.00")
+            && shown.contains("龙井一两")
+            && shown.contains("id=\"pay\""),
+        "{status}: {shown}"
+    );
+    let other = logged_in(&till, page, new_user()?.as_str()).await?;
+    let forged = format!("{mine}x");
+    for (cookie, path, method, expected) in [
+        (&*other, "", Method::GET, 404),
+        (&other, "/state", Method::GET, 404),
+        (&other, "/invocation", Method::POST, 404),
+        ("", "/state", Method::GET, 401),
+        ("", "/invocation", Method::POST, 401),
+        (&forged, "/state", Method::GET, 401),
+        (&mine, "/../order-000009/state", Method::GET, 404),
+    ] {
+        let (status, said) = ask(cookie, method, path).await?;
+        ensure!(
+            status == expected && !said.contains("prepay_id"),
+            "{path}: {status}: {said}"
+        );
+    }
+    let (status, invoked) = ask(&mine, Method::POST, "/invocation").await?;
+    let invoked: Value = serde_json::from_str(&invoked)?;
+    ensure!(
+        status == 200 && invoked["state"] == "unpaid",
+        "{status}: {invoked}"
+    );
+    let mut bridge = invoked["invocation"].clone();
+    bridge["open_id"] = json!(payer);
+    let mut spoilt = bridge.clone();
+    spoilt["package"] = json!("prepay_id=wx1");
+    let answer = till.api.pay(Method::POST, "/pay/invoke", &spoilt).await?;
+    ensure!(answer["err_msg"].to_string().contains("fail"), "{answer}");
+    let answer = till.api.pay(Method::POST, "/pay/invoke", &bridge).await?;
+    ensure!(
+        answer["err_msg"] == "get_brand_wcpay_request:ok",
+        "{answer}"
+    );
+    till.expect(&host, "order-000001", "paid").await?;
+    let (_, state) = ask(&mine, Method::GET, "/state").await?;
+    ensure!(state.contains("\"paid\""), "{state}");
+    let (_, shown) = ask(&mine, Method::GET, "").await?;
+    ensure!(
+        shown.contains("支付成功") && !shown.contains("id=\"pay\""),
+        "{shown}"
+    );
+    let (status, _) = ask(&mine, Method::POST, "/invocation").await?;
+    ensure!(status == 200, "it says that it is paid: {status}");
+    // Who says no to WeChat's page is asked again when they want to be.
+    let said_no = browser()?.get(format!("{page}?login_error=refused"));
+    let answer = said_no.send().await?;
+    let (status, said) = (answer.status().as_u16(), answer.text().await?);
+    ensure!(
+        status == 401 && said.contains("登录后才能支付"),
+        "{status}: {said}"
+    );
+    // Nobody is led on to a page of the host's that is no order's.
+    for elsewhere in ["x/../../admin", "", "a?b=c", "a%2fb"] {
+        let back = format!("{}/pay/{}/{elsewhere}", host.base(), till.account.app_id());
+        let start = format!("{}/oauth/{}/start", host.base(), till.account.app_id());
+        let request = browser()?.get(start).query(&[("return_to", back)]);
+        let led = request.send().await?;
+        ensure!(led.status() == 400, "{elsewhere}: {}", led.status());
+    }
+    for script in ["wxhost-pay.js", "page.js"] {
+        let url = format!("{}/pay/{script}", host.base());
+        let answer = host.http().get(url).send().await?;
+        let kind = answer.headers()["content-type"].to_str()?.to_owned();
+        ensure!(
+            answer.status() == 200 && kind.starts_with("text/javascript"),
+            "{kind}"
+        );
+    }
+    Ok(())
 }
 
 async fn who_does_not_pay_gives_the_goods_back(stage: Stage) -> Result<()> {

@@ -52,7 +52,8 @@ impl Till {
         let site = site.with("WECHAT_OPEN_BASE", api.url());
         let host = site.host().await?;
         let tenant = host.admin().add_tenant().await?;
-        let login = json!({"site_url": host.base(), "return_urls": [host.base()]});
+        let login =
+            json!({"site_url": host.base(), "return_urls": ["https://shop.example/orders"]});
         let domain = host.base().trim_start_matches("http://").to_owned();
         let settings = (&json!({"oauth_domain": domain}), &json!({"login": login}));
         let account = admit(stage, &host, &api, &tenant, settings).await?;

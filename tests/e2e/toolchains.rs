@@ -14,12 +14,13 @@ use crate::agency::Agency;
 use crate::interop::{Talker, expect_wechat_understood, interop, prepare_node, run, talk};
 use crate::scenario::scenarios;
 use crate::stage::Stage;
+use crate::till::Till;
 use crate::webshop::{Webshop, return_to};
 
 scenarios! {
     EMBEDDED: java_library_calls_wechat_through_the_host,
         go_library_calls_wechat_through_the_host,
-        a_browser_walks_through_an_invitation, a_browser_logs_in;
+        a_browser_walks_through_an_invitation, a_browser_logs_in, a_browser_pays;
 }
 
 /// Where Debian puts the browser.
@@ -115,6 +116,41 @@ async fn a_browser_logs_in(stage: Stage) -> Result<()> {
     let said = told["said"].as_str().context("a page")?;
     ensure!(said.contains("login-not-begun"), "{said}");
     Ok(())
+}
+
+async fn a_browser_pays(stage: Stage) -> Result<()> {
+    let (browser, pictures) = scripted(&stage, "pay.mjs").await?;
+    let (till, host) = Till::open(&stage).await?;
+    let placed = till.order(&host, "order-000001", 5800).await?;
+    let (user, stranger) = (&placed["open_id"], new_user()?);
+    let followers = json!({"open_ids": [user, stranger]});
+    let path = format!("/apps/{}/followers", till.account.app_id());
+    till.api.ask(Method::POST, &path, &followers)?;
+    let task = json!({
+        "start": placed["page_url"],
+        "user": user,
+        "stranger": stranger,
+        "wechat": till.api.url(),
+        "pictures": pictures,
+        "chromium": CHROMIUM,
+    });
+    let told = talk(&browser, &task).await?;
+    for (page, text) in [
+        ("unpaid", "¥58.00"),
+        ("unpaid", "待支付"),
+        ("paid", "支付成功"),
+        ("again", "支付成功"),
+        ("refused", "不是你的"),
+    ] {
+        let said = told[page].as_str().context("a page")?;
+        ensure!(said.contains(text), "{page}: {told}");
+    }
+    ensure!(
+        told["offered"] == false && told["complaints"] == json!([]),
+        "{told}"
+    );
+    till.expect(&host, "order-000001", "paid").await?;
+    till.expect_books(&host).await
 }
 
 async fn a_browser_walks_through_an_invitation(stage: Stage) -> Result<()> {

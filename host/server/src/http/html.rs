@@ -83,7 +83,8 @@ fn whole((status, title, body): (StatusCode, &str, &str), policy: &'static str) 
          .button{{display:block;text-align:center;padding:.8em 1em;border-radius:.5em;\
          background:#07803f;color:#fff;text-decoration:none;font-weight:600}}\
          button.button{{width:100%;border:0;font:inherit;font-weight:600}}\
-         button.button:disabled{{opacity:.5}}.sum{{font-size:2.2em;margin:.2em 0}}\
+         button.button:disabled{{opacity:.5}}[hidden]{{display:none!important}}\
+         .sum{{font-size:2.2em;margin:.2em 0}}\
          img{{background:#fff;padding:.5em;border-radius:.5em}}\
          </style><body>{body}</body></html>"
     );

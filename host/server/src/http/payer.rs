@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -78,10 +78,15 @@ async fn seen(
 async fn page(
     State(lane): State<Arc<LoginLane>>,
     Path((app_id, out_trade_no)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    let query = query.unwrap_or_default();
+    let mut told = form_urlencoded::parse(query.as_bytes());
     match seen(&lane, (&app_id, &out_trade_no), &headers).await {
         Ok(order) => order_page(&order),
+        // Who has just said no is not asked again at once.
+        Err(Unseen::NobodyIn) if told.any(|(name, _)| name == "login_error") => not_logged_in(),
         Err(Unseen::NobodyIn) => log_in(&lane, (&app_id, &out_trade_no)),
         Err(Unseen::NotTheirs) => message(
             StatusCode::NOT_FOUND,
@@ -97,6 +102,14 @@ async fn page(
             )
         }
     }
+}
+
+/// The address `?`, an empty query, is the page's own without what it was told.
+fn not_logged_in() -> Response {
+    let body = "<h1>登录后才能支付这个订单。</h1>\
+                <p><a class=\"button\" href=\"?\">用微信登录</a></p>\
+                <p class=\"dim\" lang=\"en\">Log in to pay this order.</p>";
+    html::page(StatusCode::UNAUTHORIZED, "订单支付", body)
 }
 
 /// Leads a payer to WeChat, and back here.

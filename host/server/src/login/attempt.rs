@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use wxhost_wechat::oauth::{Authorize, Scope};
 
 use super::{LoginError, LoginLane, site_of};
+use crate::accounts::{Account, LoginSettings};
 use crate::random;
 
 /// What attempts are signed for.
@@ -45,6 +46,20 @@ pub struct Begun {
     pub site: String,
 }
 
+/// Where a user is led on to, as browsers understand it: a page on the account's list, or the host's own page of
+/// one of its orders. It is asked twice, for the list may have changed while the user was away.
+pub(super) fn way_on(
+    account: &Account,
+    login: &LoginSettings,
+    return_to: &str,
+) -> Result<Url, LoginError> {
+    let own = || own_page(site_of(account).ok()?, account.app_id.as_str(), return_to);
+    login
+        .allowed(return_to)
+        .or_else(own)
+        .ok_or(LoginError::ReturnAddress)
+}
+
 /// The host's own page of an order of the account's, to which everybody may be led on.
 fn own_page(site: &str, app_id: &str, return_to: &str) -> Option<Url> {
     let number = return_to.strip_prefix(&format!("{site}/pay/{app_id}/"))?;
@@ -70,9 +85,7 @@ impl LoginLane {
         let account = self.account(app_id)?;
         let login = account.login.as_ref().ok_or(LoginError::NotSetUp)?;
         let site = site_of(&account)?;
-        let listed = login.allowed(return_to);
-        let return_to = listed.or_else(|| own_page(site, app_id, return_to));
-        let return_to = return_to.ok_or(LoginError::ReturnAddress)?;
+        let return_to = way_on(&account, login, return_to)?;
         let is_elsewhere =
             Url::parse(site).map_or(true, |site| site.origin() != return_to.origin());
         let state = hex::encode(random::sixteen());

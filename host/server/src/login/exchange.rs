@@ -12,6 +12,7 @@ use wxhost_wechat::api::oauth::{Profile, UserGrant, UserInfo};
 use wxhost_wechat::id::OpenId;
 use wxhost_wechat::oauth::Scope;
 
+use super::attempt::way_on;
 use super::attempt::{Attempt, Give};
 use super::handler::Verdict;
 use super::session::Outcome;
@@ -92,9 +93,7 @@ impl LoginLane {
             .attempt(back.attempt, back.app_id, back.state)
             .ok_or(LoginError::NotBegun)?;
         // It may have been taken off the list meanwhile.
-        let mut return_to = login
-            .allowed(&attempt.return_to)
-            .ok_or(LoginError::ReturnAddress)?;
+        let mut return_to = way_on(&account, login, &attempt.return_to)?;
         let Some(code) = back.code else {
             return_to
                 .query_pairs_mut()
