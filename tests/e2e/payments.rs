@@ -540,27 +540,3 @@ async fn a_merchant_changes_every_key_while_people_pay(stage: Stage) -> Result<(
     }
     till.expect_books(&host).await
 }
-
-impl Till {
-    /// WeChat Pay's address is told something by whoever.
-    async fn forge(&self, number: &str, kind: &str) -> Result<Value> {
-        let forgery = json!({"mch_id": self.mch_id, "out_trade_no": number, "kind": kind});
-        self.api.pay(Method::POST, "/notices", &forgery).await
-    }
-
-    /// Waits until the ledger has a refund in a state.
-    async fn expect_refund(
-        &self,
-        host: &wxhost_tests::host::Host,
-        number: &str,
-        state: &str,
-    ) -> Result<Value> {
-        let what = format!("the refund {number} that is {state}");
-        wait::until(&what, wait::SOON, async || {
-            let path = format!("refunds/{number}");
-            let (_, refund) = self.call(host, (Method::GET, &path), None).await?;
-            Ok((refund["state"] == state).then_some(refund))
-        })
-        .await
-    }
-}

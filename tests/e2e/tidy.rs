@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wxhost-plugin-orders", &["wxhost-sdk"]),
     ("wxhost-plugin-members", &["wxhost-sdk"]),
     ("wxhost-plugin-rogue", &["wxhost-sdk"]),
+    ("wxhost-plugin-shop", &["wxhost-sdk"]),
     ("xtask", &[]),
 ];
 
@@ -179,7 +180,9 @@ fn given_on(root: &str) -> BTreeMap<String, String> {
         };
         for name in names.split([',', '{', '}', ' ', '\n']) {
             let last = name.rsplit("::").next().unwrap_or_default();
-            given_on.insert(last.to_owned(), module.to_owned());
+            if !last.is_empty() {
+                given_on.insert(last.to_owned(), module.to_owned());
+            }
         }
     }
     given_on

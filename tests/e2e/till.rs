@@ -187,6 +187,29 @@ impl Till {
         self.call(host, (Method::POST, &path), Some(refund)).await
     }
 
+    /// Waits until the ledger has a refund in a state.
+    pub(crate) async fn expect_refund(
+        &self,
+        host: &Host,
+        number: &str,
+        state: &str,
+    ) -> Result<Value> {
+        let what = format!("the refund {number} that is {state}");
+        wait::until(&what, wait::SOON, async || {
+            let path = format!("refunds/{number}");
+            let (status, refund) = self.call(host, (Method::GET, &path), None).await?;
+            ensure!(status == 200, "{status}: {refund}");
+            Ok((refund["state"] == state).then_some(refund))
+        })
+        .await
+    }
+
+    /// WeChat Pay's address is told something by whoever.
+    pub(crate) async fn forge(&self, number: &str, kind: &str) -> Result<Value> {
+        let forgery = json!({"mch_id": self.mch_id, "out_trade_no": number, "kind": kind});
+        self.api.pay(Method::POST, "/notices", &forgery).await
+    }
+
     /// What WeChat Pay has in its books.
     pub(crate) async fn books(&self) -> Result<Value> {
         let path = format!("/merchants/{}/books", self.mch_id);

@@ -8,9 +8,10 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use wxhost_tests::admin::Bundle;
+use wxhost_tests::command::command;
 use wxhost_tests::host::Host;
 use wxhost_tests::plugin::Plugin;
 use wxhost_tests::wait;
@@ -18,11 +19,12 @@ use wxhost_tests::wait;
 use crate::crashes::kill_process;
 use crate::scenario::scenarios;
 use crate::stage::Stage;
-use crate::till::Till;
+use crate::till::{Till, remember};
 
 scenarios! {
     SHARED: what_is_told_to_any_host_moves_money_once_though_hosts_are_killed,
         refunds_from_three_hosts_never_take_more_than_was_paid;
+    EMBEDDED: an_operator_keeps_a_till_by_the_command_line;
 }
 
 /// Orders that are paid while hosts are killed.
@@ -189,4 +191,111 @@ impl Till {
         })
         .await
     }
+}
+
+async fn an_operator_keeps_a_till_by_the_command_line(stage: Stage) -> Result<()> {
+    let (mut till, host) = Till::open(&stage).await?;
+    let app_id = till.account.app_id().to_owned();
+    let run = async |arguments: &[&str]| command(&host, arguments).await;
+    let ask = async |arguments: &[&str]| -> Result<Value> {
+        let arguments = [&["--json"], arguments].concat();
+        Ok(serde_json::from_str(&command(&host, &arguments).await?)?)
+    };
+    // A second merchant takes the place of the first.
+    let merchant = json!({"mch_id": "1900000002", "app_ids": [app_id], "refund_gap": false});
+    let console = till.api.pay(Method::POST, "/merchants", &merchant).await?;
+    remember(&console);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str, text: &Value| -> Result<String> {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text.as_str().context("a text")?)?;
+        Ok(format!("@{}", path.display()))
+    };
+    let v3_key = file("v3", &console["v3_key"])?;
+    let private_key = file("apiclient_key.pem", &console["private_key"])?;
+    let certificate = file("apiclient_cert.pem", &console["certificate"])?;
+    let public_key = file("pub_key.pem", &console["public_key"]["pem"])?;
+    let key_id = console["public_key"]["id"].as_str().context("an id")?;
+    let added = ask(&[
+        "merchant",
+        "add",
+        "1900000002",
+        "--tenant",
+        &till.tenant,
+        "--name",
+        "二号店",
+        "--public-url",
+        host.base(),
+        "--v3-key",
+        &v3_key,
+        "--private-key",
+        &private_key,
+        "--certificate",
+        &certificate,
+        "--public-key",
+        &public_key,
+        "--public-key-id",
+        key_id,
+    ])
+    .await?;
+    let own = added["certificates"][0]["serial"].as_str();
+    let own = own.context("a serial number")?;
+    ensure!(added["answers_by"] == key_id, "{added}");
+    run(&["merchant", "unbind", &till.mch_id, &app_id]).await?;
+    let bound = ask(&[
+        "merchant",
+        "bind",
+        "1900000002",
+        &app_id,
+        "--order-fen",
+        "1000",
+        "--refunds",
+        "--approve-refunds-above-fen",
+        "100",
+    ])
+    .await?;
+    let grants = json!({"order_fen": 1000, "refunds": true, "approve_refunds_above_fen": 100});
+    ensure!(bound["accounts"][0]["grants"] == grants, "{bound}");
+    till.mch_id = String::from("1900000002");
+    till.order(&host, "order-000001", 900).await?;
+    till.pay("order-000001").await?;
+    till.expect(&host, "order-000001", "paid").await?;
+    for (number, verb, state) in [("r1", "reject", "failed"), ("r2", "approve", "succeeded")] {
+        let refund = json!({"out_refund_no": number, "amount_fen": 500});
+        till.refund(&host, "order-000001", &refund).await?;
+        let held = run(&["money", "refunds", "--account", &app_id, "--state", "held"]).await?;
+        ensure!(held.contains(number) && held.contains("500"), "{held}");
+        run(&["money", verb, "--account", &app_id, number]).await?;
+        till.expect_refund(&host, number, state).await?;
+    }
+    let books = ask(&["money", "books", "--account", &app_id]).await?;
+    let expected = json!([{
+        "merchant": "1900000002", "flaw": null, "kept_fen": 400, "going_back_fen": 0,
+    }]);
+    ensure!(books["books"] == expected, "{books}");
+    let of = ["--account", &app_id, "--merchant", "1900000002"];
+    let history = [&["money", "history"], &of[..], &["refund/r2"]].concat();
+    let history = run(&history).await?;
+    ensure!(history.contains("approved"), "{history}");
+    let events = ask(&["money", "events", "--account", &app_id]).await?;
+    ensure!(events["events"][0]["kind"] == "refunded", "{events}");
+    let flagged = ask(&["money", "flagged", "--account", &app_id]).await?;
+    ensure!(flagged["notices"] == json!([]), "{flagged}");
+    // Keys by their names, and none of them by its content.
+    run(&["merchant", "set", "1900000002", "--name", "三号店"]).await?;
+    let next = ["--v3-key", "0123456789ABCDEFGHIJKLMNOPQRSTUV"];
+    run(&[&["merchant", "stage-v3-key", "1900000002"], &next[..]].concat()).await?;
+    let shown = run(&["merchant", "show", "1900000002"]).await?;
+    for part in ["三号店", own, &app_id, "/notify/"] {
+        ensure!(shown.contains(part), "{part}: {shown}");
+    }
+    let listed = run(&["merchant", "list"]).await?;
+    ensure!(listed.contains("三号店"), "{listed}");
+    let last = run(&["merchant", "remove-certificate", "1900000002", own]).await;
+    let last = last
+        .err()
+        .context("the last certificate stays")?
+        .to_string();
+    ensure!(last.contains("certificate"), "{last}");
+    Ok(())
 }

@@ -120,6 +120,11 @@ impl Client {
         self.send(Method::POST, path, body).await
     }
 
+    /// `PUT /api/v1/<path>`.
+    pub(crate) async fn put(&self, path: &[&str], body: &impl Serialize) -> Result<Value> {
+        self.send(Method::PUT, path, body).await
+    }
+
     /// `PATCH /api/v1/<path>`.
     pub(crate) async fn patch(&self, path: &[&str], body: &impl Serialize) -> Result<Value> {
         self.send(Method::PATCH, path, body).await

@@ -9,6 +9,8 @@ mod compile;
 mod contacts;
 mod events;
 mod key;
+mod merchant;
+mod money;
 mod outbox;
 mod platform;
 mod plugin;
@@ -57,6 +59,12 @@ enum Command {
     /// Third-party platforms (第三方平台), and the accounts that they serve.
     #[command(subcommand)]
     Platform(platform::PlatformVerb),
+    /// Merchants of WeChat Pay (微信支付商户), and the accounts whose orders are paid to them.
+    #[command(subcommand)]
+    Merchant(merchant::MerchantVerb),
+    /// An account's money: refunds, facts that its plugin did not take, books.
+    #[command(subcommand)]
+    Money(money::MoneyVerb),
     /// Plugins and where they are deployed.
     #[command(subcommand)]
     Plugin(plugin::PluginVerb),
@@ -117,6 +125,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tenant(verb) => tenant::run(verb, &connection).await?,
         Command::Account(verb) => account::run(verb, &connection).await?,
         Command::Platform(verb) => platform::run(verb, &connection).await?,
+        Command::Merchant(verb) => merchant::run(verb, &connection).await?,
+        Command::Money(verb) => money::run(verb, &connection).await?,
         Command::Plugin(verb) => plugin::run(verb, &connection).await?,
         Command::Calls(args) => calls::run(args, &connection).await?,
         Command::Events(verb) => events::run(verb, &connection).await?,

@@ -392,7 +392,8 @@ async fn turn(
     sqlx::query(
         "UPDATE refunds SET state = $4, refund_id = COALESCE($5, refund_id), error = $6, \
          ended_at = $7, looks = 0, lease_owner = NULL, \
-         due_at = CASE WHEN $8 < send_at THEN send_at ELSE $8 END \
+         due_at = CASE WHEN $8 < send_at THEN send_at ELSE $8 END, \
+         send_at = CASE WHEN $9 THEN 0 ELSE send_at END \
          WHERE app_id = $1 AND mch_id = $2 AND out_refund_no = $3",
     )
     .bind(&refund.app_id)
@@ -403,6 +404,8 @@ async fn turn(
     .bind(news.error)
     .bind((!to.is_open()).then_some(now_ms))
     .bind(due_at)
+    // It was never sent: the order's next refund need not keep a distance from it.
+    .bind(news.fact == RefundFact::Rejected)
     .execute(&mut *db)
     .await?;
     let subject = refund_book(no);
