@@ -10,15 +10,18 @@
 //!    ([`capabilities`]), commits its
 //!    [`effects`] once ([`db::commit`]) and records the call ([`records`]); [`outbox`] sends what the
 //!    event has to send. [`push`] is the lane of what tenants' systems send to many, [`login`] that of
-//!    users who tell an account's pages who they are, [`platform`] that of accounts that come by a scan.
+//!    users who tell an account's pages who they are, [`platform`] that of accounts that come by a scan,
+//!    [`pay`] that of money.
 //! 4. [`accounts`] and [`plugins`]: who is served, and by which code; [`grants`]: what it may reach;
 //!    [`contacts`]: who met them; [`egress`] takes plugins' requests to their tenants' own systems;
 //!    [`secrets`]: what those may carry, and where to; [`keys`]: what tenants' own systems may ask for.
 //! 5. [`client`] calls WeChat with the tokens that [`tokens`] keeps for all hosts; [`credentials`] is
 //!    what a host holds of them, [`transport`] the connections to WeChat; [`templates`] are those that
 //!    accounts have.
-//! 6. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
-//! 7. [`tasks`] are the loops; [`telemetry`] is what an operator watches, where [`printable`] lets no
+//! 6. [`checkout`] makes orders and refunds by the rules of the [`ledger`]; [`merchant_client`] calls WeChat
+//!    Pay with the keys that [`merchants`] keeps at hand.
+//! 7. [`db`] holds all SQL; [`seal`] keeps secrets closed at rest.
+//! 8. [`tasks`] are the loops; [`telemetry`] is what an operator watches, where [`printable`] lets no
 //!    stranger forge a row.
 //!
 //! `wxhost-wechat` knows the protocol, `wxhost-runtime` the sandbox; neither knows of the other.

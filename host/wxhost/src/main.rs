@@ -22,6 +22,7 @@ mod tenant;
 mod demo;
 mod introduction;
 mod sim;
+mod sim_merchant;
 mod sim_platform;
 mod transcript;
 

@@ -20,8 +20,8 @@ use wxhost_wechat::secret::{AppSecret, CallbackToken, EncodingAesKey};
 
 use crate::introduction::Introduction;
 use crate::serve::stop_signal;
-use crate::sim_platform;
 use crate::transcript;
+use crate::{sim_merchant, sim_platform};
 
 /// Plays WeChat: sends callbacks to a running host, or answers its API calls.
 #[derive(Debug, Args)]
@@ -58,6 +58,9 @@ struct ServeArgs {
     /// domain (网页授权域名).
     #[arg(long, value_name = "URL")]
     login_at: Option<String>,
+    /// Invents a merchant of WeChat Pay (微信支付商户), too, for the accounts, and puts its keys into this directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    merchant_in: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -242,8 +245,12 @@ impl ServeArgs {
             None => String::new(),
             Some(_) => format!(" WXHOST_WECHAT_MP_BASE={url} WXHOST_WECHAT_OPEN_BASE={url}"),
         };
+        let till = match &self.merchant_in {
+            None => String::new(),
+            Some(_) => format!(" WXHOST_WECHAT_PAY_BASE={url}"),
+        };
         transcript::say(&format!(
-            "  a host uses it with  WXHOST_WECHAT_API_BASE={url}{pages}"
+            "  a host uses it with  WXHOST_WECHAT_API_BASE={url}{pages}{till}"
         ));
         transcript::say(&format!(
             "  what it can be told, and asked:  curl {url}/_sim"
@@ -252,6 +259,10 @@ impl ServeArgs {
             None => None,
             Some(host_url) => Some(sim_platform::invent(server.control(), host_url)?),
         };
+        if let Some(directory) = &self.merchant_in {
+            let app_ids: Vec<&str> = apps.iter().map(|app| app.app_id.as_str()).collect();
+            sim_merchant::invent(&url, &app_ids, directory).await?;
+        }
         let pushing = async {
             match &platform {
                 None => std::future::pending().await,

@@ -2,7 +2,7 @@
 //! told, and the events that follow for plugins. The rules are `crate::ledger`'s; here they are applied, each turn
 //! with all that belongs to it in one transaction.
 //!
-//! Whoever turns an order, or a refund of it, locks the order's row first ([`orders::lock`]): turns of one order
+//! Whoever turns an order, or a refund of it, locks the order's row first (`orders::lock`): turns of one order
 //! come one after the other, whichever hosts they come from.
 
 use sqlx::AnyConnection;
