@@ -24,12 +24,14 @@ use crate::office::{Office, admit};
 use crate::samples;
 use crate::scenario::scenarios;
 use crate::stage::Stage;
+use crate::till::{Terms, Till};
 use crate::webshop::login_key;
 
 scenarios! {
     BOTH: python_library_encrypts_a_callback_and_reads_the_reply,
         python_library_calls_wechat_through_the_host,
         python_library_seals_for_a_third_party_platform, python_library_logs_users_in_through_the_host,
+        python_library_sells_as_the_host_does,
         node_libraries_call_wechat_through_the_host;
     ALONE: python_library_plays_a_third_party_platform;
 }
@@ -110,6 +112,45 @@ async fn python_library_logs_users_in_through_the_host(stage: Stage) -> Result<(
         "refusal": 40163,
     });
     ensure!(nickname.is_string() && told == expected, "{told}");
+    Ok(())
+}
+
+/// A library for WeChat Pay that is not ours understands what is signed and sealed, by either kind of key.
+async fn python_library_sells_as_the_host_does(stage: Stage) -> Result<()> {
+    let python = Talker {
+        program: stage.python(&prepare).await?,
+        arguments: vec![interop("pay.py").into()],
+    };
+    for signs_by in ["public-key", "certificate"] {
+        let terms = Terms {
+            signs_by,
+            ..Terms::default()
+        };
+        let (till, host) = Till::open_on(&stage, terms).await?;
+        let placed = till.order(&host, "order-000001", 1990).await?;
+        let user = new_user()?;
+        let task = json!({
+            "wechat": till.api.url(),
+            "merchant": till.console,
+            "app_id": till.account.app_id(),
+            "user": user.as_str(),
+            "invocation": placed["invocation"],
+        });
+        let told = talk(&python, &task).await?;
+        let expected = json!({
+            "invoked": "get_brand_wcpay_request:ok",
+            "paid": ["SUCCESS", 800, user.as_str()],
+            "query": "SUCCESS",
+            "refund": ["PROCESSING", 300],
+            "refunded": "SUCCESS",
+            "again": "SUCCESS",
+            "unpaid": 200,
+            "closed": 204,
+            "wrong": 400,
+            "signs_alike": true,
+        });
+        ensure!(told == expected, "{signs_by}: {told}");
+    }
     Ok(())
 }
 

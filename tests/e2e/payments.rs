@@ -526,6 +526,17 @@ async fn a_merchant_changes_every_key_while_people_pay(stage: Stage) -> Result<(
         .call(Method::DELETE, &format!("{ours}/v3-key"), None)
         .await?;
     sell().await?;
+    // From platform certificates to WeChat Pay's public key and back: both are believed.
+    let console = api(Method::POST, "public-key", &Value::Null).await?;
+    let key = &console["public_key"];
+    let keys = format!("{ours}/platform-keys");
+    let shown = host.admin().post(&keys, key).await?;
+    ensure!(shown["answers_by"] == key["id"], "{shown}");
+    for notifications in ["certificate", "public-key", "certificate"] {
+        let signing = json!({"notifications": notifications});
+        api(Method::PUT, "signing", &signing).await?;
+        sell().await?;
+    }
     for (path, body, field) in [
         ("v3-key", json!({"v3_key": "short"}), "v3_key"),
         ("v3-key", json!({"v3_key": "!".repeat(32)}), "v3_key"),

@@ -20,7 +20,9 @@ use crate::till::{Terms, Till};
 use crate::webshop::agree;
 
 scenarios! {
-    BOTH: a_payer_pays_on_the_hosts_page_and_nobody_else_sees_it, a_customer_buys_in_the_chat_and_gets_the_money_back, who_does_not_pay_gives_the_goods_back,
+    BOTH: a_payer_pays_on_the_hosts_page_and_nobody_else_sees_it,
+        a_customer_buys_in_the_chat_and_gets_the_money_back,
+        who_does_not_pay_gives_the_goods_back, who_has_paid_may_be_written_to,
         a_plugin_that_misbehaves_moves_no_money, a_plugin_does_with_money_what_it_was_granted;
 }
 
@@ -186,6 +188,24 @@ async fn a_payer_pays_on_the_hosts_page_and_nobody_else_sees_it(stage: Stage) ->
             "{kind}"
         );
     }
+    Ok(())
+}
+
+/// A payment opens WeChat's scene for messages, also to whoever has never written.
+async fn who_has_paid_may_be_written_to(stage: Stage) -> Result<()> {
+    let (till, host) = open(&stage, Terms::default()).await?;
+    let order = till.jsapi("order-000001", 1990)?;
+    let payer = OpenId::parse(order["scene"]["open_id"].as_str().context("a payer")?)?;
+    let followers = format!("/apps/{}/followers", till.account.app_id());
+    let follower = json!({"open_ids": [payer]});
+    till.api.ask(Method::POST, &followers, &follower)?;
+    let (status, placed) = till
+        .call(&host, (Method::POST, "orders"), Some(&order))
+        .await?;
+    ensure!(status == 200, "{status}: {placed}");
+    till.pay("order-000001").await?;
+    let thanks = till.shown(&payer, "收到您的付款¥19.90").await?;
+    ensure!(thanks == 1, "{thanks} thanks");
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Till {
     pub(crate) account: Account,
     pub(crate) mch_id: String,
     pub(crate) key: String,
+    /// What the merchant's console gives out.
+    pub(crate) console: Value,
 }
 
 /// How WeChat Pay knows the merchant, and what the operator grants the account there.
@@ -75,15 +77,17 @@ impl Till {
             account,
             mch_id,
             key,
+            console,
         };
-        till.register(&host, &console, terms.signs_by).await?;
+        till.register(&host, terms.signs_by).await?;
         let binding = json!({"grants": terms.grants});
         till.bind(&host, &binding).await?;
         Ok((till, host))
     }
 
     /// The operator adds the merchant.
-    async fn register(&self, host: &Host, console: &Value, signs_by: &str) -> Result<()> {
+    async fn register(&self, host: &Host, signs_by: &str) -> Result<()> {
+        let console = &self.console;
         let mut merchant = json!({
             "mch_id": self.mch_id,
             "tenant_id": self.tenant,

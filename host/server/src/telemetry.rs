@@ -202,6 +202,8 @@ pub struct Metrics {
     pub breakers_opened: Counter,
     /// Notices of WeChat Pay that contradict the ledger.
     pub pay_flagged: Counter,
+    /// Merchants whose API certificate ends soon.
+    pub merchant_certificates_ending: Gauge,
 }
 
 impl Metrics {
@@ -240,6 +242,7 @@ impl Metrics {
             addresses_refused: Gauge::default(),
             breakers_opened: Counter::default(),
             pay_flagged: Counter::default(),
+            merchant_certificates_ending: Gauge::default(),
         };
         let m = &metrics;
         registry.register("callbacks", "Callbacks answered", m.callbacks.clone());
@@ -324,6 +327,11 @@ impl Metrics {
             "pay_flagged",
             "Notices of WeChat Pay that contradict the ledger: kept, and for people to look at",
             m.pay_flagged.clone(),
+        );
+        registry.register(
+            "merchant_certificates_ending",
+            "Merchants in use whose last API certificate ends within 30 days",
+            m.merchant_certificates_ending.clone(),
         );
         registry.register(
             "breakers_opened",

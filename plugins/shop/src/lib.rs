@@ -10,7 +10,7 @@ mod tests;
 
 use settings::{Item, Settings};
 use wxhost_sdk::message::{CustomerMessage, TemplateMessage};
-use wxhost_sdk::orders::{self, Order, OrderState, Refund, yuan};
+use wxhost_sdk::orders::{self, Order, OrderState, Refund, RefundState, yuan};
 use wxhost_sdk::pay::{self, Request};
 use wxhost_sdk::payment::{self, PaymentHandler};
 use wxhost_sdk::prelude::*;
@@ -20,6 +20,10 @@ use wxhost_sdk::time;
 const SHOWN: u32 = 5;
 /// The most of an item in an order.
 const MOST: u64 = 99;
+/// Bytes of an order's number at most.
+const MOST_OF_A_NUMBER: usize = 32;
+/// Bytes that the items' lines may have: with what follows them they fit into a reply, which has 2,048 at most.
+const LIST_BYTES: usize = 1_800;
 
 /// The shop.
 pub struct Shop;
@@ -74,12 +78,23 @@ impl PaymentHandler for Shop {
 
     fn on_refunded(event: &payment::Event, refund: &Refund) -> Result {
         let settings: Settings = config::parse()?;
-        let outcome = give_back(&settings, Outcome::none(), &event.order)?;
+        let order = &event.order;
+        // Who gets a part of the money back, keeps the goods.
+        let outcome = match order.refunded >= order.total {
+            true => give_back(&settings, Outcome::none(), order)?,
+            false => Outcome::none(),
+        };
         let said = format!("¥{}已退回您的支付账户。", yuan(refund.amount));
-        Ok(match &event.order.open_id {
-            Some(open_id) => outcome.send(CustomerMessage::text(open_id, said)),
-            None => outcome,
-        })
+        Ok(tell(outcome, order, said))
+    }
+
+    fn on_refund_failed(event: &payment::Event, refund: &Refund) -> Result {
+        let said = match refund.state {
+            // The merchant has to see to it: asking again would change nothing.
+            RefundState::Abnormal => "退款暂时无法到账，我们会尽快处理。",
+            _ => "退款没有成功，请稍后再试或联系我们。",
+        };
+        Ok(tell(Outcome::none(), &event.order, said))
     }
 }
 
@@ -105,12 +120,18 @@ fn list(settings: &Settings) -> Result {
             0 => "售罄".to_owned(),
             left => format!("还有{left}件"),
         };
-        said += &format!(
+        let line = format!(
             "{}  {} ¥{}，{left}\n",
             item.key,
             item.name,
             yuan(item.price_fen)
         );
+        // WeChat takes no longer text; what is not shown can be bought all the same.
+        if said.len() + line.len() > LIST_BYTES {
+            said += "……\n";
+            break;
+        }
+        said += &line;
     }
     said += &format!("回复“{} 编号”下单。", settings.words.buy);
     Reply::text(said).into()
@@ -118,13 +139,13 @@ fn list(settings: &Settings) -> Result {
 
 /// `key`, or `key x2`.
 fn parsed<'a>(settings: &'a Settings, wanted: &str) -> Option<(&'a Item, u64)> {
-    let (key, count) = match wanted.rsplit_once(['x', '*', '×']) {
-        Some((key, count)) if !key.trim().is_empty() && count.trim().parse::<u64>().is_ok() => {
-            (key.trim(), count.trim().parse().ok()?)
-        }
-        _ => (wanted, 1),
-    };
-    let item = settings.item(key)?;
+    // A key may look like a key and a number itself: `box2`.
+    if let Some(item) = settings.item(wanted) {
+        return Some((item, 1));
+    }
+    let (key, count) = wanted.rsplit_once(['x', '*', '×'])?;
+    let item = settings.item(key.trim())?;
+    let count = count.trim().parse().ok()?;
     (1..=MOST).contains(&count).then_some((item, count))
 }
 
@@ -199,11 +220,17 @@ fn own_orders(open_id: &str) -> Result {
 }
 
 fn refund(settings: &Settings, open_id: &str, number: &str) -> Result {
-    let order = match number.is_empty() {
-        true => None,
-        false => orders::get(number)?,
+    // Longer than any number that there is, it is somebody's prose.
+    let order = match (1..=MOST_OF_A_NUMBER).contains(&number.len()) {
+        true => orders::get(number)?,
+        false => None,
     };
     let order = order.filter(|order| order.is_of(open_id));
+    // What the tenant's own systems sell is not this shop's to give back.
+    let order = match order {
+        Some(order) if order.refunded == 0 && stock::kept(number)?.is_none() => None,
+        other => other,
+    };
     let said = match order {
         None => "没有找到您的这个订单。",
         Some(order) if !order.is_paid() => "这个订单还没有支付。",
@@ -211,12 +238,24 @@ fn refund(settings: &Settings, open_id: &str, number: &str) -> Result {
         Some(order) => {
             let said = format!("正在退还¥{}，到账后会告诉您。", yuan(order.total));
             let reason = Some(format!("{}：顾客申请", settings.words.refund));
-            let refund_number = format!("refund-{number}");
+            // The number of a refund that failed is never refunded again.
+            let refund_number = match orders::refunds(number)?.len() {
+                0 => format!("refund-{number}"),
+                before => format!("refund-{number}-{before}"),
+            };
             let outcome = Outcome::reply(Reply::text(said));
             return Ok(outcome.refund(number, refund_number, reason));
         }
     };
     Reply::text(said).into()
+}
+
+/// Tells whoever has paid, if that is known.
+fn tell(outcome: Outcome, order: &Order, said: impl Into<String>) -> Outcome {
+    match &order.open_id {
+        Some(open_id) => outcome.send(CustomerMessage::text(open_id, said)),
+        None => outcome,
+    }
 }
 
 fn give_back(settings: &Settings, outcome: Outcome, order: &Order) -> Result {

@@ -2,7 +2,7 @@
 
 use super::Shop;
 use wxhost_sdk::orders::OrderState;
-use wxhost_sdk::testing::{TestHost, closed, paid, refunded, text};
+use wxhost_sdk::testing::{TestHost, closed, paid, refund_failed, refunded, text};
 use wxhost_sdk::{Effect, Event};
 
 const PUER: u64 = 19_900;
@@ -156,4 +156,89 @@ fn without_a_ledger_the_failure_is_the_hosts() {
     let run = host.deliver::<Shop>(&says("订单"));
     let fault = run.error().map(wxhost_sdk::Error::fault);
     assert_eq!(fault, Some(wxhost_sdk::Fault::Dependency));
+}
+
+/// A shop of other goods, which its schema has to take.
+fn shop_of(items: serde_json::Value) -> TestHost {
+    let settings = serde_json::json!({ "items": items });
+    let schema = serde_json::from_str(include_str!("../schema.json")).expect("the schema is JSON");
+    let schema = jsonschema::validator_for(&schema).expect("the schema is a JSON Schema");
+    assert!(schema.is_valid(&settings), "{settings}");
+    TestHost::new().config(&settings)
+}
+
+#[test]
+fn a_key_that_looks_like_a_number_of_things_is_a_key() {
+    let mut host = shop_of(serde_json::json!([
+        { "key": "box2", "name": "盒子", "price_fen": 100, "stock": 5 },
+        { "key": "bo", "name": "别的", "price_fen": 900, "stock": 5 },
+    ]));
+    for (said, expected) in [
+        ("买 box2", "盒子，共¥1.00"),
+        ("买 BOX2", "盒子，共¥1.00"),
+        ("买 box2 x2", "盒子 ×2，共¥2.00"),
+        ("买 bo x3", "别的 ×3，共¥27.00"),
+    ] {
+        let answered = answer(&mut host, said);
+        assert!(answered.starts_with(expected), "{said}: {answered}");
+    }
+}
+
+#[test]
+fn a_long_list_fits_into_a_reply() {
+    let items = (0..50).map(|n| {
+        serde_json::json!({
+            "key": format!("item{n}"), "name": "龙".repeat(40), "price_fen": 10_000_000,
+            "stock": 1_000_000,
+        })
+    });
+    let said = answer(&mut shop_of(items.collect()), "商品");
+    assert!(said.len() <= 2048, "{} bytes", said.len());
+    assert!(said.ends_with("……\n回复“买 编号”下单。"), "{said}");
+}
+
+#[test]
+fn who_gets_a_part_back_keeps_the_goods() {
+    let mut host = host();
+    answer(&mut host, "买 puer x2");
+    let number = number_of("买 puer x2");
+    host.pay::<Shop>(&paid(&number, "oAnna", 2 * PUER));
+    host.pay::<Shop>(&refunded(&number, "oAnna", ("discount-1", PUER)));
+    assert!(answer(&mut host, "商品").contains("还有1件"));
+    host.pay::<Shop>(&refunded(&number, "oAnna", ("discount-2", PUER)));
+    assert!(answer(&mut host, "商品").contains("还有3件"));
+}
+
+#[test]
+fn a_refund_that_failed_can_be_asked_for_again() {
+    let mut host = host();
+    answer(&mut host, "买 puer");
+    let number = number_of("买 puer");
+    host.pay::<Shop>(&paid(&number, "oAnna", PUER));
+    let wants = format!("退款 {number}");
+    assert!(answer(&mut host, &wants).contains("正在退还"));
+    let refund = (&*format!("refund-{number}"), PUER);
+    host.pay::<Shop>(&refund_failed(&number, "oAnna", refund));
+    assert!(
+        matches!(host.sent().last(), Some(Effect::SendMessage(_))),
+        "{:?}",
+        host.sent()
+    );
+    assert_eq!(host.order(&number).map(|order| order.refunded), Some(0));
+    let run = host.deliver::<Shop>(&says(&wants));
+    let [Effect::Refund(again)] = run.effects() else {
+        panic!("one refund: {run:?}");
+    };
+    assert_eq!(again.out_refund_no, format!("refund-{number}-1"));
+    assert_eq!(host.order(&number).map(|order| order.refunded), Some(PUER));
+}
+
+#[test]
+fn what_others_sell_to_the_account_is_not_given_back_by_a_word() {
+    let mut host = host();
+    host.pay::<Shop>(&paid("webshop-000001", "oAnna", 5800));
+    let run = host.deliver::<Shop>(&says("退款 webshop-000001"));
+    assert!(run.effects().is_empty(), "{run:?}");
+    let prose = format!("退款 {}", "什么时候".repeat(30));
+    assert!(answer(&mut host, &prose).contains("没有找到"));
 }

@@ -156,6 +156,21 @@ pub async fn certificates(db: &Database, mch_id: &str) -> Result<Vec<Certificate
     .await?)
 }
 
+/// The merchants in use whose last API certificate ends before `ends_before`, and when; Unix milliseconds.
+///
+/// # Errors
+/// The database failed.
+pub async fn ending(db: &Database, ends_before: i64) -> Result<Vec<(String, i64)>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT mch_id, MAX(ends_at) FROM merchant_certificates \
+         WHERE mch_id IN (SELECT mch_id FROM merchants WHERE status = 'active') \
+         GROUP BY mch_id HAVING MAX(ends_at) < $1 ORDER BY mch_id",
+    )
+    .bind(ends_before)
+    .fetch_all(&db.readers)
+    .await?)
+}
+
 /// What WeChat Pay signs with, as it is known to a merchant.
 pub async fn platform_keys(db: &Database, mch_id: &str) -> Result<Vec<PlatformKeyRow>, DbError> {
     Ok(sqlx::query_as(
@@ -295,4 +310,52 @@ pub async fn unbind(change: &mut Change, (app_id, mch_id): (&str, &str)) -> Resu
         .execute(change.connection())
         .await?;
     Ok(removed.rows_affected() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::accounts::tests::add_account;
+    use crate::db::testing::databases;
+
+    #[tokio::test]
+    async fn merchants_are_named_whose_last_certificate_ends_soon() {
+        for db in databases().await {
+            add_account(&db, "wx01").await;
+            let mut change = db.change().await.unwrap();
+            for (mch_id, status, ends) in [
+                ("1900000001", "active", &[Some(10), Some(90)][..]),
+                ("1900000002", "active", &[Some(10), Some(29)]),
+                ("1900000003", "disabled", &[Some(10)]),
+                ("1900000004", "active", &[None]),
+                ("1900000005", "active", &[Some(30)]),
+            ] {
+                let merchant = MerchantRow {
+                    mch_id: mch_id.into(),
+                    tenant_id: "acme".into(),
+                    name: String::new(),
+                    status: status.into(),
+                    public_url: "https://pay.example".into(),
+                    v3_keys_sealed: "v1.x.y".into(),
+                    answers_by: None,
+                    created_at: 1,
+                    updated_at: 1,
+                };
+                insert(&mut change, &merchant).await.unwrap();
+                for (number, ends_at) in ends.iter().enumerate() {
+                    let certificate = CertificateRow {
+                        mch_id: mch_id.into(),
+                        serial: number.to_string(),
+                        key_sealed: "v1.x.y".into(),
+                        ends_at: *ends_at,
+                        added_at: 1,
+                    };
+                    put_certificate(&mut change, &certificate).await.unwrap();
+                }
+            }
+            change.commit().await.unwrap();
+            let ending = ending(&db, 30).await.unwrap();
+            assert_eq!(ending, [(String::from("1900000002"), 29)]);
+        }
+    }
 }

@@ -14,10 +14,11 @@ use crate::clock::millis;
 use crate::db::ledger::orders::{self, OrderRow};
 use crate::db::ledger::refunds::{self, RefundRow};
 use crate::db::ledger::{events, payments};
-use crate::db::{DbError, Lease};
+use crate::db::{DbError, Lease, merchants};
 use crate::ledger::{OrderState, RefundState};
 use crate::merchants::Merchant;
 use crate::random;
+use crate::services::Services;
 
 /// Orders, refunds and events that a host is at at the same time, of each.
 const AT_ONCE: u32 = 32;
@@ -29,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(15);
 const CALL_TIME: Duration = Duration::from_secs(5);
 /// How often platform certificates are looked at: WeChat Pay wants less than twelve hours.
 const CERTIFICATES: Duration = Duration::from_secs(6 * 3600);
+
+/// How long before its end an API certificate is to be renewed in the merchant's console.
+const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Does what is due, until `stop`.
 pub(super) async fn run(lane: Arc<PayLane>, stop: CancellationToken) {
@@ -159,9 +163,13 @@ fn refund_order(refund: &RefundRow) -> crate::db::ledger::Number<'_> {
     }
 }
 
-/// Reads the platform certificates of merchants that use them, several times a day, until `stop`.
+/// Reads the platform certificates of merchants that use them, and looks for API certificates that end soon, several
+/// times a day, until `stop`.
 pub(super) async fn renew_certificates(lane: Arc<PayLane>, stop: CancellationToken) {
     loop {
+        if let Err(error) = warn_of_ending(&lane.services).await {
+            tracing::debug!(error = %error, "which certificates end soon can't be read");
+        }
         for merchant in lane.services.checkout.merchants().all() {
             if merchant.is_active() && merchant.uses_certificates() {
                 renew(&lane.services, merchant.mch_id.as_str()).await;
@@ -174,7 +182,22 @@ pub(super) async fn renew_certificates(lane: Arc<PayLane>, stop: CancellationTok
     }
 }
 
-async fn renew(services: &crate::services::Services, mch_id: &str) {
+async fn warn_of_ending(services: &Services) -> Result<(), DbError> {
+    let db = services.db.background();
+    let ending = merchants::ending(&db, db.now_ms() + millis(ENDS_SOON)).await?;
+    for (mch_id, ends_at) in &ending {
+        tracing::error!(
+            merchant.mch_id = mch_id,
+            ends_at,
+            "the merchant's API certificate ends soon: add a new one"
+        );
+    }
+    let count = i64::try_from(ending.len()).unwrap_or(i64::MAX);
+    services.metrics.merchant_certificates_ending.set(count);
+    Ok(())
+}
+
+async fn renew(services: &Services, mch_id: &str) {
     let Some(merchant) = services.checkout.merchants().get(mch_id) else {
         return;
     };

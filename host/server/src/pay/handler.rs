@@ -6,12 +6,14 @@ use std::time::Duration;
 use sqlx::AnyConnection;
 use tokio::time::Instant;
 use wxhost_runtime::{Call, CallReport, Fault, Handler, Plugin, Runtime, payment as wit};
+use wxhost_wechat::id::OpenId;
 
 use super::PayLane;
 use crate::accounts::Account;
 use crate::backoff;
 use crate::capabilities::{contact_of, order_of, refund_of};
 use crate::clock::millis;
+use crate::contacts::{Act, UserAction};
 use crate::db::DbError;
 use crate::db::commit::{Commit, LaneRow, Taken};
 use crate::db::contacts::{self, Contacts};
@@ -82,8 +84,16 @@ impl PayLane {
         let Some(account) = account else {
             return Err(Untold::HeldUp("the account is not known yet".to_owned()));
         };
+        let described = self.described(event).await?;
+        let binding = self.services.checkout.merchants();
+        let binding = binding.binding(&event.app_id, &event.mch_id);
+        // Under a partner's app id, a person has another open id.
+        let payer = binding
+            .filter(|binding| binding.seller.app_id == account.app_id)
+            .and_then(|_| payer(&account, &described));
         let task = PaymentTask {
-            event: self.described(event).await?,
+            event: described,
+            payer,
             owner: owner.to_owned(),
             context: context(account, event),
         };
@@ -142,6 +152,19 @@ impl PayLane {
     }
 }
 
+/// That somebody has paid: the account may write to them after it.
+fn payer(account: &Account, event: &wit::Event) -> Option<UserAction> {
+    let order = &event.order;
+    let is_paid = matches!(event.fact, wit::Fact::Paid);
+    Some(UserAction {
+        app_id: account.app_id.clone(),
+        open_id: OpenId::parse(order.open_id.as_ref().filter(|_| is_paid)?).ok()?,
+        union_id: None,
+        at_ms: i64::try_from(order.paid_at?).ok()?,
+        act: Act::Payment,
+    })
+}
+
 fn context(account: Arc<Account>, event: &EventRow) -> EventContext {
     EventContext {
         account,
@@ -156,6 +179,8 @@ fn context(account: Arc<Account>, event: &EventRow) -> EventContext {
 /// One call.
 struct PaymentTask {
     event: wit::Event,
+    /// Who has paid, where that is what it tells.
+    payer: Option<UserAction>,
     /// Who has the event leased.
     owner: String,
     context: EventContext,
@@ -231,6 +256,10 @@ impl Task for PaymentTask {
 
     fn is_to_be_committed(&self) -> bool {
         true
+    }
+
+    fn sender(&self) -> Option<UserAction> {
+        self.payer.clone()
     }
 
     fn row(&self, answer: &Self::Answer) -> Option<Self::Row> {

@@ -43,7 +43,7 @@ use imports::State;
 
 pub use events::{click, event, image, scan, subscribe, subscribe_by, text};
 pub use logins::login;
-pub use money::{closed, paid, refunded};
+pub use money::{closed, paid, refund_failed, refunded};
 pub use people::{contact, recipient, user};
 pub use pushes::push;
 
@@ -235,8 +235,8 @@ impl TestHost {
         Deciding { result, log }
     }
 
-    /// Has the handler handle a fact about money, and commits what it returns. [`paid`], [`closed`] and [`refunded`]
-    /// make facts; of an order that the host knows they tell that one.
+    /// Has the handler handle a fact about money, and commits what it returns. [`paid`], [`closed`], [`refunded`]
+    /// and [`refund_failed`] make facts; of an order that the host knows they tell that one.
     pub fn pay<P: PaymentHandler>(&mut self, event: &payment::Event) -> Run {
         let event = self.state.told(event);
         let (result, log) = self.state.during(|| P::handle(&event));

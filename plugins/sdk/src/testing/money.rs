@@ -37,23 +37,42 @@ pub fn closed(out_trade_no: &str, open_id: &str, fen: u64) -> Event {
     event(Fact::Closed, order)
 }
 
-/// All of the order of this number was given back, by the refund of that number.
+/// The payer has the money of the refund of that number. Of an order that the host knows it may be a part; any other
+/// came to so many fen.
 #[must_use]
 pub fn refunded(out_trade_no: &str, open_id: &str, (out_refund_no, fen): (&str, u64)) -> Event {
-    let refund = Refund {
-        out_refund_no: out_refund_no.to_owned(),
-        out_trade_no: out_trade_no.to_owned(),
-        amount: fen,
-        state: RefundState::Succeeded,
-        reason: None,
-        error: None,
-    };
+    let refund = refund(out_trade_no, (out_refund_no, fen), RefundState::Succeeded);
     let paid = paid(out_trade_no, open_id, fen);
     let order = Order {
         refunded: fen,
         ..paid.order
     };
     event(Fact::Refunded(refund), order)
+}
+
+/// The refund of that number came to nothing: the money is the merchant's again. As [`refunded`] else.
+#[must_use]
+pub fn refund_failed(
+    out_trade_no: &str,
+    open_id: &str,
+    (out_refund_no, fen): (&str, u64),
+) -> Event {
+    let refund = refund(out_trade_no, (out_refund_no, fen), RefundState::Failed);
+    event(
+        Fact::RefundFailed(refund),
+        paid(out_trade_no, open_id, fen).order,
+    )
+}
+
+fn refund(out_trade_no: &str, (out_refund_no, fen): (&str, u64), state: RefundState) -> Refund {
+    Refund {
+        out_refund_no: out_refund_no.to_owned(),
+        out_trade_no: out_trade_no.to_owned(),
+        amount: fen,
+        state,
+        reason: None,
+        error: None,
+    }
 }
 
 fn event(fact: Fact, order: Order) -> Event {
@@ -82,6 +101,20 @@ fn order(out_trade_no: &str, open_id: &str, fen: u64) -> Order {
     }
 }
 
+impl TestOrder {
+    /// What became of a refund, also of one that somebody else has asked for.
+    fn learn(&mut self, told: &Refund) {
+        let mut refunds = self.refunds.iter_mut();
+        match refunds.find(|refund| refund.out_refund_no == told.out_refund_no) {
+            Some(refund) => refund.state = told.state,
+            None => self.refunds.push(told.clone()),
+        }
+        let refunds = self.refunds.iter();
+        let going = refunds.filter(|refund| refund.state != RefundState::Failed);
+        self.order.refunded = going.map(|refund| refund.amount).sum();
+    }
+}
+
 impl State {
     /// A fact about an order as this host knows it, which the order's state follows.
     pub(super) fn told(&mut self, event: &Event) -> Event {
@@ -95,6 +128,9 @@ impl State {
                 transaction_id: told.transaction_id.clone(),
                 ..kept.order.clone()
             };
+            if let Fact::Refunded(told) | Fact::RefundFailed(told) = &event.fact {
+                kept.learn(told);
+            }
             event.order = kept.order.clone();
         } else {
             let kept = TestOrder {

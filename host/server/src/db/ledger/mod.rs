@@ -9,6 +9,8 @@ use sqlx::AnyConnection;
 
 mod books;
 pub mod events;
+#[cfg(test)]
+mod histories;
 mod history;
 pub mod notices;
 pub mod orders;

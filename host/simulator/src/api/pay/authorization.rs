@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use crate::api::arrival::Arrival;
 
 /// How far a call's time may be off, in seconds.
-const MAX_SKEW_S: i64 = 300;
+const MAX_SKEW_S: u64 = 300;
 const SCHEME: &str = "WECHATPAY2-SHA256-RSA2048 ";
 const MALFORMED: &str = "Http头Authorization值格式错误，请参考《微信支付商户REST API签名规则》";
 
@@ -72,7 +72,7 @@ pub(crate) fn check<'p>(
     let signed_at: i64 = timestamp
         .parse()
         .map_err(|_| Refusal::signature(MALFORMED))?;
-    if (now_s - signed_at).abs() > MAX_SKEW_S {
+    if now_s.abs_diff(signed_at) > MAX_SKEW_S {
         let said = "Http头Authorization中的timestamp与发起请求的时间不得超过5分钟";
         return Err(Refusal::signature(said));
     }

@@ -7,12 +7,14 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use wxhost_wechat::id::{AppId, OpenId};
 
 use super::calls::sign;
 use super::keys::Signer;
 use super::merchant::{Keys, Merchant, SignsBy};
 use super::notices::{self, Envelope, Plan};
 use super::refunds::Outcome;
+use crate::api::allowance::Scene;
 use crate::api::arrival::Arrival;
 use crate::api::control::ControlError;
 use crate::api::staging::parsed;
@@ -97,6 +99,7 @@ pub(crate) async fn obey(
         ("POST", ["merchants", id, "platform-certificate"]) => {
             add_key(world, id, KeyKind::Platform).await
         }
+        ("POST", ["merchants", id, "public-key"]) => add_key(world, id, KeyKind::Public).await,
         ("PUT", ["merchants", id, "v3-key"]) => put_v3_key(world, id, &arrival.body),
         ("PUT", ["merchants", id, "signing"]) => put_signing(world, id, &arrival.body),
         ("POST", ["pay"]) => pay(world, &arrival.body),
@@ -154,22 +157,27 @@ async fn add_merchant(world: &Mutex<World>, body: &[u8]) -> Result<Value, Contro
     Ok(console)
 }
 
+#[derive(Clone, Copy)]
 enum KeyKind {
     Merchant,
     Platform,
+    /// WeChat Pay's public key, which the merchant applies for.
+    Public,
 }
 
 async fn add_key(world: &Mutex<World>, id: &str, kind: KeyKind) -> Result<Value, ControlError> {
-    let name = match kind {
-        KeyKind::Merchant => id.to_owned(),
-        KeyKind::Platform => "Tenpay.com Root CA".to_owned(),
-    };
-    let key = tokio::task::spawn_blocking(move || Signer::with_certificate(&name));
+    let name = id.to_owned();
+    let key = tokio::task::spawn_blocking(move || match kind {
+        KeyKind::Merchant => Signer::with_certificate(&name),
+        KeyKind::Platform => Signer::of_platform(),
+        KeyKind::Public => Signer::public_of(&name),
+    });
     let key = key.await.map_err(fault)?.map_err(fault)?;
     with(world, id, |merchant| {
         match kind {
             KeyKind::Merchant => merchant.add_certificate(key),
             KeyKind::Platform => merchant.platform.push(key),
+            KeyKind::Public => merchant.public_key = Some(key),
         }
         Ok(merchant.console())
     })
@@ -199,6 +207,9 @@ fn put_signing(world: &Mutex<World>, id: &str, body: &[u8]) -> Result<Value, Con
     }
     let signing: Signing = parsed(body)?;
     with(world, id, |merchant| {
+        if merchant.signer(signing.notifications).is_none() {
+            return Err(ControlError::bad("the merchant has no such key"));
+        }
         merchant.notices_by = signing.notifications;
         Ok(json!({}))
     })
@@ -224,6 +235,9 @@ fn finish(world: &Mutex<World>, number: &str, body: &[u8]) -> Result<Value, Cont
     with(world, &wanted.mch_id, |merchant| {
         let refund = merchant.refunds.get_mut(number);
         let refund = refund.ok_or_else(|| ControlError::absent("refund"))?;
+        if !refund.is_open() {
+            return Err(ControlError::bad("the refund has ended"));
+        }
         refund.end(wanted.outcome, now_ms);
         Ok(())
     })?;
@@ -267,7 +281,17 @@ fn settle(
         (None, by) => by.unwrap_or("oPayer000000000000000000001").to_owned(),
     };
     order.pay(id.clone(), (&payer, coupon), now_ms);
+    let app_id = AppId::parse(&order.app_id).map_err(fault)?;
     notices::queue_order(&mut world.pay, mch_id, out_trade_no);
+    // Whom the account knows may be written to after it.
+    if let Some(app) = world.apps.get_mut(&app_id)
+        && app.followers.find(&payer).is_ok()
+    {
+        let payer = OpenId::parse(&payer).map_err(fault)?;
+        let messages = app.settings.messages_per_interaction;
+        let met = app.followers.interact(&payer, Scene::Pay, now_ms, messages);
+        met.map_err(ControlError::bad)?;
+    }
     Ok(id)
 }
 
@@ -340,7 +364,8 @@ fn forged(world: &World, wanted: &Forgery) -> Result<(String, HeaderMap, String)
         "fractional-amount" => told["amount"]["total"] = json!(0.5),
         "wrong-currency" => told["amount"]["currency"] = json!("USD"),
         "unknown-order" => told["out_trade_no"] = json!("unknown-000001"),
-        _ => {}
+        "wrong-key" | "forged" | "signtest" | "stale" | "unsigned" | "truncated" | "replayed" => {}
+        other => return Err(ControlError::bad(format!("no forgery is {other:?}"))),
     }
     let v3_key = match &*wanted.kind {
         "wrong-key" => "0123456789abcdef0123456789abcdef",

@@ -88,6 +88,16 @@ impl Signer {
         })
     }
 
+    /// A new platform certificate of WeChat Pay's.
+    pub(crate) fn of_platform() -> Result<Self, KeyFault> {
+        Self::with_certificate("Tenpay.com Root CA")
+    }
+
+    /// A new public key of WeChat Pay's for a merchant.
+    pub(crate) fn public_of(mch_id: &str) -> Result<Self, KeyFault> {
+        Self::with_id(&format!("PUB_KEY_ID_01{mch_id:0>32}"))
+    }
+
     /// A new key that is known by an id.
     pub(crate) fn with_id(id: &str) -> Result<Self, KeyFault> {
         let (der, public_pem) = fresh()?;

@@ -58,8 +58,8 @@ impl Keys {
     pub(crate) fn fresh(mch_id: &str) -> Result<Self, KeyFault> {
         Ok(Self {
             certificate: Signer::with_certificate(mch_id)?,
-            platform: Signer::with_certificate("Tenpay.com Root CA")?,
-            public_key: Signer::with_id(&format!("PUB_KEY_ID_01{mch_id:0>32}"))?,
+            platform: Signer::of_platform()?,
+            public_key: Signer::public_of(mch_id)?,
         })
     }
 }

@@ -101,6 +101,11 @@ impl Refund {
         told
     }
 
+    /// Whether something may still become of it.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.status, "PROCESSING" | "ABNORMAL")
+    }
+
     /// How it ends.
     pub(crate) fn end(&mut self, outcome: Outcome, now_ms: u64) {
         self.status = match outcome {
@@ -209,7 +214,9 @@ pub(crate) fn create(
     // Accepted is not done: the answer says so, whatever comes of it.
     let answer = refund.answered();
     refund.end(merchant.outcome, now_ms);
-    if let Some(order) = merchant.orders.get_mut(&order.out_trade_no) {
+    if let Some(order) = merchant.orders.get_mut(&order.out_trade_no)
+        && refund.takes_money()
+    {
         order.state = "REFUND";
     }
     merchant.refunds.insert(number.to_owned(), refund);
